@@ -1,0 +1,310 @@
+"""The recipe: one strict YAML file that says what a turn of the wheel does. Resolved and digested at compile time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
+
+from tidewheel.contracts.base import Contract, digest_of
+from tidewheel.contracts.schema import FeatureSpec
+from tidewheel.contracts.window import parse_time
+
+
+def _probability(value: float) -> float:
+    if not 0.0 < value <= 1.0:
+        hint = f". Did you mean {value / 100:g}?" if 1.0 < value <= 100.0 else ""
+        raise ValueError(f"expected a probability in (0, 1]{hint}")
+    return value
+
+
+def _moment(value: object) -> object:
+    """YAML dates and times without a zone are UTC."""
+    if isinstance(value, datetime):
+        return parse_time(value.isoformat())
+    return parse_time(str(value))
+
+
+Rate = Annotated[float, AfterValidator(_probability)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+# --- where the log is -------------------------------------------------------------------------------------------------
+
+
+class Fault(Contract):
+    """Something that goes wrong in the world between `start` and `end`, invisible to any offline evaluation.
+
+    `served_features`: the candidate's servers read numeric features from a broken source (see tidewheel.world.faults).
+    """
+
+    kind: Literal["served_features", "slow_server", "failing_server"]
+    start: Moment
+    end: Moment
+
+
+class WorldSource(Contract):
+    """The built-in click world. Its days are made when a window first asks for them, ranked by who was production."""
+
+    kind: Literal["world"]
+    seed: int = 7
+    start: Moment
+    num_users: int = Field(default=4000, ge=10)
+    num_items: int = Field(default=1500, ge=10)
+    requests_per_day: int = Field(default=2500, ge=1)
+    slate_size: int = Field(default=8, ge=2)
+    negative_logging_rate: Rate = 0.25
+    randomized_share: Share = 0.05
+    faults: tuple[Fault, ...] = ()
+
+
+class KuaiRandSource(Contract):
+    """KuaiRand's standard log: `path` is the folder with `log_standard_*.parquet` and the feature tables."""
+
+    kind: Literal["kuairand"]
+    path: str = ""
+
+
+class ParquetSource(Contract):
+    """Any Parquet log. `columns` maps canonical columns to the log's; `labels` maps labels to 0/1 columns.
+
+    `outcomes` are columns measured after the impression and `future` those that look past it: neither can be a feature.
+    Ids that are not integers are hashed to 64 bits. Without `inclusion_probability` every row counts once.
+    """
+
+    kind: Literal["parquet"]
+    path: str = ""
+    columns: dict[str, str]
+    labels: dict[str, str]
+    outcomes: tuple[str, ...] = ()
+    future: tuple[str, ...] = ()
+
+
+Source = Annotated[WorldSource | KuaiRandSource | ParquetSource, Field(discriminator="kind")]
+
+
+# --- one section a step -----------------------------------------------------------------------------------------------
+
+
+class WindowConfig(Contract):
+    """The window has `days` days; its last `eval_days` are never trained on. Turns end every `stride_days`."""
+
+    days: int = Field(ge=2)
+    eval_days: int = Field(default=1, ge=1)
+    first_end: Moment
+    stride_days: int = Field(default=1, ge=1)
+    label_horizon_hours: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _leaves_days_to_train_on(self) -> Self:
+        if self.eval_days >= self.days:
+            raise ValueError(f"eval_days is {self.eval_days} of {self.days} days; expected at least one day to train on")
+        return self
+
+
+class LabelConfig(Contract):
+    """One task of the model. `prior` is the label's rate in a counter that has seen nothing yet.
+
+    `gated` labels decide; the others are reported. A label too rare to judge belongs there.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    task_weight: float = Field(default=1.0, gt=0)
+    prior: Rate = 0.1
+    gated: bool = True
+
+
+class CounterConfig(Contract):
+    """As-of counters: `<entity>_<label>_rate` and `<entity>_impressions` for user, item and author.
+
+    On a row of day D (UTC), over the rows of the days [D - lookback_days, D), each weighted by 1 / inclusion_probability:
+    impressions = sum(w);  rate = (sum(w * label) + smoothing * prior) / (impressions + smoothing).
+    """
+
+    labels: tuple[str, ...]
+    smoothing: float = Field(default=20.0, gt=0)
+    lookback_days: int = Field(default=28, ge=1)
+
+
+class IngestConfig(Contract):
+    max_quarantine_share: Share = 0.05
+    counters: CounterConfig
+
+
+class SliceRate(Contract):
+    """Rows without any positive label whose `column` is one of `values` are kept with `negative_rate`."""
+
+    column: str
+    values: tuple[int | str, ...]
+    negative_rate: Rate
+
+
+class SampleConfig(Contract):
+    """Which training rows are kept. Evaluation, calibration and randomized rows are all kept.
+
+    A row with positive labels is kept with the highest rate of its labels (`label_rates`, 1 where not named); a row
+    without is kept with the rate of the first slice it is in, else `negative_rate`. Calibration rows are a share of the
+    last `calibration_days` before evaluation, taken out of training.
+    """
+
+    salt: int = 0
+    negative_rate: Rate = 1.0
+    label_rates: dict[str, Rate] = {}
+    slices: tuple[SliceRate, ...] = ()
+    calibration_share: Share = 0.1
+    calibration_days: int = Field(default=7, ge=1)
+
+
+class ValidateConfig(Contract):
+    """Limits of the data. PSI: population stability index, weighted, against production's training rows."""
+
+    min_rows: int = Field(default=1000, ge=1)
+    max_null_share: Share = 0.2
+    max_psi: float = Field(default=0.25, gt=0)
+    max_label_psi: float = Field(default=0.1, gt=0)
+    unchecked_drift: tuple[str, ...] = ()  # features whose drift is expected, e.g. ids
+
+
+class NetworkConfig(Contract):
+    """The shape of a ranker or student, see tidewheel.ranker.model."""
+
+    embedding_dim: int = Field(default=8, ge=1)
+    cross_layers: int = Field(default=2, ge=0)
+    cross_rank: int = Field(default=32, ge=1)
+    experts: int = Field(default=3, ge=1)
+    hidden: tuple[int, ...] = (128, 64)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+class OptimizerConfig(Contract):
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=2048, ge=1)
+    learning_rate: float = Field(default=0.003, gt=0)
+    weight_decay: float = Field(default=1e-5, ge=0)
+
+
+class DistillationConfig(Contract):
+    """Weight of the teacher's soft labels in the loss: `weight` at the start, `final_weight` at the end, linear."""
+
+    weight: float = Field(default=0.3, ge=0)
+    final_weight: float = Field(default=0.1, ge=0)
+
+
+class TrainConfig(Contract):
+    engine: Literal["in_process", "ray"] = "in_process"
+    num_workers: int = Field(default=2, ge=1)  # of Ray; in process there is one
+    device: str = "cpu"
+    seed: int = 0
+    network: NetworkConfig = NetworkConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    use_teacher: bool = True
+    max_generations: int = Field(default=8, ge=1)
+    teacher: DistillationConfig = DistillationConfig()
+    checkpoint_every_steps: int = Field(default=50, ge=1)
+
+
+class DistillConfig(Contract):
+    """The student learns the ranker's probabilities with weight `soft_weight` and the labels with the rest."""
+
+    network: NetworkConfig = NetworkConfig(embedding_dim=8, cross_layers=1, experts=1, hidden=(64,), dropout=0.0)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    soft_weight: Share = 0.7
+    calibrator: Literal["isotonic", "platt"] = "platt"
+
+
+class EvaluateConfig(Contract):
+    """Gates of the candidate on the gated labels. `max_*_drop`: non-inferiority margins against production.
+
+    A label with fewer than `min_positives` rows on either side is too rare to judge: Inconclusive, unless not gated.
+    """
+
+    bootstrap_replicates: int = Field(default=400, ge=50)
+    min_positives: int = Field(default=50, ge=1)
+    min_auc: dict[str, float] = {}
+    max_calibration_error: float = Field(default=0.1, gt=0)  # |predicted / actual - 1|, its nearest bound
+    max_ece: float = Field(default=0.05, gt=0)
+    max_auc_drop: float = Field(default=0.01, gt=0)
+    max_logloss_rise: float = Field(default=0.01, gt=0)
+    slices: tuple[str, ...] = ()
+
+
+class CanaryStep(Contract):
+    """One step: `share` of users see the candidate until the test decides or `max_requests` candidate requests ended."""
+
+    share: Rate
+    min_requests: int = Field(ge=1)
+    max_requests: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> Self:
+        if self.min_requests > self.max_requests:
+            raise ValueError(f"min_requests {self.min_requests} is above max_requests {self.max_requests}")
+        return self
+
+
+class DeployConfig(Contract):
+    """The canary. One error budget `alpha` is split over signals and steps; margins are non-inferiority margins.
+
+    `max_engagement_drop` is relative (world only), `max_logloss_rise` absolute per impression, `max_latency_ratio` of the
+    arms' median latency, `max_error_rate` of requests, `max_calibration_error` of predicted / actual against 1.
+    """
+
+    steps: tuple[CanaryStep, ...] = Field(min_length=1)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    goal_label: str = "click"
+    max_engagement_drop: float = Field(default=0.1, gt=0)
+    max_logloss_rise: float = Field(default=0.05, gt=0)
+    max_error_rate: float = Field(default=0.01, gt=0, lt=1)
+    max_latency_ratio: float = Field(default=3.0, gt=1)
+    max_calibration_error: float = Field(default=0.2, gt=0)
+    batch_requests: int = Field(default=200, ge=1)  # requests between two looks of the sequential test
+    model_name: str = ""  # in the registry; empty: the recipe's name
+
+
+class Recipe(Contract):
+    """Everything about a turn but its window."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    source: Source
+    window: WindowConfig
+    labels: tuple[LabelConfig, ...] = Field(min_length=1)
+    features: tuple[FeatureSpec, ...] = Field(min_length=1)
+    ingest: IngestConfig
+    sample: SampleConfig = SampleConfig()
+    validate_data: ValidateConfig = ValidateConfig()
+    train: TrainConfig = TrainConfig()
+    distill: DistillConfig = DistillConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    deploy: DeployConfig
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        labels = {label.name for label in self.labels}
+        names = [feature.name for feature in self.features]
+        for what, values in (("feature name", names), ("feature id", [f.id for f in self.features]), ("label", [x.name for x in self.labels])):
+            if repeated := sorted({str(value) for value in values if values.count(value) > 1}):
+                raise ValueError(f"{what} given twice: {', '.join(repeated)}")
+        used = {
+            "ingest.counters.labels": set(self.ingest.counters.labels),
+            "sample.label_rates": set(self.sample.label_rates),
+            "evaluate.min_auc": set(self.evaluate.min_auc),
+            "deploy.goal_label": {self.deploy.goal_label},
+        }
+        for place, wanted in used.items():
+            if unknown := sorted(wanted - labels):
+                raise ValueError(f"{place} names {', '.join(unknown)}; expected labels of this recipe: {', '.join(sorted(labels))}")
+        if unknown := sorted(set(self.evaluate.slices) - set(names)):
+            raise ValueError(f"evaluate.slices names {', '.join(unknown)}; expected features of this recipe")
+        if not any(label.gated for label in self.labels):
+            raise ValueError("no label is gated: nothing would ever be judged")
+        return self
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)

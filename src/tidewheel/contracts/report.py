@@ -1,0 +1,77 @@
+"""`run.json`: what one turn of the wheel did, for people and scripts. Its schema is a public surface."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from tidewheel.contracts.base import Contract
+from tidewheel.contracts.verdict import Verdict
+from tidewheel.contracts.window import Window
+
+
+class Outcome(StrEnum):
+    BOOTSTRAP = "bootstrap"
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    ROLLED_BACK = "rolled_back"
+    DATA_REJECTED = "data_rejected"
+    FAILED = "failed"
+
+
+class StepFailure(Contract):
+    """Why a step did not finish. `kind` is a class of tidewheel.errors, or `Bug`."""
+
+    kind: str
+    message: str
+
+
+class StepRecord(Contract):
+    """One step of one run. `overhead_seconds` is the part spent before and after the work: start, imports, manifests."""
+
+    name: str
+    status: Literal["running", "succeeded", "failed", "interrupted"]
+    started: AwareDatetime
+    seconds: float = 0.0
+    overhead_seconds: float = 0.0
+    reused: bool = False
+    summary: str = ""
+    failure: StepFailure | None = None
+
+
+class Estimate(Contract):
+    """A metric with its 95% interval. `effective_rows` is Kish's effective sample size of the weights."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+    effective_rows: float
+
+
+class DatasetSummary(Contract):
+    digest: str
+    rows: int
+    weight_sum: float
+
+
+# model (ranker, student, production) -> label -> metric -> estimate
+Metrics = dict[str, dict[str, dict[str, Estimate]]]
+
+
+class RunReport(Contract):
+    schema_: Literal["tidewheel/run/v1"] = Field(default="tidewheel/run/v1", alias="schema")
+    run_id: str
+    recipe: str
+    recipe_digest: str
+    window: Window
+    outcome: Outcome
+    reason: str
+    steps: tuple[StepRecord, ...]
+    datasets: dict[str, DatasetSummary] = {}
+    teacher: str | None = None
+    bundle: str | None = None
+    production: str | None = None
+    metrics: Metrics = {}
+    verdicts: dict[str, Verdict] = {}
