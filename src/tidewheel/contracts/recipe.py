@@ -40,7 +40,7 @@ class Fault(Contract):
     `served_features`: the candidate's servers read numeric features from a broken source (see tidewheel.world.faults).
     """
 
-    kind: Literal["served_features", "slow_server", "failing_server"]
+    kind: Literal["served_features"]
     start: Moment
     end: Moment
 

@@ -1,0 +1,48 @@
+"""Where the requests of a canary come from, and what became of what was shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request with C candidates.
+
+    `features` are raw columns as in the impression table: user and context features have length 1, item features
+    length C; integers are int64, text is object, numbers float64 with NaN for null.
+    """
+
+    request_id: str
+    user_id: int
+    item_ids: np.ndarray  # (C,) int64
+    features: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the user did. `shown` are candidate indexes in the order shown, `labels` are 0/1 aligned with it."""
+
+    shown: np.ndarray  # (S,) int64, S <= C
+    labels: Mapping[str, np.ndarray]  # label -> (S,) int8
+
+
+class Traffic(Protocol):
+    """Requests in the order of time. Deterministic: the same source gives the same requests and reactions."""
+
+    @property
+    def is_closed_loop(self) -> bool:
+        """Whether users react to the ranking (world), or outcomes were recorded before (replay)."""
+
+    def take(self, count: int) -> Sequence[Request]:
+        """The next requests: `count` of them, fewer when the source ends."""
+
+    def served_features(self, request: Request, is_candidate: bool) -> Mapping[str, np.ndarray]:
+        """The features that this arm's servers see: the request's own, unless something is broken there."""
+
+    def react(self, request: Request, scores: Mapping[str, np.ndarray]) -> Outcome:
+        """What happens when the candidates are ranked by `scores` (label -> (C,) probabilities)."""
