@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.dataset import FileEntry
-from tidewheel.contracts.report import Metrics
+from tidewheel.contracts.report import Estimate, Metrics
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.verdict import Verdict
 
@@ -56,10 +56,16 @@ class ModelManifest(Contract):
 
 
 class Evaluation(Contract):
-    """What `evaluate` found."""
+    """What `evaluate` found.
+
+    `differences`: label -> metric -> student minus production, paired; empty before the first release.
+    `slices`: slice column -> its value, as text -> label -> metric -> estimate of the student.
+    """
 
     verdict: Verdict
     metrics: Metrics
+    differences: dict[str, dict[str, Estimate]] = {}
+    slices: dict[str, Metrics] = {}
 
 
 class Rollout(Contract):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -46,14 +47,45 @@ def production_after(entries: Sequence[LedgerEntry]) -> str | None:
     return entries[-1].production if entries else None
 
 
+def production_at(entries: Sequence[LedgerEntry], time: datetime) -> str | None:
+    """Digest of the bundle that served at `time`, or None before the first release."""
+    return production_after([entry for entry in entries if entry.time <= time])
+
+
+def previous_production(entries: Sequence[LedgerEntry]) -> str | None:
+    """Digest of the newest bundle that served before the one that serves now and was not taken back, or None."""
+    bad, serving = taken_back(entries), production_after(entries)
+    for entry in reversed(entries):
+        if entry.production not in (None, serving) and entry.production not in bad:
+            return entry.production
+    return None
+
+
 def taken_back(entries: Sequence[LedgerEntry]) -> set[str]:
-    """Bundles that were rolled back, or reverted from: they never teach, nor does what learned from them."""
+    """Bundles that were rolled back or reverted from: they never teach, nor does what learned from them.
+
+    Going back to an earlier bundle skips every release since it last served; none of those is trusted any more.
+    Only grows: a bundle that was taken back once stays so, also if the same bytes are released again.
+    """
     bad = {entry.bundle for entry in entries if entry.decision is Decision.ROLLED_BACK}
-    bad |= {entry.previous for entry in entries if entry.decision is Decision.REVERTED and entry.previous}
-    teachers = {entry.bundle: entry.teacher for entry in entries}
-    while learned := {bundle for bundle, teacher in teachers.items() if teacher in bad and bundle not in bad}:
+    for at, entry in enumerate(entries):
+        if entry.decision is Decision.REVERTED:
+            bad |= _served_since(entries[:at], entry.bundle)
+    teachings = {(entry.bundle, entry.teacher) for entry in entries}
+    while learned := {bundle for bundle, teacher in teachings if teacher in bad and bundle not in bad}:
         bad |= learned
     return bad
+
+
+def _served_since(entries: Sequence[LedgerEntry], bundle: str) -> set[str]:
+    """Productions after `bundle` last served."""
+    since: set[str] = set()
+    for entry in reversed(entries):
+        if entry.production == bundle:
+            break
+        if entry.production is not None:
+            since.add(entry.production)
+    return since
 
 
 def eligible_teacher(entries: Sequence[LedgerEntry], wanted_feature_digest: str | None, max_generations: int) -> LedgerEntry | None:

@@ -179,10 +179,19 @@ class NetworkConfig(Contract):
 
 
 class OptimizerConfig(Contract):
+    """AdamW for the network, with decays of their own for the embedding table; Adagrad for the linear weight of each id.
+
+    `wide_rate` is about what one impression of a rare id moves its logit by, per unit of residual: the C of a logistic
+    regression on one-hot ids.
+    """
+
     epochs: int = Field(default=1, ge=1)
     batch_size: int = Field(default=2048, ge=1)
     learning_rate: float = Field(default=0.003, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
+    embedding_weight_decay: float = Field(default=0.1, ge=0)
+    embedding_learning_ratio: float = Field(default=1.0, gt=0)  # of the embedding table's learning rate to the others'
+    wide_rate: float = Field(default=0.1, ge=0)
 
 
 class DistillationConfig(Contract):
@@ -211,6 +220,7 @@ class DistillConfig(Contract):
     network: NetworkConfig = NetworkConfig(embedding_dim=8, cross_layers=1, experts=1, hidden=(64,), dropout=0.0)
     optimizer: OptimizerConfig = OptimizerConfig()
     soft_weight: Share = 0.7
+    seed: int = 0
     calibrator: Literal["isotonic", "platt"] = "platt"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -46,3 +46,17 @@ class Traffic(Protocol):
 
     def react(self, request: Request, scores: Mapping[str, np.ndarray]) -> Outcome:
         """What happens when the candidates are ranked by `scores` (label -> (C,) probabilities)."""
+
+
+@runtime_checkable
+class SelectiveTraffic(Traffic, Protocol):
+    """Traffic that can pass over users at no cost: at a small share most requests belong to neither arm.
+
+    Optional: of other traffic the router takes every request and drops those of the users who are not compared.
+    """
+
+    def take_of(self, count: int, is_wanted: Callable[[np.ndarray], np.ndarray]) -> Sequence[Request]:
+        """The next `count` requests of wanted users; others' requests before them are gone.
+
+        `is_wanted` maps user ids (N,) int64 to (N,) bool.
+        """

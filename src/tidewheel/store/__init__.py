@@ -1,5 +1,6 @@
-"""Content-addressed store over fsspec: a local folder or an S3 bucket."""
+"""Content-addressed store over fsspec, and the home folder that holds it."""
 
-from tidewheel.store.store import FolderManifest, Store
+from tidewheel.store.home import Home
+from tidewheel.store.store import MANIFEST, FolderManifest, Store
 
-__all__ = ["FolderManifest", "Store"]
+__all__ = ["MANIFEST", "FolderManifest", "Home", "Store"]

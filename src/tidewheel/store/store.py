@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
+from pydantic import ConfigDict
+
 from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.dataset import FileEntry
 from tidewheel.errors import ConfigError, ContractError
@@ -26,6 +28,14 @@ class FolderManifest(Protocol):
 
 
 M = TypeVar("M", bound=Contract)
+
+
+class _Listing(Contract):
+    """The files of any manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    files: tuple[FileEntry, ...] = ()
 
 
 def sha256_of(path: Path) -> str:
@@ -109,13 +119,16 @@ class Store:
             raise ContractError(f"{folder}: {fault}; restore it or run again")
         return folder, manifest
 
-    def has(self, kind: str, digest: str, contract: type[Contract]) -> bool:
-        """Whether `load` would succeed."""
-        try:
-            self.load(kind, digest, contract)
-        except ContractError:
-            return False
-        return True
+    def verify(self, kind: str, digest: str) -> None:
+        """Check that every file a folder's manifest lists is there with its size, whatever its contract.
+
+        Raises:
+            ContractError: it is missing or incomplete.
+        """
+        folder = self.folder(kind, digest)
+        listing = _Listing.read(folder / MANIFEST)
+        if fault := self._fault(folder, listing, full=False):
+            raise ContractError(f"{folder}: {fault}")
 
     @staticmethod
     def _fault(folder: Path, manifest: Contract, *, full: bool) -> str | None:

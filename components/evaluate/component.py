@@ -1,0 +1,38 @@
+"""Thin KFP wrapper of tidewheel.steps.evaluate."""
+
+from components.images import image_of
+from kfp import dsl
+
+
+@dsl.component(base_image=image_of("evaluate"), install_kfp_package=False)
+def evaluate(
+    config: str,
+    run_id: str,
+    window_end: str,
+    bundle: dsl.Input[dsl.Model],
+    ranker: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Dataset],
+    baseline: dsl.Input[dsl.Artifact],
+    report: dsl.Output[dsl.Artifact],
+) -> bool:
+    """Judge the candidate on held-out rows, alone and against production. Returns whether it may be deployed.
+
+    Args:
+        config: the recipe's evaluate part, JSON.
+        run_id: the run this step belongs to.
+        window_end: end of the window, ISO 8601.
+        bundle: manifest of the candidate.
+        ranker: manifest of the ranker it was distilled from.
+        evaluation: manifest of the held-out rows.
+        baseline: production and teacher, pinned by digest.
+        report: verdict and metrics with intervals.
+    """
+    from tidewheel.steps import evaluate as step
+
+    return step.main(
+        config,
+        run_id,
+        window_end,
+        {"bundle": bundle.path, "ranker": ranker.path, "eval": evaluation.path, "baseline": baseline.path},
+        {"evaluation": report.path},
+    )

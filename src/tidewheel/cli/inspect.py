@@ -1,0 +1,152 @@
+"""Verbs that look: status, explain, history. They change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidewheel.cli.output import STYLES, HomeOption, JsonFlag, emit, outcome_text, plain, short, table
+from tidewheel.cli.turning import reports
+from tidewheel.contracts.ledger import LedgerEntry, production_after
+from tidewheel.contracts.report import Outcome, RunReport, StepRecord
+from tidewheel.contracts.verdict import Phase
+from tidewheel.contracts.window import iso, parse_time
+from tidewheel.errors import ConfigError
+from tidewheel.registry.ledger import Ledger
+from tidewheel.store.home import Home
+
+PHASE_STYLES = {Phase.SUCCESSFUL: "green", Phase.FAILED: "red", Phase.ERROR: "red"}
+
+
+def status(home: HomeOption = "", as_json: JsonFlag = False) -> None:
+    """What serves now, the runs so far and the run at work."""
+    place = _existing(home)
+    entries = Ledger(place.store()).entries()
+    concluded = reports(place)
+    at_work = _at_work(place, {report.run_id for report in concluded})
+    document = {
+        "home": str(place.root),
+        "production": production_after(entries),
+        "ledger_entries": len(entries),
+        "runs": [{"run_id": r.run_id, "window": r.window.model_dump(mode="json"), "outcome": r.outcome.value} for r in concluded],
+        "at_work": {run_id: [step.model_dump(mode="json") for step in steps] for run_id, steps in at_work.items()},
+    }
+
+    def show() -> None:
+        typer.echo(f"production {production_after(entries) or 'none yet'}\n")
+        rows = [[r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100])] for r in concluded]
+        rows += [[run_id, "", "at work", steps[-1].name if steps else "starting"] for run_id, steps in at_work.items()]
+        table(("run", "window", "outcome", "reason"), rows)
+
+    emit(document, as_json, show)
+
+
+def explain(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id; the latest when not given.")] = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Why a run ended as it did: steps, data, teacher, and every check with its numbers."""
+    report = _report(_existing(home), run_id)
+    emit(report, as_json, lambda: _explain(report))
+
+
+def history(
+    at: Annotated[str, typer.Option("--at", help="Only what served at this time, UTC.")] = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Every release decision, from the ledger."""
+    entries = Ledger(_existing(home).store()).entries()
+    if at:
+        try:
+            moment = parse_time(at)
+        except ValueError as error:
+            raise ConfigError(f"--at {at}: expected an ISO 8601 date or time, e.g. 2026-01-12T08:00") from error
+        entries = [entry for entry in entries if entry.time <= moment][-1:]
+    emit([entry.model_dump(mode="json", by_alias=True) for entry in entries], as_json, lambda: _history(entries))
+
+
+VERBS = (status, explain, history)
+
+
+def _existing(home: str) -> Home:
+    place = Home.resolve(Path(home) if home else None)
+    if not place.root.is_dir():
+        raise ConfigError(f"home {place.root}: is not there; name it with --home, or make it with tidewheel run")
+    return place
+
+
+def _at_work(home: Home, concluded: set[str]) -> dict[str, list[StepRecord]]:
+    """Runs without an ending, and the steps they have begun."""
+    folders = sorted(folder for folder in home.runs.glob("*") if folder.is_dir() and folder.name not in concluded)
+    return {
+        folder.name: sorted((StepRecord.read(path) for path in folder.glob("steps/*.json")), key=lambda step: step.started)
+        for folder in folders
+    }
+
+
+def _report(home: Home, run_id: str) -> RunReport:
+    found = reports(home)
+    if not found:
+        raise ConfigError(f"home {home.root}: has no run yet; start one with tidewheel run")
+    if not run_id:
+        return found[-1]
+    chosen = [report for report in found if report.run_id == run_id]
+    if not chosen:
+        raise ConfigError(f"run {run_id}: is not in {home.runs}; found {', '.join(report.run_id for report in found[-5:])}")
+    return chosen[0]
+
+
+def _explain(report: RunReport) -> None:
+    from rich.console import Console
+
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(f"[bold]{report.run_id}[/]  window {plain(str(report.window))}  recipe {short(report.recipe_digest)}")
+    out.print(f"{outcome_text(report.outcome)}: {plain(report.reason)}\n")
+    rows = [
+        [step.name, step.status, "reused" if step.reused else f"{step.seconds:.1f} s", plain(step.summary or _why(step))]
+        for step in report.steps
+    ]
+    table(("step", "status", "took", "made"), rows)
+    out.print()
+    datasets = [[name, short(data.digest), f"{data.rows:,}", f"{data.weight_sum:,.0f}"] for name, data in report.datasets.items()]
+    table(("dataset", "digest", "rows", "weight sum"), datasets)
+    out.print(
+        f"\nteacher {report.teacher or 'none'}\nbundle {report.bundle or 'none'}\nproduction {report.production or 'none'}\n"
+    )
+    for name, verdict in report.verdicts.items():
+        out.print(f"[bold]{name}[/]: {_phase(verdict.phase)}")
+        for reason in verdict.reasons:
+            out.print(f"  {_phase(reason.phase)} {plain(reason.message)}")
+
+
+def _why(step: StepRecord) -> str:
+    return step.failure.message if step.failure else ""
+
+
+def _phase(phase: Phase) -> str:
+    return f"[{PHASE_STYLES.get(phase, 'yellow')}]{phase.value}[/]"
+
+
+def _history(entries: list[LedgerEntry]) -> None:
+    rows = [
+        [
+            str(entry.number),
+            iso(entry.time.replace(microsecond=0)),
+            _decision(entry),
+            short(entry.bundle),
+            short(entry.production),
+            short(entry.teacher),
+            plain(entry.reason[:100]),
+        ]
+        for entry in entries
+    ]
+    table(("#", "time", "decision", "bundle", "serves after", "teacher", "reason"), rows)
+
+
+def _decision(entry: LedgerEntry) -> str:
+    outcomes = {outcome.value: STYLES[outcome] for outcome in Outcome}
+    return f"[{outcomes.get(entry.decision.value, 'yellow')}]{entry.decision.value}[/]"

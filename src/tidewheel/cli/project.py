@@ -1,0 +1,149 @@
+"""Verbs for a new project: init, doctor."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidewheel.cli.output import HomeOption, JsonFlag, emit, plain, short, table
+from tidewheel.cli.recipes import load_recipe
+from tidewheel.contracts.base import Contract
+from tidewheel.contracts.recipe import Recipe, WorldSource
+from tidewheel.contracts.window import iso
+from tidewheel.errors import ConfigError, TidewheelError
+from tidewheel.store.home import Home
+
+ENGINES = ("kfp", "torch", "pyspark", "pysail", "great-expectations", "onnxruntime", "mlflow")
+MIN_FREE_BYTES = 2 * 10**9
+
+
+class Check(Contract):
+    """One thing that was looked at. `remedy` says what to do where it is not well."""
+
+    name: str
+    is_well: bool
+    found: str
+    remedy: str = ""
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a commented recipe and a README that works."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigError(f"{directory}: is not an empty folder; choose another, nothing was written")
+    templates = resources.files("tidewheel.cli") / "templates"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in ("recipe.yaml", "README.md"):
+            (directory / name).write_text((templates / name).read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written ({error.strerror})") from error
+    written = [str(directory / "recipe.yaml"), str(directory / "README.md")]
+    emit({"written": written}, as_json, lambda: typer.echo("\n".join([*written, f"next: tidewheel run --recipe {written[0]}"])))
+
+
+def doctor(
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="Also check this recipe.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Also check the log in this folder.")] = None,
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Check this machine, the home and, when named, a recipe and its log. Exit code 1 when something is not well."""
+    place = Home.resolve(Path(home) if home else None)
+    checks = [_python(), *map(_engine, ENGINES), _disk(place), _guard("home", lambda: _home(place))]
+    if place.root.is_dir():
+        checks += [_guard("ledger", lambda: _ledger(place)), _guard("production", lambda: _production(place))]
+    if recipe is not None:
+        checks.append(_guard("recipe", lambda: _recipe(recipe, data)))
+        checks.append(_guard("log", lambda: _log(load_recipe(recipe, (), data), place)))
+    elif data is not None:
+        raise ConfigError(f"--data {data}: needs --recipe, which says how to read it")
+
+    def show() -> None:
+        rows = [["[green]✓[/]" if c.is_well else "[red]✗[/]", c.name, plain(c.found), plain(c.remedy)] for c in checks]
+        table(("", "check", "found", "remedy"), rows)
+
+    emit({"checks": [check.model_dump() for check in checks]}, as_json, show)
+    raise typer.Exit(0 if all(check.is_well for check in checks) else 1)
+
+
+VERBS = (init, doctor)
+
+
+def _guard(name: str, look: Callable[[], Check]) -> Check:
+    """A check that fails with a tidewheel error is not well; its message holds the remedy."""
+    try:
+        return look()
+    except TidewheelError as error:
+        return Check(name=name, is_well=False, found=str(error), remedy="as it says")
+
+
+def _python() -> Check:
+    is_well = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    return Check(name="python", is_well=is_well, found=platform.python_version(), remedy="" if is_well else "use Python 3.11 or 3.12")
+
+
+def _engine(name: str) -> Check:
+    try:
+        return Check(name=name, is_well=True, found=metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Check(name=name, is_well=False, found="not installed", remedy="pip install 'tidewheel[local]'")
+
+
+def _disk(home: Home) -> Check:
+    folder = next(parent for parent in (home.root, *home.root.parents) if parent.exists())
+    free = shutil.disk_usage(folder).free
+    is_well = free >= MIN_FREE_BYTES
+    return Check(name="disk", is_well=is_well, found=f"{free / 1e9:.0f} GB free", remedy="" if is_well else "free 2 GB or choose --home")
+
+
+def _home(home: Home) -> Check:
+    folder = next(parent for parent in (home.root, *home.root.parents) if parent.exists())
+    is_well = folder.is_dir() and os.access(folder, os.W_OK)
+    return Check(name="home", is_well=is_well, found=str(home.root), remedy="" if is_well else "choose a folder you can write with --home")
+
+
+def _ledger(home: Home) -> Check:
+    from tidewheel.registry.ledger import Ledger
+
+    return Check(name="ledger", is_well=True, found=f"{len(Ledger(home.store()).entries())} entries")
+
+
+def _production(home: Home) -> Check:
+    from tidewheel.contracts.ledger import production_after
+    from tidewheel.ranker.bundle import load_bundle
+    from tidewheel.registry.ledger import Ledger
+
+    store = home.store()
+    digest = production_after(Ledger(store).entries())
+    if digest is None:
+        return Check(name="production", is_well=True, found="none yet")
+    load_bundle(store, digest)
+    return Check(name="production", is_well=True, found=f"{short(digest)}, every byte as promised")
+
+
+def _recipe(path: Path, data: Path | None) -> Check:
+    recipe = load_recipe(path, (), data)
+    return Check(name="recipe", is_well=True, found=f"{recipe.name}, {len(recipe.features)} features, {len(recipe.labels)} labels")
+
+
+def _log(recipe: Recipe, home: Home) -> Check:
+    from tidewheel.logs.adapters import check_features, time_span
+
+    check_features(recipe.source, recipe.features, recipe.labels)
+    if isinstance(recipe.source, WorldSource):
+        return Check(name="log", is_well=True, found="the built-in world makes its own")
+    span = time_span(recipe.source, Path(recipe.source.path))
+    if span is None:
+        return Check(name="log", is_well=False, found="no impressions", remedy="put the log's Parquet files there")
+    return Check(name="log", is_well=True, found=f"impressions from {iso(span[0])} to {iso(span[1])}")

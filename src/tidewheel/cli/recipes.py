@@ -1,0 +1,120 @@
+"""Reading a recipe file: YAML, `--set` and `--data`, and faults that name their place."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from tidewheel.contracts.base import first_fault
+from tidewheel.contracts.recipe import Recipe, WorldSource
+from tidewheel.errors import ConfigError
+
+
+def load_recipe(path: Path, settings: Iterable[str] = (), data: Path | None = None) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: the YAML file.
+        settings: `section.key=value` each; the value is YAML.
+        data: folder of the log; replaces `source.path`.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or breaks the recipe contract.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"recipe {path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"recipe {path}: expected a mapping of sections, found {type(document).__name__}")
+    for setting in settings:
+        _set(document, setting)
+    if data is not None:
+        _set_data(document, path, data)
+    try:
+        recipe = Recipe.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"recipe {path.name}: {_suggest(error)}") from error
+    return _with_absolute_path(recipe, path, data)
+
+
+def _set(document: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {setting}: expected section.key=value, e.g. --set train.optimizer.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting}: the value is not YAML") from error
+    *parents, last = key.split(".")
+    place: Any = document
+    for parent in parents:
+        if not isinstance(place, dict):
+            break
+        place = place.setdefault(parent, {})
+    if not isinstance(place, dict):
+        raise ConfigError(f"--set {setting}: {'.'.join(parents)} is not a section")
+    place[last] = value
+
+
+def _set_data(document: dict[str, Any], path: Path, data: Path) -> None:
+    source = document.get("source")
+    if not isinstance(source, dict) or source.get("kind") == "world":
+        raise ConfigError(f"--data {data}: recipe {path.name} reads the built-in world; choose a recipe of a recorded log")
+    source["path"] = str(data)
+
+
+def _with_absolute_path(recipe: Recipe, path: Path, data: Path | None) -> Recipe:
+    """A data folder named in the recipe is relative to it; one from the command line to the current folder."""
+    if isinstance(recipe.source, WorldSource):
+        return recipe
+    if not recipe.source.path:
+        raise ConfigError(f"recipe {path.name}: source.path is not given; name the folder of the log with --data DIR")
+    folder = (Path.cwd() if data is not None else path.parent) / recipe.source.path
+    if not folder.is_dir():
+        raise ConfigError(f"data folder {folder}: is not there; name the folder of the log with --data DIR")
+    source = recipe.source.model_copy(update={"path": str(folder.resolve())})
+    return recipe.model_copy(update={"source": source})
+
+
+def _suggest(error: ValidationError) -> str:
+    """The first fault, with the nearest known name for an unknown key."""
+    text = first_fault(error)
+    fault = error.errors(include_url=False)[0]
+    if fault["type"] != "extra_forbidden":
+        return text
+    place = [part for part in fault["loc"] if isinstance(part, str) and part not in ("world", "kuairand", "parquet")]
+    near = difflib.get_close_matches(place[-1], _known_names(place[:-1]), n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{'.'.join(place)}: unknown key.{hint}"
+
+
+def _known_names(section: list[str]) -> list[str]:
+    """Every key that may stand in a section of the recipe, from its JSON Schema."""
+    schema = Recipe.model_json_schema()
+    definitions = schema.get("$defs", {})
+    nodes = [schema]
+    for name in section:
+        nodes = [target for node in nodes for target in _targets(node.get("properties", {}).get(name, {}), definitions)]
+    return [name for node in nodes for name in node.get("properties", {})]
+
+
+def _targets(node: dict[str, Any], definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects that a property's schema may be, through references, unions and lists."""
+    found = [node] if "properties" in node else []
+    if "$ref" in node:
+        found += _targets(definitions[node["$ref"].rsplit("/", 1)[-1]], definitions)
+    for key in ("anyOf", "oneOf", "allOf"):
+        found += [target for option in node.get(key, []) for target in _targets(option, definitions)]
+    if isinstance(node.get("items"), dict):
+        found += _targets(node["items"], definitions)
+    return found
+
+

@@ -1,0 +1,176 @@
+"""Verbs that turn the wheel: run, simulate, compile."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tidewheel.cli.output import HomeOption, JsonFlag, emit, metric, outcome_text, plain, short, table
+from tidewheel.cli.recipes import load_recipe
+from tidewheel.cli.turning import UNDECIDED, next_window_end, reports, turn
+from tidewheel.contracts.recipe import Recipe, WorldSource
+from tidewheel.contracts.report import Outcome, RunReport
+from tidewheel.contracts.window import Window, iso, parse_time
+from tidewheel.errors import ConfigError
+from tidewheel.store.home import Home
+
+RecipeOption = Annotated[Path, typer.Option("--recipe", help="The recipe, a YAML file.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the log; replaces source.path of the recipe.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="section.key=value", help="Change one value of the recipe.")]
+
+
+def run(
+    recipe: RecipeOption,
+    data: DataOption = None,
+    window_end: Annotated[str, typer.Option(help="End of the window, UTC. Default: one stride after the last turn.")] = "",
+    settings: SetOption = None,
+    home: HomeOption = "",
+    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "by hand",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and canary, but change nothing.")] = False,
+    require: Annotated[list[Outcome] | None, typer.Option(help="Exit with 4 unless the run ends so.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn the wheel once: ingest, sample, validate, train, distill, evaluate, deploy."""
+    chosen = load_recipe(recipe, settings or (), data)
+    place = Home.resolve(Path(home) if home else None)
+    end = _moment(window_end) if window_end else next_window_end(chosen, place)
+    console = Console(stderr=True)
+    _announce(chosen, end, console)
+    report = turn(chosen, place, end, reason, dry_run, console)
+    emit(report, as_json, lambda: _show(report, place))
+    raise typer.Exit(exit_code(report, place, require or []))
+
+
+def simulate(
+    recipe: RecipeOption,
+    turns: Annotated[int, typer.Option(min=1, help="How many windows, from the recipe's first.")] = 3,
+    settings: SetOption = None,
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn the wheel several times on the built-in world, from its first window.
+
+    Goes on where an interrupted simulation stopped. A home where all turns are over is moved aside, not continued.
+    """
+    chosen = load_recipe(recipe, settings or ())
+    if not isinstance(chosen.source, WorldSource):
+        raise ConfigError(f"recipe {recipe.name}: simulate needs source.kind world; found {chosen.source.kind}")
+    place = Home.resolve(Path(home) if home else None)
+    console = Console(stderr=True)
+    wanted = [chosen.window.first_end + timedelta(days=chosen.window.stride_days * number) for number in range(turns)]
+    decided = _decided(chosen, place)
+    if all(end in decided for end in wanted) or set(decided) - set(wanted):
+        _move_aside(place, console)
+        decided = {}
+    for number, end in enumerate(wanted, start=1):
+        if end in decided:
+            console.print(f"turn {number} of {turns}: decided before: {decided[end].outcome.value}", highlight=False)
+            continue
+        console.print(f"[bold]turn {number} of {turns}[/]", highlight=False)
+        _announce(chosen, end, console)
+        decided[end] = turn(chosen, place, end, f"simulated turn {number}", False, console)
+        console.print(f"  → {outcome_text(decided[end].outcome)}: {plain(decided[end].reason)}\n", highlight=False, soft_wrap=True)
+        if decided[end].outcome in UNDECIDED:
+            break
+    results = [decided[end] for end in wanted if end in decided]
+    emit([result.model_dump(mode="json", by_alias=True) for result in results], as_json, lambda: _show_turns(results, place))
+    raise typer.Exit(max(exit_code(result, place, []) for result in results))
+
+
+def compile_(
+    recipe: RecipeOption,
+    output: Annotated[Path, typer.Option("--output", help="Where the pipeline YAML goes.")] = Path("pipeline.yaml"),
+    data: DataOption = None,
+    settings: SetOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compile the recipe to a Kubeflow pipeline, the same that `run` executes."""
+    chosen = load_recipe(recipe, settings or (), data)
+    from pipelines.compile import compile_recipe
+
+    compile_recipe(chosen, output)
+    found = {"pipeline": str(output), "recipe": chosen.name, "recipe_digest": chosen.digest}
+    emit(found, as_json, lambda: typer.echo(f"{output}: pipeline of recipe {chosen.name} ({short(chosen.digest)})"))
+
+
+compile_.__name__ = "compile"
+VERBS = (run, simulate, compile_)
+
+
+def exit_code(report: RunReport, home: Home, required: list[Outcome]) -> int:
+    """0: production is known good; 2: the recipe is at fault; 3: the data is; 4: not the required ending; 1: else."""
+    if report.outcome is Outcome.DATA_REJECTED:
+        return 3
+    if report.outcome is Outcome.FAILED:
+        failures = [step.failure.kind for step in report.steps if step.failure is not None]
+        return 2 if "ConfigError" in failures else 1
+    return 4 if required and report.outcome not in required else 0
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise ConfigError(f"--window-end {text}: expected an ISO 8601 date or time, e.g. 2026-01-12") from error
+
+
+def _announce(recipe: Recipe, end: datetime, console: Console) -> None:
+    window = Window.ending(end, recipe.window.days)
+    console.print(f"[bold]{recipe.name}[/] window \\[{iso(window.start)}, {iso(window.end)})", highlight=False)
+
+
+def _decided(recipe: Recipe, home: Home) -> dict[datetime, RunReport]:
+    return {r.window.end: r for r in reports(home) if r.recipe == recipe.name and r.outcome not in UNDECIDED}
+
+
+def _move_aside(home: Home, console: Console) -> None:
+    """Keep a finished home under the next free number and leave its name free."""
+    number = 1
+    while (kept := home.root.with_name(f"{home.root.name}.{number}")).exists():
+        number += 1
+    shutil.move(home.root, kept)
+    console.print(f"the simulation in {home.root.name} was over: kept as {kept.name}", highlight=False)
+
+
+def _show(report: RunReport, home: Home) -> None:
+    """What a person wants to know at the end of a run."""
+    from rich.console import Console as Output
+
+    out = Output()
+    out.print(f"\n{outcome_text(report.outcome)}: {plain(report.reason)}", highlight=False, soft_wrap=True)
+    labels = list(report.metrics.get("student", {}))
+    if labels:
+        rows = [
+            [model, label, *(metric(report, model, label, name) for name in ("auc", "logloss", "calibration_ratio", "ece"))]
+            for model in report.metrics
+            for label in labels
+        ]
+        table(("model", "label", "auc", "log-loss", "predicted/actual", "ece"), rows)
+    out.print(f"production {short(report.production)}   report {home.run(report.run_id) / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _show_turns(results: list[RunReport], home: Home) -> None:
+    label = next(iter(results[0].metrics.get("student", {})), "click") if results else "click"
+    rows = [
+        [
+            str(number),
+            str(result.window),
+            outcome_text(result.outcome),
+            short(result.teacher),
+            metric(result, "student", label, "auc"),
+            metric(result, "production", label, "auc"),
+            short(result.production),
+            f"{sum(step.seconds for step in result.steps):.0f} s",
+        ]
+        for number, result in enumerate(results, start=1)
+    ]
+    columns = ("turn", "window", "outcome", "teacher", f"{label} auc", "of production", "serves now", "steps")
+    table([columns[0], *columns[1:]], [[row[0], plain(row[1]), *row[2:]] for row in rows])
+    for result in results:
+        print(home.run(result.run_id) / "report.html", file=sys.stdout)

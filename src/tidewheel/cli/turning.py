@@ -1,0 +1,124 @@
+"""One turn of the wheel as the command line sees it: a child process runs the compiled pipeline, we follow it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from tidewheel.cli.progress import follow
+from tidewheel.contracts.recipe import Recipe
+from tidewheel.contracts.report import Outcome, RunReport
+from tidewheel.contracts.steps import ConcludePart, parts
+from tidewheel.contracts.window import iso
+from tidewheel.errors import ConfigError, TidewheelError
+from tidewheel.store.home import Home
+
+# Seconds that a pipeline gets to stop its servers after an interrupt, before it is killed.
+GRACE_SECONDS = 10
+UNDECIDED = (Outcome.FAILED, Outcome.DATA_REJECTED)
+
+
+def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run: bool, console: Console) -> RunReport:
+    """Run the pipeline of `recipe` for one window and return what it concluded.
+
+    Raises:
+        ConfigError: the home cannot be written.
+        KeyboardInterrupt: interrupted; the run is concluded as failed first, and nothing was published.
+        TidewheelError: the orchestrator itself failed; the message names its log.
+    """
+    home.store()
+    run_id, folder = _new_run(recipe, home, window_end)
+    recipe.write(folder / "recipe.json")
+    log = folder / "pipeline.log"
+    end = window_end.isoformat()
+    command = [sys.executable, "-m", "tidewheel.cluster.local", str(folder / "recipe.json"), str(folder / "pipeline.yaml")]
+    command += [end, reason, str(dry_run).lower()]
+    with log.open("wb") as output, _termination_interrupts():
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **home.environment(run_id)},
+            start_new_session=True,  # the terminal's Ctrl-C reaches us alone; we stop the pipeline and all its children
+        )
+        try:
+            follow(folder / "events.jsonl", lambda: process.poll() is not None, console)
+        except KeyboardInterrupt:
+            _stop(process)
+            _conclude(recipe, home, run_id, end)
+            raise
+        finally:
+            _stop(process)
+    if not (folder / "run.json").exists():
+        _conclude(recipe, home, run_id, end)
+    report = RunReport.read(folder / "run.json")
+    if not report.steps:
+        raise TidewheelError(f"run {run_id}: the pipeline did not start; see {log}")
+    return report
+
+
+def next_window_end(recipe: Recipe, home: Home) -> datetime:
+    """The end of the window after the last one that this recipe decided about, or its first."""
+    ends = [report.window.end for report in reports(home) if report.recipe == recipe.name and report.outcome not in UNDECIDED]
+    return max(ends) + timedelta(days=recipe.window.stride_days) if ends else recipe.window.first_end
+
+
+def reports(home: Home) -> list[RunReport]:
+    """Every concluded run of this home, oldest first."""
+    paths = sorted(home.runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    return [RunReport.read(path) for path in paths]
+
+
+def _new_run(recipe: Recipe, home: Home, window_end: datetime) -> tuple[str, Path]:
+    """A run id that nobody has yet: recipe, window end, attempt. Creating its folder reserves it."""
+    day = iso(window_end).replace("-", "").replace(":", "")
+    try:
+        home.runs.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 10_000):
+            run_id = f"{recipe.name}-{day}-{attempt}"
+            with suppress(FileExistsError):
+                home.run(run_id).mkdir()
+                return run_id, home.run(run_id)
+    except OSError as error:
+        raise ConfigError(f"home {home.root}: cannot be written ({error.strerror}); choose another with --home") from error
+    raise ConfigError(f"home {home.root}: 10,000 runs of {recipe.name} for {day}; choose another with --home")
+
+
+def _conclude(recipe: Recipe, home: Home, run_id: str, window_end: str) -> None:
+    from tidewheel.steps.conclude import conclude_interrupted
+
+    part = parts(recipe)["conclude"]
+    assert isinstance(part, ConcludePart)
+    conclude_interrupted(part, home, run_id, window_end)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the pipeline and every process it started: politely, then for good."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
+
+
+class _termination_interrupts:  # noqa: N801 (a context manager that reads like a function)
+    """Inside, SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+
+    def __enter__(self) -> None:
+        self._previous = signal.signal(signal.SIGTERM, self._raise)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+
+    @staticmethod
+    def _raise(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt

@@ -1,0 +1,67 @@
+"""What a canary measured and decided, step by step: enough numbers to redraw every judgement."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tidewheel.contracts.base import Contract
+from tidewheel.contracts.verdict import Phase, Reason, Verdict
+
+
+class Signal(Contract):
+    """One judged quantity at one look. `Running` is: neither shown to be within its limit nor shown to be harmful.
+
+    `lower` and `upper` are anytime-valid bounds of `estimate`, each at the level that lets the signal pass; null where
+    there is no such bound (nothing seen, not finite).
+    """
+
+    name: str
+    phase: Phase
+    message: str
+    estimate: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    limit: float | None = None
+
+    def reason(self, step: int) -> Reason:
+        """This signal as a reason of a verdict; `step` counts from 1."""
+        return Reason(
+            check=f"step {step} {self.name}",
+            phase=self.phase,
+            message=f"step {step}: {self.message}",
+            value=self.estimate,
+            limit=self.limit,
+        )
+
+
+class ArmSummary(Contract):
+    """What one arm did in one step. `means` are per request: engagement, predicted, actual, loss of a label."""
+
+    requests: int = Field(ge=0)
+    errors: int = Field(ge=0)
+    users: int = Field(ge=0)
+    latency_p50_seconds: float | None
+    latency_p95_seconds: float | None
+    means: dict[str, float]
+
+
+class StepResult(Contract):
+    """One step of a canary as it ended. `looks` is how often the sequential test looked."""
+
+    number: int = Field(ge=1)
+    share: float
+    phase: Phase
+    looks: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    candidate: ArmSummary
+    control: ArmSummary | None  # null in the first release: there is nothing to compare with
+    signals: tuple[Signal, ...]
+
+
+class CanaryResult(Contract):
+    """The whole canary: only the `Successful` verdict of all steps lets the candidate become production."""
+
+    verdict: Verdict
+    steps: tuple[StepResult, ...]
+    requests: int = Field(ge=0)
+    seconds: float = Field(ge=0)

@@ -1,0 +1,243 @@
+"""Raw feature columns to the two tensors that every graph takes: `ids` (B, F_c) int64 and `numbers` (B, F_n) float32.
+
+One implementation for training, evaluation and serving: what a feature means may not depend on who asks.
+B rows, F_c categorical features (hashed and vocabulary), F_n numeric columns (features, then null indicators).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, PrivateAttr
+
+from tidewheel.contracts.base import Contract
+from tidewheel.contracts.schema import FeatureKind, FeatureSpec
+from tidewheel.errors import ContractError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CLIP = 6.0  # standardized numbers are cut here: one broken row may not dominate a dot product
+Columns = Mapping[str, np.ndarray]
+
+
+class Moments(Contract):
+    """Weighted mean and deviation of a numeric feature after its transform, and whether training rows had nulls."""
+
+    mean: float
+    deviation: float = Field(gt=0)
+    has_nulls: bool
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a graph takes: `ids` (B, F_c) int64, each below its feature's size, and `numbers` (B, F_n) float32."""
+
+    ids: np.ndarray
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Encoders(Contract):
+    """Everything that turns raw columns into tensors, learned from the training rows.
+
+    hashed: 0 = null, else 1 + splitmix64(id) modulo num_buckets. vocabulary: 0 = null or unseen, else 1 + position.
+    numeric: transformed, standardized, cut at +-6; null is 0 (the mean) and sets the feature's indicator if it has one.
+    """
+
+    schema_: Literal["tidewheel/encoders/v1"] = Field(default="tidewheel/encoders/v1", alias="schema")
+    features: tuple[FeatureSpec, ...]
+    vocabularies: dict[str, tuple[str, ...]]
+    moments: dict[str, Moments]
+
+    _lookups: dict[str, dict[Any, int]] = PrivateAttr(default_factory=dict)
+
+    @cached_property
+    def categorical(self) -> tuple[FeatureSpec, ...]:
+        """The features behind the columns of `ids`, in order."""
+        return tuple(f for f in self.features if f.kind is not FeatureKind.NUMERIC)
+
+    @cached_property
+    def numeric(self) -> tuple[FeatureSpec, ...]:
+        """The features behind the first columns of `numbers`, in order."""
+        return tuple(f for f in self.features if f.kind is FeatureKind.NUMERIC)
+
+    @cached_property
+    def indicators(self) -> tuple[str, ...]:
+        """Numeric features whose null indicators are the last columns of `numbers`, in order."""
+        return tuple(f.name for f in self.numeric if self.moments[f.name].has_nulls)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """(F_c) number of different ids of each categorical feature, id 0 included."""
+        hashed = FeatureKind.HASHED
+        return tuple(1 + (f.num_buckets if f.kind is hashed else len(self.vocabularies[f.name])) for f in self.categorical)
+
+    @property
+    def num_numbers(self) -> int:
+        """F_n."""
+        return len(self.numeric) + len(self.indicators)
+
+    def encode(self, columns: Columns) -> Encoded:
+        """Encode raw columns of length B or 1; those of length 1 hold for all B rows.
+
+        Raises:
+            ContractError: a feature's column is missing, has another length or a type that its kind cannot take.
+        """
+        names = [feature.name for feature in self.features]
+        if missing := sorted(set(names) - set(columns)):
+            raise ContractError(f"features: column {', '.join(missing)} is missing; expected {', '.join(names)}")
+        lengths = {name: len(columns[name]) for name in names}
+        rows = next((n for n in lengths.values() if n != 1), 1)
+        if wrong := [f"{name} has {n}" for name, n in lengths.items() if n not in (1, rows)]:
+            raise ContractError(f"features: {', '.join(wrong)} values; expected {rows} like the other columns, or 1")
+        ids = np.empty((rows, len(self.categorical)), dtype=np.int64)
+        for at, feature in enumerate(self.categorical):
+            ids[:, at] = self._ids(feature, np.asarray(columns[feature.name]))
+        numbers = np.zeros((rows, self.num_numbers), dtype=np.float32)
+        indicator = {name: len(self.numeric) + at for at, name in enumerate(self.indicators)}
+        for at, feature in enumerate(self.numeric):
+            moments = self.moments[feature.name]
+            values = transformed(feature, columns[feature.name])
+            is_null = np.isnan(values)
+            standard = np.clip((values - moments.mean) / moments.deviation, -CLIP, CLIP)
+            numbers[:, at] = np.where(is_null, 0.0, standard)
+            if feature.name in indicator:
+                numbers[:, indicator[feature.name]] = is_null
+        return Encoded(ids=ids, numbers=numbers)
+
+    def _ids(self, feature: FeatureSpec, values: np.ndarray) -> np.ndarray:
+        if feature.kind is FeatureKind.HASHED:
+            keys, is_null = _integers(feature, values)
+            bucket = splitmix64(keys) % np.uint64(feature.num_buckets)
+            return np.where(is_null, 0, 1 + bucket.astype(np.int64))
+        lookup = self._lookups.get(feature.name)
+        if lookup is None:
+            lookup = {text: at for at, text in enumerate(self.vocabularies[feature.name], start=1)}
+            self._lookups[feature.name] = lookup
+        return _looked_up(values, lookup)
+
+
+def fit(columns: Columns, weights: np.ndarray, features: Sequence[FeatureSpec]) -> Encoders:
+    """Learn vocabularies and moments from training rows.
+
+    Args:
+        columns: raw column of each feature, (B,).
+        weights: (B,) row weights; moments are weighted, so that a sampled log standardizes like the whole one.
+        features: the features, in the order that the tensors will have.
+
+    Raises:
+        ContractError: a column is missing, or no row of a numeric feature has a value.
+    """
+    vocabularies: dict[str, tuple[str, ...]] = {}
+    moments: dict[str, Moments] = {}
+    for feature in features:
+        if feature.name not in columns:
+            raise ContractError(f"features: column {feature.name} is missing from the training rows")
+        values = np.asarray(columns[feature.name])
+        if feature.kind is FeatureKind.VOCABULARY:
+            vocabularies[feature.name] = tuple(sorted({_text(v) for v in _distinct(values)} - {""}))
+        elif feature.kind is FeatureKind.NUMERIC:
+            moments[feature.name] = _moments(feature, values, weights)
+    return Encoders(features=tuple(features), vocabularies=vocabularies, moments=moments)
+
+
+def columns_of(table: pa.Table, features: Sequence[FeatureSpec]) -> dict[str, np.ndarray]:
+    """Raw columns of an Arrow table: int64, object (text, None for null) or float64 (NaN for null).
+
+    Raises:
+        ContractError: a feature has no column in the table.
+    """
+    import pyarrow as pa
+    import pyarrow.types as types
+
+    columns: dict[str, np.ndarray] = {}
+    for feature in features:
+        if feature.name not in table.column_names:
+            raise ContractError(f"features: column {feature.name} is missing; the table has {', '.join(table.column_names)}")
+        column = table.column(feature.name)
+        if feature.kind is FeatureKind.NUMERIC and not types.is_floating(column.type):
+            column = column.cast(pa.float64())
+        if types.is_integer(column.type) and column.null_count:
+            columns[feature.name] = np.array(column.to_pylist(), dtype=object)
+        else:
+            columns[feature.name] = column.to_numpy()
+    return columns
+
+
+def splitmix64(keys: np.ndarray) -> np.ndarray:
+    """Mix int64 keys into uniform uint64 (Steele, Lea, Flood 2014, finalizer of SplittableRandom)."""
+    with np.errstate(over="ignore"):
+        mixed = keys.astype(np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return mixed ^ (mixed >> np.uint64(31))
+
+
+def transformed(feature: FeatureSpec, values: np.ndarray) -> np.ndarray:
+    """Values of a numeric feature after its transform, float64 with NaN for null; log1p takes negative values as 0.
+
+    Raises:
+        ContractError: the values are not numbers.
+    """
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ContractError(f"feature {feature.name} is numeric; found {np.asarray(values).dtype} values ({error})") from error
+    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
+    return np.log1p(np.maximum(numbers, 0.0)) if feature.transform == "log1p" else numbers
+
+
+def _moments(feature: FeatureSpec, values: np.ndarray, weights: np.ndarray) -> Moments:
+    numbers = transformed(feature, values)
+    present = ~np.isnan(numbers)
+    if not present.any() or weights[present].sum() <= 0:
+        raise ContractError(f"feature {feature.name}: no training row has a value; drop the feature or repair its source")
+    mean = float(np.average(numbers[present], weights=weights[present]))
+    variance = float(np.average((numbers[present] - mean) ** 2, weights=weights[present]))
+    # A feature that never varied tells nothing; a deviation of 1 keeps it finite should it vary later.
+    deviation = math.sqrt(variance) if variance > 1e-12 else 1.0
+    return Moments(mean=mean, deviation=deviation, has_nulls=bool((~present).any()))
+
+
+def _integers(feature: FeatureSpec, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int64 keys and where they are null."""
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64), np.zeros(len(values), dtype=bool)
+    if values.dtype.kind == "O":
+        is_null = np.fromiter((value is None for value in values), dtype=bool, count=len(values))
+        try:
+            return np.where(is_null, 0, values).astype(np.int64), is_null
+        except (TypeError, ValueError) as error:
+            raise ContractError(f"feature {feature.name} is hashed; expected int64 ids ({error})") from error
+    raise ContractError(f"feature {feature.name} is hashed; found {values.dtype} values, expected int64 ids")
+
+
+def _distinct(values: np.ndarray) -> list[Any]:
+    return np.unique(values).tolist() if values.dtype.kind in "iufU" else list(set(values.tolist()))
+
+
+def _text(value: object) -> str:
+    """A vocabulary's name for a value; empty for null. 3, 3.0 and "3" have one name."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _looked_up(values: np.ndarray, lookup: Mapping[str, int]) -> np.ndarray:
+    of: Callable[[str, int], int] = lookup.get
+    if values.dtype.kind in "iuf" and len(values) > 64:  # few different numbers: name each only once
+        distinct, position = np.unique(values, return_inverse=True)
+        names = [of(_text(value), 0) for value in distinct.tolist()]
+        return np.array(names, dtype=np.int64)[position]
+    found = (of(value if type(value) is str else _text(value), 0) for value in values.tolist())
+    return np.fromiter(found, dtype=np.int64, count=len(values))

@@ -1,0 +1,124 @@
+"""The ranker as ONNX, built node by node from its weights.
+
+A tracing exporter takes seconds a graph and needs half a compiler at import; this network has a dozen operators. Parity
+with the torch module is a test, to 1e-6.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from tidewheel.ranker.calibration import Calibrators, Isotonic, Platt
+from tidewheel.ranker.model import Ranker
+
+OPSET = 18
+IR_VERSION = 9  # the oldest that knows this opset: older runtimes can load it
+RUNTIME = {"onnx_opset": str(OPSET), "onnx": onnx.__version__}
+
+
+class _GraphBuilder:
+    """Collects nodes and constants; every method returns the name of a value."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, value: Tensor | np.ndarray) -> str:
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def node(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        output = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        return output
+
+    def shape(self, *sizes: int) -> str:
+        name = "shape_" + "_".join(str(size).replace("-", "m") for size in sizes)
+        if all(constant.name != name for constant in self.constants):
+            self.constant(name, np.array(sizes, dtype=np.int64))
+        return name
+
+
+def export_graph(ranker: Ranker, path: Path, calibrators: Calibrators | None = None) -> None:
+    """Write the ranker as an ONNX graph.
+
+    Inputs: `ids` (B, F_c) int64, `numbers` (B, F_n) float32. Outputs: one float32 tensor (B,) a label under the label's
+    name, calibrated probabilities with `calibrators` and logits without.
+    """
+    network = ranker.network
+    graph = _GraphBuilder()
+    logits = _network_nodes(graph, ranker)
+    for at, label in enumerate(network.labels):
+        index = graph.constant(f"index_{at}", np.array(at, dtype=np.int64))
+        if calibrators is None:
+            graph.node("Gather", logits, index, axis=1, output=label)
+        else:
+            _calibrator_nodes(graph, graph.node("Gather", logits, index, axis=1), calibrators.by_label[label], label)
+    inputs = [
+        helper.make_tensor_value_info("ids", TensorProto.INT64, ["rows", len(network.sizes)]),
+        helper.make_tensor_value_info("numbers", TensorProto.FLOAT, ["rows", network.num_numbers]),
+    ]
+    outputs = [helper.make_tensor_value_info(label, TensorProto.FLOAT, ["rows"]) for label in network.labels]
+    proto = helper.make_graph(graph.nodes, "ranker", inputs, outputs, graph.constants)
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name="tidewheel")
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _network_nodes(graph: _GraphBuilder, ranker: Ranker) -> str:
+    """Ranker.forward, line by line; returns the name of the logits (B, T)."""
+    config, state = ranker.network.config, dict(ranker.state_dict())
+    labels = len(ranker.network.labels)
+    rows = graph.node("Add", "ids", graph.constant("offsets", ranker.embeddings.offsets))
+    embedded = graph.node("Gather", graph.constant("embeddings", state["embeddings.table"]), rows, axis=0)
+    width = len(ranker.network.sizes) * config.embedding_dim
+    x0 = graph.node("Concat", graph.node("Reshape", embedded, graph.shape(-1, width)), "numbers", axis=1)
+    x = x0
+    for at in range(config.cross_layers):
+        down, up, bias = (
+            graph.constant(f"cross_{at}_{part}", state[f"crosses.{at}.{part}"]) for part in ("down", "up", "bias")
+        )
+        pairs = graph.node("Add", graph.node("MatMul", graph.node("MatMul", x, down), up), bias)
+        x = graph.node("Add", graph.node("Mul", x0, pairs), x)
+    h = graph.node("Unsqueeze", x, graph.shape(0))  # (1, B, X)
+    for at in range(len(config.hidden)):
+        weight = graph.constant(f"expert_{at}_weight", state[f"experts.weights.{at}"])
+        bias = graph.constant(f"expert_{at}_bias", state[f"experts.biases.{at}"])
+        h = graph.node("Relu", graph.node("Add", graph.node("MatMul", h, weight), bias))
+    h = graph.node("Transpose", h, perm=[1, 0, 2])  # (B, E, H)
+    gates = graph.node("MatMul", x, graph.constant("gates", state["heads.gates"]))
+    mix = graph.node("Softmax", graph.node("Reshape", gates, graph.shape(-1, labels, config.experts)), axis=2)
+    mixed = graph.node("Mul", graph.node("MatMul", mix, h), graph.constant("heads", state["heads.heads"]))
+    deep = graph.node(
+        "Add", graph.node("ReduceSum", mixed, graph.shape(2), keepdims=0), graph.constant("bias", state["heads.bias"])
+    )
+    deep = graph.node("Add", deep, graph.node("MatMul", x0, graph.constant("wide", state["wide"])))
+    wide = graph.node("Gather", graph.constant("wide_table", state["wide_table"]), rows, axis=0)  # (B, F_c, T)
+    return graph.node("Add", deep, graph.node("ReduceSum", wide, graph.shape(1), keepdims=0))
+
+
+def _calibrator_nodes(graph: _GraphBuilder, logit: str, calibrator: Platt | Isotonic, label: str) -> None:
+    """Logit (B,) -> probability (B,) named after the label."""
+    if isinstance(calibrator, Platt):
+        scale = graph.constant(f"{label}_scale", np.array(calibrator.scale, dtype=np.float32))
+        shift = graph.constant(f"{label}_shift", np.array(calibrator.shift, dtype=np.float32))
+        graph.node("Sigmoid", graph.node("Add", graph.node("Mul", logit, scale), shift), output=label)
+        return
+    # A line with kinks is p_0 + sum_k (change of slope at k) * relu(x - x_k). In doubles: steep pieces cancel.
+    knots = np.array(calibrator.logits)
+    values = np.array(calibrator.probabilities)
+    slopes = np.concatenate([[0.0], np.diff(values) / np.diff(knots), [0.0]])
+    clipped = graph.node("Cast", graph.node("Unsqueeze", logit, graph.shape(1)), to=TensorProto.DOUBLE)
+    kinks = graph.node("Relu", graph.node("Sub", clipped, graph.constant(f"{label}_knots", knots)))  # (B, K)
+    bent = graph.node("MatMul", kinks, graph.constant(f"{label}_bends", np.diff(slopes)))  # (B,)
+    line = graph.node("Add", bent, graph.constant(f"{label}_start", values[0]))
+    graph.node("Cast", line, output=label, to=TensorProto.FLOAT)

@@ -1,0 +1,119 @@
+"""Raw columns to scores with ONNX Runtime: the one way in which evaluation, serving and teachers score.
+
+The only module that imports onnxruntime, and only when something is scored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tidewheel.contracts.evidence import ModelManifest
+from tidewheel.errors import ContractError
+from tidewheel.ranker.bundle import RANKER, OpenBundle
+from tidewheel.ranker.encoding import Columns, Encoded, Encoders
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+CHUNK_ROWS = 8192  # bounds the memory of activations when a whole split is scored
+Scores = dict[str, np.ndarray]
+
+
+class _Graph:
+    """One ONNX graph; its session is made when it first runs."""
+
+    def __init__(self, path: Path, labels: tuple[str, ...], threads: int) -> None:
+        self.path = path
+        self.labels = labels
+        self.threads = threads
+        self._session: onnxruntime.InferenceSession | None = None
+
+    def run(self, encoded: Encoded) -> Scores:
+        """label -> (B,) float32."""
+        session = self._opened()
+        parts: list[list[Any]] = []
+        for start in range(0, len(encoded), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            parts.append(session.run(list(self.labels), {"ids": encoded.ids[part], "numbers": encoded.numbers[part]}))
+        if len(parts) == 1:
+            return dict(zip(self.labels, parts[0], strict=True))
+        empty = np.empty(0, dtype=np.float32)
+        return {label: np.concatenate([part[at] for part in parts]) if parts else empty for at, label in enumerate(self.labels)}
+
+    def _opened(self) -> onnxruntime.InferenceSession:
+        if self._session is None:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self.threads
+            options.inter_op_num_threads = 1
+            # Threads that spin while they wait would take the cores of the server beside this one.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            outputs = {output.name for output in session.get_outputs()}
+            if missing := sorted(set(self.labels) - outputs):
+                raise ContractError(
+                    f"{self.path}: the graph has no output {', '.join(missing)}; found {', '.join(sorted(outputs))}"
+                )
+            self._session = session
+        return self._session
+
+
+class Scorer:
+    """Scores with one model of a bundle. Safe to share between threads; costs nothing until it first scores."""
+
+    def __init__(self, bundle: OpenBundle, threads: int = 1, model: str = RANKER) -> None:
+        entry = bundle.model(model)
+        self.bundle = bundle
+        self.labels = bundle.manifest.labels
+        self.encoders = bundle.encoders(model)
+        self._graph = _Graph(bundle.folder / entry.graph, self.labels, threads)
+        self._twin = _Graph(bundle.folder / entry.uncalibrated_graph, self.labels, threads)
+
+    def score(self, columns: Columns) -> Scores:
+        """Calibrated probabilities, label -> (B,) float32 in [0, 1], of raw columns of length B or 1.
+
+        Raises:
+            ContractError: a feature's column is missing or has a type that its kind cannot take.
+        """
+        return self.score_encoded(self.encoders.encode(columns))
+
+    def score_encoded(self, encoded: Encoded) -> Scores:
+        """Calibrated probabilities, label -> (B,) float32, of rows that `encoders` encoded."""
+        return self._graph.run(encoded)
+
+    def logits(self, columns: Columns) -> Scores:
+        """Uncalibrated logits, label -> (B,) float32, from the twin that teaches."""
+        return self._twin.run(self.encoders.encode(columns))
+
+
+class GraphScorer:
+    """Scores with a trained ranker that is no bundle yet; its probabilities are the sigmoid of its logits."""
+
+    def __init__(self, folder: Path, manifest: ModelManifest, threads: int = 1) -> None:
+        if manifest.graph is None:
+            raise ContractError(f"{folder}: this ranker has no ONNX graph; train it again")
+        self.labels = manifest.labels
+        self.encoders = Encoders.read(folder / manifest.encoders)
+        self._graph = _Graph(folder / manifest.graph, self.labels, threads)
+
+    def score(self, columns: Columns) -> Scores:
+        """Probabilities, label -> (B,) float32 in [0, 1], of raw columns of length B or 1."""
+        return self.score_encoded(self.encoders.encode(columns))
+
+    def score_encoded(self, encoded: Encoded) -> Scores:
+        """Probabilities, label -> (B,) float32, of rows that `encoders` encoded."""
+        return {label: sigmoid(logits) for label, logits in self._graph.run(encoded).items()}
+
+    def logits(self, columns: Columns) -> Scores:
+        """Logits, label -> (B,) float32."""
+        return self._graph.run(self.encoders.encode(columns))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), float32, without overflow."""
+    half = np.asarray(logits, dtype=np.float32) * np.float32(0.5)
+    return np.float32(0.5) * (np.tanh(half) + np.float32(1.0))

@@ -1,0 +1,70 @@
+"""The ledger in the store: one record an entry, numbered, created exactly once. It is the truth; the rest follows."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from tidewheel.contracts.ledger import LedgerEntry, production_after, production_at
+from tidewheel.errors import ContractError, RetryableError
+from tidewheel.store import Store
+
+PREFIX = "ledger"
+_NAME = re.compile(rf"^{PREFIX}/(\d{{6}})\.json$")
+
+
+class Ledger:
+    """Reads every time it is asked: what another process appended counts at once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """All decisions from the first on.
+
+        Raises:
+            ContractError: a number is missing, or a record is damaged or not the entry that its name says. Nothing is
+                decided on half a ledger.
+        """
+        entries: list[LedgerEntry] = []
+        for name in self._store.names(PREFIX):
+            expected = _name(len(entries) + 1)
+            if not _NAME.match(name):
+                raise ContractError(f"ledger: {name} is no entry; expected {expected}. Move it out of the ledger's folder")
+            if name != expected:
+                raise ContractError(f"ledger: {expected} is missing, found {name}; restore it from a backup of the store")
+            entry = LedgerEntry.parse(self._store.get(name) or "", name)
+            if entry.number != len(entries) + 1:
+                raise ContractError(f"ledger: {name} holds entry {entry.number}; restore it from a backup of the store")
+            entries.append(entry)
+        return tuple(entries)
+
+    def append(self, entry: LedgerEntry) -> LedgerEntry:
+        """Write the next entry, whole or not at all.
+
+        Raises:
+            ContractError: the ledger is damaged, or `entry` does not follow the last one.
+            RetryableError: another process took this number: read again and decide again.
+        """
+        entries = self.entries()
+        if entry.number <= len(entries):
+            raise RetryableError(f"ledger: entry {entry.number} exists already ({entries[entry.number - 1].run_id}); decide again")
+        if entry.number != len(entries) + 1:
+            raise ContractError(f"ledger: entry {entry.number} does not follow {len(entries)}")
+        if entry.previous != production_after(entries):
+            raise ContractError(f"ledger: entry {entry.number} follows production {entry.previous}, found {production_after(entries)}")
+        if not self._store.create(_name(entry.number), entry.to_json() + "\n"):
+            raise RetryableError(f"ledger: entry {entry.number} was taken at this moment; decide again")
+        return entry
+
+    def production(self) -> str | None:
+        """Digest of the bundle that serves, or None before the first release."""
+        return production_after(self.entries())
+
+    def at(self, time: datetime) -> str | None:
+        """Digest of the bundle that served at `time`."""
+        return production_at(self.entries(), time)
+
+
+def _name(number: int) -> str:
+    return f"{PREFIX}/{number:06d}.json"

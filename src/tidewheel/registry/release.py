@@ -1,0 +1,155 @@
+"""The one place that decides what is production: an entry in the ledger first, then its projections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tidewheel.contracts.bundle import BundleManifest
+from tidewheel.contracts.ledger import Decision, LedgerEntry, previous_production, production_after
+from tidewheel.contracts.verdict import Verdict
+from tidewheel.errors import ConfigError, RetryableError
+from tidewheel.registry.ledger import Ledger
+from tidewheel.registry.projections import Registry, reconcile, tags_of
+
+Clock = Callable[[], datetime]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Release:
+    """What was decided and what had to be changed outside the ledger. `unprojected` says why the registry could not be
+    told, else it is empty; the decision stands either way and `reconcile` makes up for it."""
+
+    entry: LedgerEntry
+    repaired: tuple[str, ...]
+    unprojected: str = ""
+
+
+def decision_of(verdict: Verdict, is_canaried: bool, production: str | None) -> Decision:
+    """What follows from the last verdict: only `Successful` of a canary releases anything."""
+    if not is_canaried:
+        return Decision.REJECTED
+    if not verdict.is_successful:
+        return Decision.ROLLED_BACK
+    return Decision.BOOTSTRAP if production is None else Decision.PROMOTED
+
+
+def release(
+    ledger: Ledger,
+    registry: Registry | None,
+    *,
+    bundle: str,
+    manifest: BundleManifest,
+    verdict: Verdict,
+    is_canaried: bool,
+    seen_number: int,
+    reason: str = "",
+    clock: Clock = _now,
+) -> Release:
+    """Write the decision on a candidate into the ledger, then let the registry follow.
+
+    Args:
+        verdict: of the canary; of `evaluate` where `is_canaried` is false because no traffic was given.
+        seen_number: number of the last ledger entry when the run pinned its baseline, 0 for none.
+        reason: empty: the verdict's own words.
+
+    Raises:
+        RetryableError: production changed since the baseline was pinned: the comparison is with the wrong bundle.
+    """
+    entries = ledger.entries()
+    if len(entries) != seen_number:
+        raise RetryableError(
+            f"ledger: entry {len(entries)} ({entries[-1].run_id if entries else 'none'}) was written after this run "
+            f"compared with entry {seen_number}; run again"
+        )
+    production = production_after(entries)
+    decision = decision_of(verdict, is_canaried, production)
+    is_released = decision in (Decision.BOOTSTRAP, Decision.PROMOTED)
+    lineage = manifest.lineage
+    entry = LedgerEntry(
+        number=seen_number + 1,
+        time=clock(),
+        decision=decision,
+        recipe=lineage.recipe,
+        run_id=lineage.run_id,
+        window=lineage.window,
+        bundle=bundle,
+        production=bundle if is_released else production,
+        previous=production,
+        teacher=lineage.teacher,
+        generation=lineage.generation,
+        feature_digest=manifest.feature_digest,
+        verdict=verdict,
+        reason=reason or verdict.explain(),
+    )
+    return _append_and_project(ledger, registry, entry)
+
+
+def rollback(
+    ledger: Ledger,
+    registry: Registry | None,
+    *,
+    reason: str,
+    to: str | None = None,
+    run_id: str = "rollback",
+    clock: Clock = _now,
+) -> Release:
+    """Make an earlier production serve again, by hand.
+
+    Args:
+        to: digest or unique beginning of one; None: the newest earlier production that was not taken back.
+
+    Raises:
+        ConfigError: there is nothing to go back to, or `to` never was production or is so already.
+    """
+    entries = ledger.entries()
+    target = _released(entries, to)
+    made = next(entry for entry in reversed(entries) if entry.bundle == target and entry.decision is not Decision.REVERTED)
+    entry = made.model_copy(
+        update={
+            "number": len(entries) + 1,
+            "time": clock(),
+            "decision": Decision.REVERTED,
+            "run_id": run_id,
+            "production": target,
+            "previous": production_after(entries),
+            "reason": reason,
+        }
+    )
+    return _append_and_project(ledger, registry, entry)
+
+
+def _released(entries: tuple[LedgerEntry, ...], to: str | None) -> str:
+    current = production_after(entries)
+    if current is None:
+        raise ConfigError("rollback: nothing was ever released; there is nothing to go back to")
+    if to is None:
+        earlier = previous_production(entries)
+        if earlier is None:
+            raise ConfigError(f"rollback: {current[:12]} has no earlier production that is still trusted; name one with --to")
+        return earlier
+    served = {entry.production for entry in entries if entry.production}
+    matching = sorted(bundle for bundle in served if bundle.startswith(to))
+    known = ", ".join(sorted(bundle[:12] for bundle in served - {current})) or "none"
+    if len(matching) != 1:
+        raise ConfigError(f"rollback: {to} names {len(matching)} bundles that were production; expected one of {known}")
+    if matching[0] == current:
+        raise ConfigError(f"rollback: {current[:12]} is production already; expected one of {known}")
+    return matching[0]
+
+
+def _append_and_project(ledger: Ledger, registry: Registry | None, entry: LedgerEntry) -> Release:
+    ledger.append(entry)
+    if registry is None:
+        return Release(entry, ())
+    try:
+        if entry.decision is not Decision.REVERTED:
+            registry.register(entry.bundle, tags_of(entry))
+        return Release(entry, tuple(reconcile(ledger, registry)))
+    except Exception as error:  # the registry is somebody else's system, and the decision has been made
+        return Release(entry, (), f"registry: {type(error).__name__}: {error}; `tidewheel reconcile` repairs it")

@@ -1,0 +1,152 @@
+"""The server as a plain ASGI application: routes of the Open Inference Protocol v2 over the models of one bundle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from tidewheel import __version__
+from tidewheel.contracts.schema import FeatureKind, FeatureSpec
+from tidewheel.errors import ContractError
+from tidewheel.ranker.bundle import OpenBundle
+from tidewheel.ranker.scorer import Scorer
+from tidewheel.serving.metrics import ServingMetrics
+from tidewheel.serving.protocol import decode_request, encode_response
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+BUNDLE_HEADER = b"tidewheel-bundle"
+_DATATYPES = {FeatureKind.HASHED: "INT64", FeatureKind.VOCABULARY: "BYTES", FeatureKind.NUMERIC: "FP64"}
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class HttpError(Exception):
+    """An answer other than 200; its text is for the caller."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ServingApp:
+    """Scores with the models of one bundle, whose version stands in every answer. One event loop, one thread.
+
+    A request is scored where it is read: handing a few hundred microseconds of work to another thread costs more.
+    """
+
+    def __init__(self, bundle: OpenBundle, threads: int = 1) -> None:
+        self.bundle = bundle
+        self.features = tuple(feature.name for feature in bundle.manifest.features)
+        self.scorers = {name: Scorer(bundle, threads, name) for name in bundle.manifest.models}
+        self.metrics = ServingMetrics(bundle.digest, bundle.manifest.labels)
+        self._version = (BUNDLE_HEADER, bundle.digest.encode())
+
+    def warm_up(self) -> None:
+        """Make the sessions and score one row of unknown values, so that the first user does not wait for it."""
+        columns = {feature.name: _unknown(feature) for feature in self.bundle.manifest.features}
+        for scorer in self.scorers.values():
+            scorer.score(columns)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"only http is served, not {scope['type']}")
+        try:
+            status, body, kind = 200, await self._answer(scope["method"], scope["path"], receive), b"application/json"
+        except HttpError as error:
+            status, body, kind = error.status, json.dumps({"error": str(error)}).encode(), b"application/json"
+        if scope["path"] == "/metrics" and status == 200:
+            kind = b"text/plain; version=0.0.4; charset=utf-8"
+        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), self._version]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, method: str, path: str, receive: Receive) -> bytes:
+        parts = path.strip("/").split("/")
+        if parts[:2] == ["v2", "models"] and len(parts) == 4 and parts[3] == "infer":
+            if method != "POST":
+                raise HttpError(405, f"{path}: expected POST, found {method}")
+            return await self._infer(parts[2], receive)
+        if method not in ("GET", "HEAD"):
+            raise HttpError(405, f"{path}: expected GET, found {method}")
+        if path == "/metrics":
+            return self.metrics.text()
+        return json.dumps(self._describe(parts, path)).encode()
+
+    def _describe(self, parts: list[str], path: str) -> dict[str, Any]:
+        match parts:
+            case ["v2"]:
+                return {"name": "tidewheel", "version": __version__, "extensions": []}
+            case ["v2", "health", "live"]:
+                return {"live": True}
+            case ["v2", "health", "ready"]:
+                return {"ready": True}  # the socket is bound only after the warm-up
+            case ["v2", "models", name]:
+                self._scorer(name)
+                return self._metadata(name)
+            case ["v2", "models", name, "ready"]:
+                self._scorer(name)
+                return {"name": name, "ready": True}
+        raise HttpError(404, f"{path}: no such address; models are under /v2/models/{{{','.join(self.scorers)}}}")
+
+    def _metadata(self, name: str) -> dict[str, Any]:
+        manifest = self.bundle.manifest
+        return {
+            "name": name,
+            "versions": [self.bundle.digest],
+            "platform": "onnx",
+            "inputs": [{"name": f.name, "datatype": _DATATYPES[f.kind], "shape": [-1]} for f in manifest.features],
+            "outputs": [output.model_dump() for output in manifest.models[name].outputs],
+        }
+
+    def _scorer(self, name: str) -> Scorer:
+        if name not in self.scorers:
+            raise HttpError(404, f"model {name} is unknown; this bundle has {', '.join(self.scorers)}")
+        return self.scorers[name]
+
+    async def _infer(self, name: str, receive: Receive) -> bytes:
+        try:
+            scorer = self._scorer(name)
+            body = await _whole_body(receive)
+            started = time.perf_counter()
+            request = decode_request(body, self.features)
+            scores = scorer.score(request.columns)
+            answer = encode_response(name, self.bundle.digest, request, scores)
+        except ContractError as error:
+            self.metrics.refused(400)
+            raise HttpError(400, str(error)) from error
+        except ValueError as error:
+            self.metrics.refused(500)
+            raise HttpError(500, f"scores are not finite: {error}") from error
+        except HttpError as error:
+            self.metrics.refused(error.status)
+            raise
+        self.metrics.answered(time.perf_counter() - started, scores)
+        return answer
+
+
+async def _whole_body(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HttpError(400, "the caller hung up before the request was whole")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise HttpError(413, f"request is larger than {MAX_BODY_BYTES} bytes; send fewer candidates at once")
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts) if len(parts) > 1 else part
+
+
+def _unknown(feature: FeatureSpec) -> np.ndarray:
+    if feature.kind is FeatureKind.NUMERIC:
+        return np.array([np.nan])
+    return np.array([0]) if feature.kind is FeatureKind.HASHED else np.array([None], dtype=object)

@@ -1,0 +1,128 @@
+"""Open Inference Protocol v2, REST: JSON bytes to raw columns, scores to JSON bytes. Pure.
+
+https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+One input tensor a feature: INT64, FP32, FP64 or BYTES, shape [n] or [n, 1]; `null` stands for a value that is not known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tidewheel.errors import ContractError
+
+MAX_CANDIDATES = 10_000  # of one request; more belongs into retrieval
+_KINDS: dict[str, type] = {"INT64": np.int64, "FP32": np.float64, "FP64": np.float64, "BYTES": object}
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """Raw columns of length C or 1, by feature; `outputs` are the labels asked for, empty: all."""
+
+    id: str
+    columns: Mapping[str, np.ndarray]
+    outputs: tuple[str, ...]
+
+
+def decode_request(body: bytes, features: Sequence[str]) -> InferRequest:
+    """The columns of `features` in a request; tensors of other names are left alone.
+
+    During a rollout both bundles get the same request, and one of them may know a feature that the other does not.
+
+    Raises:
+        ContractError: not this protocol, a feature is missing, or lengths disagree; the message is for the caller.
+    """
+    try:
+        document = json.loads(body)
+        inputs = {tensor["name"]: tensor for tensor in document["inputs"]}
+        outputs = tuple(output["name"] for output in document.get("outputs", ()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = "expected an object with `inputs`, a list of tensors with `name`, `datatype`, `shape` and `data`"
+        raise ContractError(f"request: {message} ({type(error).__name__}: {error})") from error
+    if missing := sorted(set(features) - set(inputs)):
+        raise ContractError(f"inputs: {', '.join(missing)} is missing; expected one tensor for each of {', '.join(features)}")
+    columns = {name: _column(name, inputs[name]) for name in features}
+    lengths = {len(column) for column in columns.values()} - {1}
+    if len(lengths) > 1:
+        found = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
+        raise ContractError(f"inputs: lengths differ ({found}); expected the number of candidates, or 1")
+    if max(lengths, default=1) > MAX_CANDIDATES or 0 in lengths:
+        raise ContractError(f"inputs: {max(lengths)} candidates; expected 1 to {MAX_CANDIDATES}")
+    return InferRequest(id=str(document.get("id", "")), columns=columns, outputs=outputs)
+
+
+def _column(name: str, tensor: Mapping[str, Any]) -> np.ndarray:
+    try:
+        datatype, shape, data = tensor["datatype"], tensor["shape"], tensor["data"]
+        kind = _KINDS.get(datatype)
+        if kind is None:
+            raise ContractError(f"inputs.{name}: datatype {datatype!r}; expected one of {', '.join(_KINDS)}")
+        if data and isinstance(data[0], list):
+            data = [value for row in data for value in row]
+        if list(shape) not in ([len(data)], [len(data), 1]):
+            raise ContractError(f"inputs.{name}: shape {shape} with {len(data)} values; expected [n] or [n, 1]")
+        if datatype == "INT64" and (None in data or any(type(value) is not int for value in data)):
+            return _whole_or_null(name, data)
+        if datatype == "BYTES" and any(not isinstance(value, str | None) for value in data):
+            raise ContractError(f"inputs.{name}: BYTES holds a value that is not text")
+        return np.array(data, dtype=kind)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ContractError(f"inputs.{name}: {type(error).__name__}: {error}; expected datatype, shape and flat data") from error
+
+
+def _whole_or_null(name: str, data: list[Any]) -> np.ndarray:
+    if any(value is not None and type(value) is not int for value in data):
+        raise ContractError(f"inputs.{name}: INT64 holds a value that is not a whole number")
+    return np.array(data, dtype=object)
+
+
+def encode_request(features: Mapping[str, np.ndarray]) -> bytes:
+    """JSON of raw columns as `decode_request` reads them: integers INT64, text BYTES, numbers FP64 with NaN as null."""
+    tensors = []
+    for name, column in features.items():
+        if column.dtype.kind == "f":
+            datatype, data = "FP64", column.tolist()
+            if np.isnan(column).any():
+                data = [None if value != value else value for value in data]
+        elif column.dtype.kind in "iu":
+            datatype, data = "INT64", column.tolist()
+        else:
+            data = column.tolist()
+            datatype = "INT64" if any(isinstance(value, int) for value in data) else "BYTES"
+        tensors.append({"name": name, "datatype": datatype, "shape": [len(data)], "data": data})
+    return json.dumps({"inputs": tensors}, separators=(",", ":"), allow_nan=False).encode()
+
+
+def encode_response(model: str, version: str, request: InferRequest, scores: Mapping[str, np.ndarray]) -> bytes:
+    """JSON of one FP32 tensor of shape [C] a label.
+
+    Raises:
+        ValueError: a score is not finite, which JSON cannot say and nobody should rank by.
+        ContractError: an output was asked for that the model does not have.
+    """
+    wanted = request.outputs or tuple(scores)
+    if unknown := sorted(set(wanted) - set(scores)):
+        raise ContractError(f"outputs: {', '.join(unknown)} is unknown; the model has {', '.join(scores)}")
+    outputs = [
+        {"name": label, "datatype": "FP32", "shape": [len(scores[label])], "data": scores[label].tolist()} for label in wanted
+    ]
+    document: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
+    if request.id:
+        document["id"] = request.id
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode_response(body: bytes) -> dict[str, np.ndarray]:
+    """label -> (C,) float32.
+
+    Raises:
+        ContractError: not a response of this protocol.
+    """
+    try:
+        return {output["name"]: np.array(output["data"], dtype=np.float32) for output in json.loads(body)["outputs"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ContractError(f"response: expected `outputs` with `name` and `data` ({type(error).__name__}: {error})") from error

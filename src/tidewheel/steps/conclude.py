@@ -1,0 +1,155 @@
+"""Conclude: whatever became of the steps, say so in run.json and the report. Not one of the seven: the exit handler."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from tidewheel.contracts.base import Contract
+from tidewheel.contracts.bundle import BundleManifest
+from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.evidence import Baseline, Evaluation, Rollout
+from tidewheel.contracts.ledger import Decision, LedgerEntry, production_after
+from tidewheel.contracts.report import DatasetSummary, Outcome, RunReport, StepFailure, StepRecord
+from tidewheel.contracts.steps import ConcludePart
+from tidewheel.contracts.verdict import Verdict
+from tidewheel.contracts.window import Window, parse_time
+from tidewheel.evaluation.report import render
+from tidewheel.registry.ledger import Ledger
+from tidewheel.steps.job import Job, Result, document, run_step
+from tidewheel.store.home import Home
+from tidewheel.store.store import Store
+
+C = TypeVar("C", bound=Contract)
+STEPS = ("ingest", "sample", "validate_data", "train", "distill", "evaluate", "deploy")
+DATA_AT_FAULT = {"RejectedError", "ContractError"}
+
+
+def main(config: str, run_id: str, window_end: str, dry_run: bool) -> None:
+    part = ConcludePart.parse(config, "conclude")
+
+    def work(job: Job) -> Result:
+        with job.overhead():
+            report = conclude(part, job.home, job.store, job.run_id, job.window_end, dry_run)
+        return Result(documents={}, summary=report.outcome.value)
+
+    run_step("conclude", run_id, window_end, {}, {}, work, reuse_key=None)
+
+
+def conclude(
+    part: ConcludePart, home: Home, store: Store, run_id: str, window_end: datetime, dry_run: bool
+) -> RunReport:
+    """Write run.json and report.html of a run from what its steps left; safe to repeat.
+
+    A candidate that `evaluate` did not accept gets its ledger entry here: it was a release decision too.
+    """
+    found = Findings(store, run_id)
+    folder = home.run(run_id)
+    records = tuple(
+        StepRecord.read(path) for name in STEPS if (path := folder / "steps" / f"{name}.json").exists()
+    )
+    outcome, reason = outcome_of(records, found)
+    ledger = Ledger(store)
+    if outcome is Outcome.REJECTED and not dry_run:
+        record_rejection(ledger, found, run_id, part.recipe, reason)
+    report = RunReport(
+        run_id=run_id,
+        recipe=part.recipe,
+        recipe_digest=part.recipe_digest,
+        window=Window.ending(window_end, part.window.days),
+        outcome=outcome,
+        reason=reason,
+        steps=records,
+        datasets=found.datasets(),
+        teacher=found.baseline.teacher if found.baseline else None,
+        bundle=found.bundle.digest if found.bundle else None,
+        production=production_after(ledger.entries()),
+        metrics=found.evaluation.metrics if found.evaluation else {},
+        verdicts=found.verdicts(),
+    )
+    drawings = json.loads(document(store, run_id, "evaluate", "drawings") or "{}")
+    canary = json.loads(document(store, run_id, "deploy", "canary") or "[]")
+    (folder / "report.html").write_text(render(report, drawings, canary), encoding="utf-8")
+    report.write(folder / "run.json")
+    return report
+
+
+class Findings:
+    """The documents that a run's steps left; an attribute is None where the run did not get that far."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._store, self._run_id = store, run_id
+        self.data = self._read("validate_data", "verdict", Verdict)
+        self.baseline = self._read("validate_data", "baseline", Baseline)
+        self.bundle = self._read("distill", "bundle", BundleManifest)
+        self.evaluation = self._read("evaluate", "evaluation", Evaluation)
+        self.rollout = self._read("deploy", "rollout", Rollout)
+
+    def _read(self, step: str, name: str, contract: type[C]) -> C | None:
+        text = document(self._store, self._run_id, step, name)
+        return contract.parse(text, f"{step} {name}") if text is not None else None
+
+    def datasets(self) -> dict[str, DatasetSummary]:
+        manifests = {name: self._read("sample", name, DatasetManifest) for name in ("train", "calibration", "eval", "randomized")}
+        return {
+            name: DatasetSummary(digest=manifest.digest, rows=manifest.rows, weight_sum=manifest.weight_sum)
+            for name, manifest in manifests.items()
+            if manifest is not None
+        }
+
+    def verdicts(self) -> dict[str, Verdict]:
+        verdicts = {
+            "validate_data": self.data,
+            "evaluate": self.evaluation.verdict if self.evaluation else None,
+            "deploy": self.rollout.verdict if self.rollout else None,
+        }
+        return {name: verdict for name, verdict in verdicts.items() if verdict is not None}
+
+
+def outcome_of(records: tuple[StepRecord, ...], found: Findings) -> tuple[Outcome, str]:
+    """How the run ended and why, in one line."""
+    for record in records:
+        if record.status == "succeeded":
+            continue
+        failure = record.failure or StepFailure(kind="Interrupted", message=f"{record.name} was killed before it ended")
+        is_data = record.name in ("ingest", "sample", "validate_data") and failure.kind in DATA_AT_FAULT
+        return (Outcome.DATA_REJECTED if is_data else Outcome.FAILED), failure.message
+    if found.rollout is not None:
+        return Outcome(found.rollout.decision), found.rollout.verdict.explain()
+    if found.evaluation is not None and not found.evaluation.verdict.is_successful:
+        return Outcome.REJECTED, found.evaluation.verdict.explain()
+    return Outcome.FAILED, "the run ended before a decision"
+
+
+def record_rejection(ledger: Ledger, found: Findings, run_id: str, recipe: str, reason: str) -> None:
+    """Append the rejection once, however often this run is concluded."""
+    entries = ledger.entries()
+    if any(entry.run_id == run_id for entry in entries):
+        return
+    assert found.bundle is not None
+    assert found.evaluation is not None
+    production = production_after(entries)
+    ledger.append(
+        LedgerEntry(
+            number=len(entries) + 1,
+            time=datetime.now(UTC),
+            decision=Decision.REJECTED,
+            recipe=recipe,
+            run_id=run_id,
+            window=found.bundle.lineage.window,
+            bundle=found.bundle.digest,
+            production=production,
+            previous=production,
+            teacher=found.bundle.lineage.teacher,
+            generation=found.bundle.lineage.generation,
+            feature_digest=found.bundle.feature_digest,
+            verdict=found.evaluation.verdict,
+            reason=reason,
+        )
+    )
+
+
+def conclude_interrupted(part: ConcludePart, home: Home, run_id: str, window_end: str) -> RunReport:
+    """Conclude a run whose orchestrator was stopped before its exit handler ran. Steps still `running` were killed."""
+    return conclude(part, home, home.store(), run_id, parse_time(window_end), dry_run=False)

@@ -1,0 +1,77 @@
+"""Ingest: a log becomes the canonical impression table of the window."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.recipe import WorldSource
+from tidewheel.contracts.steps import IngestPart
+from tidewheel.contracts.window import Window
+from tidewheel.logs.adapters import check_features, fingerprint
+from tidewheel.logs.ingest import ingest
+from tidewheel.logs.session import embedded_session
+from tidewheel.steps.job import DATASETS, Job, Result, run_step
+from tidewheel.steps.production import production_scorer
+from tidewheel.world import World
+
+
+def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
+    part = IngestPart.parse(config, "ingest")
+
+    def key(job: Job) -> object:
+        prepare(part, job)
+        window = Window.ending(job.window_end, part.window.days)
+        return [part.model_dump(mode="json"), str(window), fingerprint(part.source, log_folder(part, job))]
+
+    run_step("ingest", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
+
+
+def work(part: IngestPart, job: Job) -> Result:
+    window = Window.ending(job.window_end, part.window.days)
+    staging = job.store.staging("impressions")
+    with ExitStack() as engines:
+        with job.overhead():
+            spark = engines.enter_context(embedded_session())
+        found = ingest(
+            spark,
+            source=part.source,
+            labels=part.labels,
+            features=part.features,
+            config=part.ingest,
+            window=window,
+            out=staging,
+            base=log_folder(part, job),
+        )
+    with job.overhead():
+        manifest = DatasetManifest(
+            kind="impressions",
+            window=window,
+            rows=found.rows,
+            weight_sum=found.weight_sum,
+            features=part.features,
+            labels=tuple(label.name for label in part.labels),
+            statistics=found.statistics,
+        )
+        digest, manifest = job.store.publish(DATASETS, staging, manifest)
+    quarantined = f", {found.statistics['quarantined']:.0f} quarantined" if found.statistics["quarantined"] else ""
+    repeats = found.statistics["exact_duplicates"]
+    return Result(
+        documents={"impressions": manifest.to_json()},
+        folders={"impressions": f"{DATASETS}/{digest}"},
+        summary=f"{found.rows:,} impressions, {repeats:,.0f} repeats removed{quarantined}",
+    )
+
+
+def prepare(part: IngestPart, job: Job) -> None:
+    """Refuse features that leak, and let the built-in world live up to the window's end, ranked by production."""
+    check_features(part.source, part.features, part.labels)
+    if isinstance(part.source, WorldSource):
+        bundle, scorer = production_scorer(job.store)
+        world = World(part.source, part.labels, part.ingest.counters, part.features, job.home.world)
+        world.ensure_log(job.window_end, scorer, bundle)
+
+
+def log_folder(part: IngestPart, job: Job) -> Path:
+    return job.home.world if isinstance(part.source, WorldSource) else Path(part.source.path)

@@ -1,0 +1,233 @@
+"""What every step shares: inputs and outputs as manifests, reuse, progress events, one record of how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+import psutil
+
+from tidewheel import __version__
+from tidewheel.contracts.base import Contract, digest_of
+from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.report import StepFailure, StepRecord
+from tidewheel.contracts.window import parse_time
+from tidewheel.errors import ContractError, TidewheelError
+from tidewheel.store.home import RUN_VARIABLE, Home
+from tidewheel.store.store import Store
+
+C = TypeVar("C", bound=Contract)
+
+DATASETS = "datasets"  # kind of the store; rankers and bundles have theirs in tidewheel.ranker.bundle
+
+
+class Result(Contract):
+    """What a step made: documents (JSON text of contracts) by output name, and the folders they describe.
+
+    `folders` maps an output to `<kind>/<digest>` in the store; reuse is believed only while all of them are intact.
+    """
+
+    documents: dict[str, str]
+    folders: dict[str, str] = {}
+    summary: str = ""
+
+
+@dataclass
+class Job:
+    """One step of one run: where it reads, writes and reports."""
+
+    step: str
+    run_id: str
+    window_end: datetime
+    home: Home
+    store: Store
+    inputs: Mapping[str, str]
+    _overhead_seconds: float = 0.0
+    _last_event: float = field(default=0.0, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.home.run(self.run_id)
+
+    def input(self, name: str, contract: type[C]) -> C:
+        """The manifest that an upstream step handed over.
+
+        Raises:
+            ContractError: it is not what the contract says.
+        """
+        return contract.read(Path(self.inputs[name]))
+
+    def dataset(self, name: str) -> tuple[Path, DatasetManifest]:
+        """An input dataset: its folder, checked for completeness, and its manifest.
+
+        Raises:
+            ContractError: a file of it is missing or has another size.
+        """
+        digest = self.input(name, DatasetManifest).digest
+        return self.store.load(DATASETS, digest, DatasetManifest)
+
+    def input_digests(self) -> dict[str, str]:
+        """Input name -> digest of its manifest: what a pure step's result depends on, beside its config."""
+        return {name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in self.inputs.items()}
+
+    def keep(self, name: str, contract: Contract) -> None:
+        """Keep a document for the report although the step is about to fail."""
+        self.store.put(_document(self.run_id, self.step, name), contract.to_json())
+
+    def progress(self, share: float, words: str) -> None:
+        """Tell how far the step is; at most ten events a second are written."""
+        now = time.monotonic()
+        if now - self._last_event >= 0.1 or share >= 1.0:
+            self._last_event = now
+            self.event("progress", share=round(min(max(share, 0.0), 1.0), 3), words=words)
+
+    def event(self, kind: str, **details: object) -> None:
+        """Append one line to the run's `events.jsonl`, which `tidewheel run` follows."""
+        line = json.dumps({"time": time.time(), "step": self.step, "event": kind, **details})
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    @contextmanager
+    def overhead(self) -> Iterator[None]:
+        """Time spent inside is start-up or bookkeeping, not work: engines starting, imports, manifests."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._overhead_seconds += time.monotonic() - started
+
+    def record(self, record: StepRecord) -> None:
+        record.write(self.folder / "steps" / f"{self.step}.json")
+
+
+Work = Callable[[Job], Result]
+
+
+def run_step(
+    step: str,
+    run_id: str,
+    window_end: str,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    work: Work,
+    reuse_key: Callable[[Job], object] | None,
+) -> Result:
+    """Run `work`, or reuse what an earlier run made from the same key, and write its documents to `outputs`.
+
+    Args:
+        run_id: what the orchestrator calls this run; `$TIDEWHEEL_RUN_ID` wins.
+        inputs: input name -> path of a manifest.
+        outputs: output name -> path to write the manifest to.
+        reuse_key: everything the result depends on beside the version of this code, as JSON data; None: never reuse.
+
+    Raises:
+        TidewheelError: as `work` does; the record says why, and the exit code of the run follows from it.
+    """
+    started = _process_start()
+    home = Home.resolve()
+    job = Job(step, os.environ.get(RUN_VARIABLE) or run_id, parse_time(window_end), home, home.store(), inputs)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    began = datetime.fromtimestamp(started, UTC)
+    job.record(StepRecord(name=step, status="running", started=began))
+    job.event("started")
+    signal.signal(signal.SIGTERM, _interrupt)
+    job._overhead_seconds = time.time() - started
+    try:
+        result, reused = _work_or_reuse(job, work, reuse_key)
+        with job.overhead():
+            for name, path in outputs.items():
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                Path(path).write_text(result.documents[name], encoding="utf-8")
+            for name, text in result.documents.items():
+                job.store.put(_document(job.run_id, step, name), text)
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        failure = _failure(error)
+        job.record(
+            StepRecord(name=step, status=status, started=began, seconds=time.time() - started, failure=failure)
+        )
+        job.event(status, seconds=time.time() - started, words=failure.message)
+        raise
+    seconds = time.time() - started
+    overhead = seconds if reused else min(job._overhead_seconds, seconds)
+    job.record(
+        StepRecord(
+            name=step,
+            status="succeeded",
+            started=began,
+            seconds=seconds,
+            overhead_seconds=overhead,
+            reused=reused,
+            summary=result.summary,
+        )
+    )
+    job.event("finished", seconds=seconds, reused=reused, words=result.summary)
+    return result
+
+
+def document(store: Store, run_id: str, step: str, name: str) -> str | None:
+    """The document that a step of a run wrote, or None if it did not get that far."""
+    return store.get(_document(run_id, step, name))
+
+
+def _document(run_id: str, step: str, name: str) -> str:
+    return f"documents/{run_id}/{step}.{name}.json"
+
+
+def _work_or_reuse(job: Job, work: Work, reuse_key: Callable[[Job], object] | None) -> tuple[Result, bool]:
+    if reuse_key is None:
+        return work(job), False
+    with job.overhead():
+        name = f"reuse/{job.step}/{digest_of({'version': __version__, 'key': reuse_key(job)})}.json"
+        earlier = _reusable(job.store, name)
+    if earlier is not None:
+        return earlier, True
+    result = work(job)
+    with job.overhead():
+        job.store.put(name, result.to_json())
+    return result, False
+
+
+def _reusable(store: Store, name: str) -> Result | None:
+    """The earlier result, unless a folder it made is gone or damaged: bytes are checked, never believed."""
+    text = store.get(name)
+    if text is None:
+        return None
+    try:
+        result = Result.parse(text, name)
+        for folder in result.folders.values():
+            kind, digest = folder.split("/")
+            store.verify(kind, digest)
+    except ContractError:
+        return None
+    return result
+
+
+def _failure(error: BaseException) -> StepFailure:
+    if isinstance(error, TidewheelError):
+        return StepFailure(kind=type(error).__name__, message=str(error))
+    if isinstance(error, KeyboardInterrupt):
+        return StepFailure(kind="Interrupted", message="interrupted")
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    return StepFailure(kind="Bug", message=f"{type(error).__name__} at {place}: {error}")
+
+
+def _process_start() -> float:
+    """When this process began, seconds since the epoch: its imports belong to the step's overhead."""
+    return psutil.Process().create_time()
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,15 @@
+"""What serves at this moment, according to the ledger."""
+
+from __future__ import annotations
+
+from tidewheel.contracts.ledger import production_after
+from tidewheel.ranker.bundle import load_bundle
+from tidewheel.ranker.scorer import Scorer
+from tidewheel.registry.ledger import Ledger
+from tidewheel.store.store import Store
+
+
+def production_scorer(store: Store) -> tuple[str | None, Scorer | None]:
+    """Digest and scorer of the production bundle, or two Nones before the first release."""
+    digest = production_after(Ledger(store).entries())
+    return (digest, Scorer(load_bundle(store, digest))) if digest else (None, None)

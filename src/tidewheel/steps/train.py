@@ -1,0 +1,54 @@
+"""Train: the multi-task ranker, with the pinned teacher when there is one."""
+
+from __future__ import annotations
+
+from tidewheel.contracts.base import digest_of
+from tidewheel.contracts.evidence import Baseline
+from tidewheel.contracts.steps import TrainPart
+from tidewheel.ranker.bundle import MODELS, load_bundle
+from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.training.train import train
+
+
+def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
+    part = TrainPart.parse(config, "train")
+
+    def key(job: Job) -> object:
+        baseline = job.input("baseline", Baseline)
+        return [part.model_dump(mode="json"), job.input_digests()["train"], baseline.teacher]
+
+    run_step("train", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
+
+
+def work(part: TrainPart, job: Job) -> Result:
+    baseline = job.input("baseline", Baseline)
+    folder, dataset = job.dataset("train")
+    teacher = load_bundle(job.store, baseline.teacher) if baseline.teacher else None
+    # Checkpoints are found again by a later run of the same work, whatever that run is called.
+    work_digest = digest_of([part.model_dump(mode="json"), dataset.digest, baseline.teacher])
+    checkpoints = job.home.root / "checkpoints" / work_digest
+    staging = job.store.staging("ranker")
+    manifest = train(
+        folder,
+        part.features,
+        part.labels,
+        part.train,
+        teacher,
+        staging,
+        job.progress,
+        checkpoints,
+    )
+    manifest = manifest.model_copy(
+        update={
+            "generation": 0 if baseline.teacher_generation is None else baseline.teacher_generation + 1,
+            "inputs": {"train": dataset.digest},
+        }
+    )
+    with job.overhead():
+        digest, manifest = job.store.publish(MODELS, staging, manifest)
+    taught = f"taught by {baseline.teacher[:12]}" if baseline.teacher else "no teacher"
+    return Result(
+        documents={"ranker": manifest.to_json()},
+        folders={"ranker": f"{MODELS}/{digest}"},
+        summary=f"{dataset.rows:,} rows, {taught}",
+    )

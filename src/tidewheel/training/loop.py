@@ -1,0 +1,85 @@
+"""The training loop. It knows no engine: alone or as one of several workers, it runs the same lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tidewheel.contracts.progress import Progress, silent
+from tidewheel.contracts.recipe import OptimizerConfig
+from tidewheel.training.checkpoint import Checkpoints
+from tidewheel.training.loader import Rows, batches, num_batches
+from tidewheel.training.optimizer import Optimizer
+
+MAX_THREADS = 8  # more cores than this only wait for each other on networks of this size
+
+# (logits (B, T), batch, share of the steps done) -> scalar loss
+Objective = Callable[[Tensor, Rows, float], Tensor]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which of the workers this is. Only rank 0 writes checkpoints."""
+
+    rank: int = 0
+    size: int = 1
+
+
+def use_threads() -> None:
+    """Let torch use the cores that this process may run on."""
+    torch.set_num_threads(min(MAX_THREADS, len(os.sched_getaffinity(0))))
+
+
+def fit(
+    model: nn.Module,
+    rows: Rows,
+    config: OptimizerConfig,
+    objective: Objective,
+    seed: int,
+    progress: Progress = silent,
+    checkpoints: Checkpoints | None = None,
+    worker: Worker = Worker(),
+) -> float:
+    """Train `model` in place; returns the mean loss of the last epoch's batches that this call ran.
+
+    The result is a function of the model's parameters, the rows, the configuration and torch's random state alone, and
+    with checkpoints it is the same however often training was stopped.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    named = [(name.removeprefix("module."), value) for name, value in model.named_parameters()]
+    plain: nn.Module = getattr(model, "module", model)  # what a data-parallel wrapper wraps
+    optimizer = Optimizer(named, config)
+    steps_an_epoch = num_batches(len(rows), config.batch_size)
+    total = steps_an_epoch * config.epochs
+    done = checkpoints.resume(plain, optimizer) if checkpoints else 0
+    losses: list[float] = []
+    model.train()
+    for epoch in range(done // steps_an_epoch, config.epochs):
+        losses = []
+        for batch in batches(rows, config.batch_size, seed, epoch, done - epoch * steps_an_epoch, worker.rank, worker.size):
+            loss = objective(model(batch.ids, batch.numbers), batch, done / total)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step(schedule(done, total))
+            losses.append(loss.item())
+            done += 1
+            if done % 10 == 0:
+                progress(done / total, f"epoch {epoch + 1} of {config.epochs}, loss {losses[-1]:.4f}")
+            if checkpoints and worker.rank == 0 and done % checkpoints.every_steps == 0 and done < total:
+                checkpoints.save(plain, optimizer)
+    model.eval()
+    mean = sum(losses) / len(losses) if losses else 0.0
+    if not torch.isfinite(torch.tensor(mean)):
+        raise FloatingPointError(f"training: the loss is {mean} after {done} steps; lower the learning rate")
+    return mean
+
+
+def schedule(step: int, total: int) -> float:
+    """Share of the learning rate at a step: rises over the first 5% of steps, then falls in a line toward 0."""
+    warm = max(1, total // 20)
+    return min((step + 1) / warm, (total - step) / max(1, total - warm))
