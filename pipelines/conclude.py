@@ -1,7 +1,8 @@
 """The exit handler: not one of the seven components, it runs whatever became of them."""
 
-from components.images import image_of
 from kfp import dsl
+
+from components.images import image_of
 
 
 @dsl.component(base_image=image_of("conclude"), install_kfp_package=False)

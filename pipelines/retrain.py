@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+
 from components.deploy.component import deploy
 from components.distill.component import distill
 from components.evaluate.component import evaluate
@@ -9,9 +12,6 @@ from components.ingest.component import ingest
 from components.sample.component import sample
 from components.train.component import train
 from components.validate_data.component import validate_data
-from kfp import dsl
-from kfp.dsl.base_component import BaseComponent
-
 from pipelines.conclude import conclude
 
 

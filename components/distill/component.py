@@ -1,7 +1,8 @@
 """Thin KFP wrapper of tidewheel.steps.distill."""
 
-from components.images import image_of
 from kfp import dsl
+
+from components.images import image_of
 
 
 @dsl.component(base_image=image_of("distill"), install_kfp_package=False)

@@ -1,7 +1,8 @@
 """Thin KFP wrapper of tidewheel.steps.ingest."""
 
-from components.images import image_of
 from kfp import dsl
+
+from components.images import image_of
 
 
 @dsl.component(base_image=image_of("ingest"), install_kfp_package=False)

@@ -51,7 +51,8 @@ def test_a_system_is_imported_only_through_its_door(system: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["tidewheel.cli.app", "tidewheel.contracts.recipe", "tidewheel.contracts.bundle", "tidewheel.store", "tidewheel.steps.job"]
+    "module",
+    ["tidewheel.cli.app", "tidewheel.contracts.recipe", "tidewheel.contracts.bundle", "tidewheel.store", "tidewheel.steps.job"],
 )
 def test_importing_it_pulls_in_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"

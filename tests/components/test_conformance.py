@@ -69,7 +69,10 @@ def readme_of(name: str) -> str:
         if fields:
             lines += [f"## {title}", "", "| name | type | meaning |", "| --- | --- | --- |"]
             rows = [(key, value.type.split("@")[0]) for key, value in fields.items()]
-            lines += [f"| `{key}` | {kind} | {'whether the candidate may be deployed' if key == 'Output' else meaning_of(name, key)} |" for key, kind in rows] + [""]
+            lines += [
+                f"| `{key}` | {kind} | {'whether the candidate may be deployed' if key == 'Output' else meaning_of(name, key)} |"
+                for key, kind in rows
+            ] + [""]
     lines += [f"The work is in [`tidewheel.steps.{name}`](../../src/tidewheel/steps/{name}.py).", ""]
     return "\n".join(lines)
 

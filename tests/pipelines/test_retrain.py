@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pipelines.compile import compile_recipe
 
+from pipelines.compile import compile_recipe
 from tidewheel.contracts.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]

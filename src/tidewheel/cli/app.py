@@ -1,16 +1,19 @@
-"""The `tidewheel` command: its verbs, and how errors become one line and an exit code."""
+"""The `tidewheel` command: every verb with its options, and how errors become one line and an exit code.
+
+Only signatures live here: a verb imports what it needs when it is called, so `--help` costs a quarter of a second.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
 from tidewheel import __version__
-from tidewheel.cli import inspect, project, release, turn
 from tidewheel.errors import TidewheelError
 
 app = typer.Typer(
@@ -21,6 +24,16 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+HomeOption = Annotated[
+    str, typer.Option("--home", help="Folder of the store, runs and registry. Default: $TIDEWHEEL_HOME, else .tidewheel.")
+]
+RecipeOption = Annotated[Path, typer.Option("--recipe", help="The recipe, a YAML file.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the log; replaces source.path of the recipe.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="section.key=value", help="Change one value of the recipe.")
+]
+
 
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)) -> None:
@@ -29,8 +42,143 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for verb in (*turn.VERBS, *inspect.VERBS, *release.VERBS, *project.VERBS):
-    app.command()(verb)
+@app.command()
+def run(
+    recipe: RecipeOption,
+    data: DataOption = None,
+    window_end: Annotated[str, typer.Option(help="End of the window, UTC. Default: one stride after the last turn.")] = "",
+    settings: SetOption = None,
+    home: HomeOption = "",
+    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "by hand",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and canary, but change nothing.")] = False,
+    require: Annotated[list[str] | None, typer.Option(help="Exit with 4 unless the run ends so, e.g. promoted.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn the wheel once: ingest, sample, validate, train, distill, evaluate, deploy."""
+    from tidewheel.cli import turn
+
+    raise typer.Exit(turn.run(recipe, data, window_end, settings or [], home, reason, dry_run, require or [], as_json))
+
+
+@app.command()
+def simulate(
+    recipe: RecipeOption,
+    turns: Annotated[int, typer.Option(min=1, help="How many windows, from the recipe's first.")] = 3,
+    settings: SetOption = None,
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn the wheel several times on the built-in world, from its first window.
+
+    Goes on where an interrupted simulation stopped. A home where all turns are over is moved aside, not continued.
+    """
+    from tidewheel.cli import turn
+
+    raise typer.Exit(turn.simulate(recipe, turns, settings or [], home, as_json))
+
+
+@app.command(name="compile")
+def compile_(
+    recipe: RecipeOption,
+    output: Annotated[Path, typer.Option("--output", help="Where the pipeline YAML goes.")] = Path("pipeline.yaml"),
+    data: DataOption = None,
+    settings: SetOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compile the recipe to a Kubeflow pipeline, the same that `run` executes."""
+    from tidewheel.cli import turn
+
+    turn.compile_pipeline(recipe, output, data, settings or [], as_json)
+
+
+@app.command()
+def status(home: HomeOption = "", as_json: JsonFlag = False) -> None:
+    """What serves now, the runs so far and the run at work."""
+    from tidewheel.cli import inspect
+
+    inspect.status(home, as_json)
+
+
+@app.command()
+def explain(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id; the latest when not given.")] = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Why a run ended as it did: steps, data, teacher, and every check with its numbers."""
+    from tidewheel.cli import inspect
+
+    inspect.explain(run_id, home, as_json)
+
+
+@app.command()
+def history(
+    at: Annotated[str, typer.Option("--at", help="Only what served at this time, UTC.")] = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Every release decision, from the ledger."""
+    from tidewheel.cli import inspect
+
+    inspect.history(at, home, as_json)
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")],
+    to: Annotated[str, typer.Option(help="Digest of an earlier production, or its beginning. Default: the one before.")] = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make an earlier production serve again: one ledger entry, then everything that follows from it."""
+    from tidewheel.cli import release
+
+    release.rollback(reason, to, home, as_json)
+
+
+@app.command()
+def reconcile(home: HomeOption = "", as_json: JsonFlag = False) -> None:
+    """Make the registry say what the ledger says. Safe to repeat, and after a crash between any two writes."""
+    from tidewheel.cli import release
+
+    release.reconcile(home, as_json)
+
+
+@app.command()
+def serve(
+    bundle: Annotated[str, typer.Option(help="Digest of a bundle. Default: production.")] = "",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
+    home: HomeOption = "",
+) -> None:
+    """Serve production, or a bundle by its digest, over the Open Inference Protocol v2, until interrupted."""
+    from tidewheel.cli import release
+
+    release.serve(bundle, host, port, home)
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a commented recipe and a README that works."""
+    from tidewheel.cli import project
+
+    project.init(directory, as_json)
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="Also check this recipe.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Also check the log in this folder.")] = None,
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Check this machine, the home and, when named, a recipe and its log. Exit code 1 when something is not well."""
+    from tidewheel.cli import project
+
+    raise typer.Exit(project.doctor(recipe, data, home, as_json))
 
 
 def main() -> NoReturn:
@@ -46,17 +194,15 @@ def main() -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         _complain("interrupted", "Interrupted", arguments)
         sys.exit(1)
-    except TidewheelError as error:
-        if is_debug:
-            raise
-        _complain(str(error), type(error).__name__, arguments)
-        sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the reader of our output left; nothing is left to say)
         sys.exit(1)
     except Exception as error:
         if is_debug:
             raise
+        if isinstance(error, TidewheelError):
+            _complain(str(error), type(error).__name__, arguments)
+            sys.exit(error.exit_code)
         _complain(f"{type(error).__name__}: {error} (a bug; --debug shows where)", "Bug", arguments)
         sys.exit(1)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from tidewheel.cli.output import STYLES, HomeOption, JsonFlag, emit, outcome_text, plain, short, table
+from tidewheel.cli.output import STYLES, emit, outcome_text, plain, short, table
 from tidewheel.cli.turning import reports
 from tidewheel.contracts.ledger import LedgerEntry, production_after
 from tidewheel.contracts.report import Outcome, RunReport, StepRecord
@@ -20,9 +18,9 @@ from tidewheel.store.home import Home
 PHASE_STYLES = {Phase.SUCCESSFUL: "green", Phase.FAILED: "red", Phase.ERROR: "red"}
 
 
-def status(home: HomeOption = "", as_json: JsonFlag = False) -> None:
+def status(home: str, as_json: bool) -> None:
     """What serves now, the runs so far and the run at work."""
-    place = _existing(home)
+    place = existing_home(home)
     entries = Ledger(place.store()).entries()
     concluded = reports(place)
     at_work = _at_work(place, {report.run_id for report in concluded})
@@ -30,12 +28,14 @@ def status(home: HomeOption = "", as_json: JsonFlag = False) -> None:
         "home": str(place.root),
         "production": production_after(entries),
         "ledger_entries": len(entries),
-        "runs": [{"run_id": r.run_id, "window": r.window.model_dump(mode="json"), "outcome": r.outcome.value} for r in concluded],
+        "runs": [
+            {"run_id": r.run_id, "window": r.window.model_dump(mode="json"), "outcome": r.outcome.value} for r in concluded
+        ],
         "at_work": {run_id: [step.model_dump(mode="json") for step in steps] for run_id, steps in at_work.items()},
     }
 
     def show() -> None:
-        typer.echo(f"production {production_after(entries) or 'none yet'}\n")
+        print(f"production {production_after(entries) or 'none yet'}\n")
         rows = [[r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100])] for r in concluded]
         rows += [[run_id, "", "at work", steps[-1].name if steps else "starting"] for run_id, steps in at_work.items()]
         table(("run", "window", "outcome", "reason"), rows)
@@ -43,36 +43,30 @@ def status(home: HomeOption = "", as_json: JsonFlag = False) -> None:
     emit(document, as_json, show)
 
 
-def explain(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id; the latest when not given.")] = "",
-    home: HomeOption = "",
-    as_json: JsonFlag = False,
-) -> None:
+def explain(run_id: str, home: str, as_json: bool) -> None:
     """Why a run ended as it did: steps, data, teacher, and every check with its numbers."""
-    report = _report(_existing(home), run_id)
+    report = _report(existing_home(home), run_id)
     emit(report, as_json, lambda: _explain(report))
 
 
-def history(
-    at: Annotated[str, typer.Option("--at", help="Only what served at this time, UTC.")] = "",
-    home: HomeOption = "",
-    as_json: JsonFlag = False,
-) -> None:
+def history(at: str, home: str, as_json: bool) -> None:
     """Every release decision, from the ledger."""
-    entries = Ledger(_existing(home).store()).entries()
+    entries = Ledger(existing_home(home).store()).entries()
     if at:
         try:
             moment = parse_time(at)
         except ValueError as error:
             raise ConfigError(f"--at {at}: expected an ISO 8601 date or time, e.g. 2026-01-12T08:00") from error
-        entries = [entry for entry in entries if entry.time <= moment][-1:]
+        entries = tuple(entry for entry in entries if entry.time <= moment)[-1:]
     emit([entry.model_dump(mode="json", by_alias=True) for entry in entries], as_json, lambda: _history(entries))
 
 
-VERBS = (status, explain, history)
+def existing_home(home: str) -> Home:
+    """The home that `--home` or the environment names.
 
-
-def _existing(home: str) -> Home:
+    Raises:
+        ConfigError: it is not there.
+    """
     place = Home.resolve(Path(home) if home else None)
     if not place.root.is_dir():
         raise ConfigError(f"home {place.root}: is not there; name it with --home, or make it with tidewheel run")
@@ -112,7 +106,9 @@ def _explain(report: RunReport) -> None:
     ]
     table(("step", "status", "took", "made"), rows)
     out.print()
-    datasets = [[name, short(data.digest), f"{data.rows:,}", f"{data.weight_sum:,.0f}"] for name, data in report.datasets.items()]
+    datasets = [
+        [name, short(data.digest), f"{data.rows:,}", f"{data.weight_sum:,.0f}"] for name, data in report.datasets.items()
+    ]
     table(("dataset", "digest", "rows", "weight sum"), datasets)
     out.print(
         f"\nteacher {report.teacher or 'none'}\nbundle {report.bundle or 'none'}\nproduction {report.production or 'none'}\n"
@@ -131,7 +127,7 @@ def _phase(phase: Phase) -> str:
     return f"[{PHASE_STYLES.get(phase, 'yellow')}]{phase.value}[/]"
 
 
-def _history(entries: list[LedgerEntry]) -> None:
+def _history(entries: Sequence[LedgerEntry]) -> None:
     rows = [
         [
             str(entry.number),

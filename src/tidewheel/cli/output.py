@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from pydantic import BaseModel
 
 from tidewheel.contracts.report import Outcome, RunReport
-
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-HomeOption = Annotated[
-    str, typer.Option("--home", help="Folder of the store, runs and registry. Default: $TIDEWHEEL_HOME, else .tidewheel.")
-]
 
 STYLES = {
     Outcome.BOOTSTRAP: "green",

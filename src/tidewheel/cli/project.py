@@ -9,11 +9,8 @@ import sys
 from collections.abc import Callable
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from tidewheel.cli.output import HomeOption, JsonFlag, emit, plain, short, table
+from tidewheel.cli.output import emit, plain, short, table
 from tidewheel.cli.recipes import load_recipe
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.recipe import Recipe, WorldSource
@@ -34,10 +31,7 @@ class Check(Contract):
     remedy: str = ""
 
 
-def init(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
-    as_json: JsonFlag = False,
-) -> None:
+def init(directory: Path, as_json: bool) -> None:
     """Write a commented recipe and a README that works."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigError(f"{directory}: is not an empty folder; choose another, nothing was written")
@@ -49,15 +43,10 @@ def init(
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be written ({error.strerror})") from error
     written = [str(directory / "recipe.yaml"), str(directory / "README.md")]
-    emit({"written": written}, as_json, lambda: typer.echo("\n".join([*written, f"next: tidewheel run --recipe {written[0]}"])))
+    emit({"written": written}, as_json, lambda: print("\n".join([*written, f"next: tidewheel run --recipe {written[0]}"])))
 
 
-def doctor(
-    recipe: Annotated[Path | None, typer.Option("--recipe", help="Also check this recipe.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Also check the log in this folder.")] = None,
-    home: HomeOption = "",
-    as_json: JsonFlag = False,
-) -> None:
+def doctor(recipe: Path | None, data: Path | None, home: str, as_json: bool) -> int:
     """Check this machine, the home and, when named, a recipe and its log. Exit code 1 when something is not well."""
     place = Home.resolve(Path(home) if home else None)
     checks = [_python(), *map(_engine, ENGINES), _disk(place), _guard("home", lambda: _home(place))]
@@ -74,10 +63,7 @@ def doctor(
         table(("", "check", "found", "remedy"), rows)
 
     emit({"checks": [check.model_dump() for check in checks]}, as_json, show)
-    raise typer.Exit(0 if all(check.is_well for check in checks) else 1)
-
-
-VERBS = (init, doctor)
+    return 0 if all(check.is_well for check in checks) else 1
 
 
 def _guard(name: str, look: Callable[[], Check]) -> Check:
@@ -88,9 +74,12 @@ def _guard(name: str, look: Callable[[], Check]) -> Check:
         return Check(name=name, is_well=False, found=str(error), remedy="as it says")
 
 
+def _check(name: str, is_well: bool, found: str, remedy: str) -> Check:
+    return Check(name=name, is_well=is_well, found=found, remedy="" if is_well else remedy)
+
+
 def _python() -> Check:
-    is_well = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    return Check(name="python", is_well=is_well, found=platform.python_version(), remedy="" if is_well else "use Python 3.11 or 3.12")
+    return _check("python", (3, 11) <= sys.version_info[:2] <= (3, 12), platform.python_version(), "use Python 3.11 or 3.12")
 
 
 def _engine(name: str) -> Check:
@@ -101,16 +90,19 @@ def _engine(name: str) -> Check:
 
 
 def _disk(home: Home) -> Check:
-    folder = next(parent for parent in (home.root, *home.root.parents) if parent.exists())
-    free = shutil.disk_usage(folder).free
-    is_well = free >= MIN_FREE_BYTES
-    return Check(name="disk", is_well=is_well, found=f"{free / 1e9:.0f} GB free", remedy="" if is_well else "free 2 GB or choose --home")
+    free = shutil.disk_usage(_nearest(home)).free
+    return _check("disk", free >= MIN_FREE_BYTES, f"{free / 1e9:.0f} GB free", "free 2 GB or choose --home")
 
 
 def _home(home: Home) -> Check:
-    folder = next(parent for parent in (home.root, *home.root.parents) if parent.exists())
+    folder = _nearest(home)
     is_well = folder.is_dir() and os.access(folder, os.W_OK)
-    return Check(name="home", is_well=is_well, found=str(home.root), remedy="" if is_well else "choose a folder you can write with --home")
+    return _check("home", is_well, str(home.root), "choose a folder you can write with --home")
+
+
+def _nearest(home: Home) -> Path:
+    """The home, or the folder that it would be made in."""
+    return next(folder for folder in (home.root, *home.root.parents) if folder.exists())
 
 
 def _ledger(home: Home) -> Check:
@@ -134,7 +126,9 @@ def _production(home: Home) -> Check:
 
 def _recipe(path: Path, data: Path | None) -> Check:
     recipe = load_recipe(path, (), data)
-    return Check(name="recipe", is_well=True, found=f"{recipe.name}, {len(recipe.features)} features, {len(recipe.labels)} labels")
+    return Check(
+        name="recipe", is_well=True, found=f"{recipe.name}, {len(recipe.features)} features, {len(recipe.labels)} labels"
+    )
 
 
 def _log(recipe: Recipe, home: Home) -> Check:

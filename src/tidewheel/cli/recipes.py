@@ -116,5 +116,3 @@ def _targets(node: dict[str, Any], definitions: dict[str, Any]) -> list[dict[str
     if isinstance(node.get("items"), dict):
         found += _targets(node["items"], definitions)
     return found
-
-

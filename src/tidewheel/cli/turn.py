@@ -1,17 +1,16 @@
-"""Verbs that turn the wheel: run, simulate, compile."""
+"""The verbs that turn the wheel: run, simulate, compile."""
 
 from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
-from tidewheel.cli.output import HomeOption, JsonFlag, emit, metric, outcome_text, plain, short, table
+from tidewheel.cli.output import emit, metric, outcome_text, plain, short, table
 from tidewheel.cli.recipes import load_recipe
 from tidewheel.cli.turning import UNDECIDED, next_window_end, reports, turn
 from tidewheel.contracts.recipe import Recipe, WorldSource
@@ -20,45 +19,34 @@ from tidewheel.contracts.window import Window, iso, parse_time
 from tidewheel.errors import ConfigError
 from tidewheel.store.home import Home
 
-RecipeOption = Annotated[Path, typer.Option("--recipe", help="The recipe, a YAML file.")]
-DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the log; replaces source.path of the recipe.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="section.key=value", help="Change one value of the recipe.")]
-
 
 def run(
-    recipe: RecipeOption,
-    data: DataOption = None,
-    window_end: Annotated[str, typer.Option(help="End of the window, UTC. Default: one stride after the last turn.")] = "",
-    settings: SetOption = None,
-    home: HomeOption = "",
-    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "by hand",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and canary, but change nothing.")] = False,
-    require: Annotated[list[Outcome] | None, typer.Option(help="Exit with 4 unless the run ends so.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Turn the wheel once: ingest, sample, validate, train, distill, evaluate, deploy."""
-    chosen = load_recipe(recipe, settings or (), data)
+    recipe: Path,
+    data: Path | None,
+    window_end: str,
+    settings: list[str],
+    home: str,
+    reason: str,
+    dry_run: bool,
+    require: list[str],
+    as_json: bool,
+) -> int:
+    """Turn the wheel once and show how it ended; returns the exit code."""
+    if unknown := sorted(set(require) - set(Outcome)):
+        raise ConfigError(f"--require {unknown[0]}: expected one of {', '.join(Outcome)}")
+    chosen = load_recipe(recipe, settings, data)
     place = Home.resolve(Path(home) if home else None)
     end = _moment(window_end) if window_end else next_window_end(chosen, place)
     console = Console(stderr=True)
     _announce(chosen, end, console)
     report = turn(chosen, place, end, reason, dry_run, console)
     emit(report, as_json, lambda: _show(report, place))
-    raise typer.Exit(exit_code(report, place, require or []))
+    return exit_code(report, [Outcome(ending) for ending in require])
 
 
-def simulate(
-    recipe: RecipeOption,
-    turns: Annotated[int, typer.Option(min=1, help="How many windows, from the recipe's first.")] = 3,
-    settings: SetOption = None,
-    home: HomeOption = "",
-    as_json: JsonFlag = False,
-) -> None:
-    """Turn the wheel several times on the built-in world, from its first window.
-
-    Goes on where an interrupted simulation stopped. A home where all turns are over is moved aside, not continued.
-    """
-    chosen = load_recipe(recipe, settings or ())
+def simulate(recipe: Path, turns: int, settings: list[str], home: str, as_json: bool) -> int:
+    """Turn the wheel on the built-in world, window after window; returns the worst exit code."""
+    chosen = load_recipe(recipe, settings)
     if not isinstance(chosen.source, WorldSource):
         raise ConfigError(f"recipe {recipe.name}: simulate needs source.kind world; found {chosen.source.kind}")
     place = Home.resolve(Path(home) if home else None)
@@ -75,35 +63,27 @@ def simulate(
         console.print(f"[bold]turn {number} of {turns}[/]", highlight=False)
         _announce(chosen, end, console)
         decided[end] = turn(chosen, place, end, f"simulated turn {number}", False, console)
-        console.print(f"  → {outcome_text(decided[end].outcome)}: {plain(decided[end].reason)}\n", highlight=False, soft_wrap=True)
+        console.print(
+            f"  → {outcome_text(decided[end].outcome)}: {plain(decided[end].reason)}\n", highlight=False, soft_wrap=True
+        )
         if decided[end].outcome in UNDECIDED:
             break
     results = [decided[end] for end in wanted if end in decided]
     emit([result.model_dump(mode="json", by_alias=True) for result in results], as_json, lambda: _show_turns(results, place))
-    raise typer.Exit(max(exit_code(result, place, []) for result in results))
+    return max(exit_code(result) for result in results)
 
 
-def compile_(
-    recipe: RecipeOption,
-    output: Annotated[Path, typer.Option("--output", help="Where the pipeline YAML goes.")] = Path("pipeline.yaml"),
-    data: DataOption = None,
-    settings: SetOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Compile the recipe to a Kubeflow pipeline, the same that `run` executes."""
-    chosen = load_recipe(recipe, settings or (), data)
+def compile_pipeline(recipe: Path, output: Path, data: Path | None, settings: list[str], as_json: bool) -> None:
+    """Write the pipeline that `run` would execute."""
+    chosen = load_recipe(recipe, settings, data)
     from pipelines.compile import compile_recipe
 
     compile_recipe(chosen, output)
     found = {"pipeline": str(output), "recipe": chosen.name, "recipe_digest": chosen.digest}
-    emit(found, as_json, lambda: typer.echo(f"{output}: pipeline of recipe {chosen.name} ({short(chosen.digest)})"))
+    emit(found, as_json, lambda: print(f"{output}: pipeline of recipe {chosen.name} ({short(chosen.digest)})"))
 
 
-compile_.__name__ = "compile"
-VERBS = (run, simulate, compile_)
-
-
-def exit_code(report: RunReport, home: Home, required: list[Outcome]) -> int:
+def exit_code(report: RunReport, required: Sequence[Outcome] = ()) -> int:
     """0: production is known good; 2: the recipe is at fault; 3: the data is; 4: not the required ending; 1: else."""
     if report.outcome is Outcome.DATA_REJECTED:
         return 3
@@ -152,7 +132,8 @@ def _show(report: RunReport, home: Home) -> None:
             for label in labels
         ]
         table(("model", "label", "auc", "log-loss", "predicted/actual", "ece"), rows)
-    out.print(f"production {short(report.production)}   report {home.run(report.run_id) / 'report.html'}", highlight=False, soft_wrap=True)
+    where = home.run(report.run_id) / "report.html"
+    out.print(f"production {short(report.production)}   report {where}", highlight=False, soft_wrap=True)
 
 
 def _show_turns(results: list[RunReport], home: Home) -> None:

@@ -110,7 +110,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait(GRACE_SECONDS)
 
 
-class _termination_interrupts:  # noqa: N801 (a context manager that reads like a function)
+class _termination_interrupts:
     """Inside, SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
 
     def __enter__(self) -> None:

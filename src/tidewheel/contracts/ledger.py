@@ -88,7 +88,9 @@ def _served_since(entries: Sequence[LedgerEntry], bundle: str) -> set[str]:
     return since
 
 
-def eligible_teacher(entries: Sequence[LedgerEntry], wanted_feature_digest: str | None, max_generations: int) -> LedgerEntry | None:
+def eligible_teacher(
+    entries: Sequence[LedgerEntry], wanted_feature_digest: str | None, max_generations: int
+) -> LedgerEntry | None:
     """The newest released bundle that may teach, or None.
 
     Eligible: released (bootstrap or promoted), not taken back, no ancestor taken back, fewer than `max_generations`

@@ -37,7 +37,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class Fault(Contract):
     """Something that goes wrong in the world between `start` and `end`, invisible to any offline evaluation.
 
-    `served_features`: the candidate's servers read numeric features from a broken source (see tidewheel.world.faults).
+    `served_features`: the candidate's servers read features from a broken source (see tidewheel.world.faults).
     """
 
     kind: Literal["served_features"]
@@ -270,7 +270,6 @@ class DeployConfig(Contract):
     max_latency_ratio: float = Field(default=3.0, gt=1)
     max_calibration_error: float = Field(default=0.2, gt=0)
     batch_requests: int = Field(default=200, ge=1)  # requests between two looks of the sequential test
-    model_name: str = ""  # in the registry; empty: the recipe's name
 
 
 class Recipe(Contract):
@@ -293,8 +292,9 @@ class Recipe(Contract):
     def _names_agree(self) -> Self:
         labels = {label.name for label in self.labels}
         names = [feature.name for feature in self.features]
-        for what, values in (("feature name", names), ("feature id", [f.id for f in self.features]), ("label", [x.name for x in self.labels])):
-            if repeated := sorted({str(value) for value in values if values.count(value) > 1}):
+        ids = [str(feature.id) for feature in self.features]
+        for what, values in (("feature name", names), ("feature id", ids), ("label", [label.name for label in self.labels])):
+            if repeated := sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"{what} given twice: {', '.join(repeated)}")
         used = {
             "ingest.counters.labels": set(self.ingest.counters.labels),
@@ -304,7 +304,9 @@ class Recipe(Contract):
         }
         for place, wanted in used.items():
             if unknown := sorted(wanted - labels):
-                raise ValueError(f"{place} names {', '.join(unknown)}; expected labels of this recipe: {', '.join(sorted(labels))}")
+                raise ValueError(
+                    f"{place} names {', '.join(unknown)}; expected labels of this recipe: {', '.join(sorted(labels))}"
+                )
         if unknown := sorted(set(self.evaluate.slices) - set(names)):
             raise ValueError(f"evaluate.slices names {', '.join(unknown)}; expected features of this recipe")
         if not any(label.gated for label in self.labels):

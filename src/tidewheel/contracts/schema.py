@@ -73,7 +73,9 @@ class FeatureSpec(Contract):
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Self:
         if (self.kind is FeatureKind.HASHED) != (self.num_buckets > 0):
-            raise ValueError(f"feature {self.name} is {self.kind.value}; num_buckets belongs to hashed features, and to all of them")
+            raise ValueError(
+                f"feature {self.name} is {self.kind.value}; num_buckets belongs to hashed features, and to all of them"
+            )
         if self.kind is not FeatureKind.NUMERIC and self.transform != "identity":
             raise ValueError(f"feature {self.name} is {self.kind.value}; transform belongs to numeric features")
         return self

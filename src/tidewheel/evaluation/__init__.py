@@ -1,0 +1,5 @@
+from tidewheel.evaluation.evaluate import evaluate
+from tidewheel.evaluation.figures import Figures
+from tidewheel.evaluation.report import draw, render
+
+__all__ = ["Figures", "draw", "evaluate", "render"]

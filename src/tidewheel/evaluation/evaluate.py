@@ -64,7 +64,7 @@ def evaluate(
         return Evaluation(verdict=combine([broken]), metrics={}), Figures({}, {}, {})
     faults = {(model, label): fault_of(values) for model, by in scores.items() for label, values in by.items()}
     usable = {key for key, fault in faults.items() if not fault and key[1] in sample.labels}
-    statistics = {}
+    statistics: dict[str, Statistic] = {}
     for model, label in sorted(usable):
         statistics |= _statistics(f"{model}/{label}", scores[model][label], sample.labels[label], sample.weight)
     slices = _slices(table, config, sample)
@@ -74,10 +74,10 @@ def evaluate(
     values = {name: statistic(sample.weight) for name, statistic in statistics.items()} if len(sample.weight) else {}
     replicates = bootstrap(statistics, sample.users, sample.weight, config.bootstrap_replicates)
     found = _Found(values, replicates)
-    rows = effective_rows(sample.weight)
+    effective = effective_rows(sample.weight)
     metrics: Metrics = {
         model: {
-            label: {name: found.estimate(f"{model}/{label}/{name}", rows) for name in METRICS}
+            label: {name: found.estimate(f"{model}/{label}/{name}", effective) for name in METRICS}
             for label in by
             if label in sample.labels
         }

@@ -31,7 +31,7 @@ class _GraphBuilder:
 
     def constant(self, name: str, value: Tensor | np.ndarray) -> str:
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
 
     def node(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:

@@ -48,11 +48,15 @@ class Ledger:
         """
         entries = self.entries()
         if entry.number <= len(entries):
-            raise RetryableError(f"ledger: entry {entry.number} exists already ({entries[entry.number - 1].run_id}); decide again")
+            raise RetryableError(
+                f"ledger: entry {entry.number} exists already ({entries[entry.number - 1].run_id}); decide again"
+            )
         if entry.number != len(entries) + 1:
             raise ContractError(f"ledger: entry {entry.number} does not follow {len(entries)}")
         if entry.previous != production_after(entries):
-            raise ContractError(f"ledger: entry {entry.number} follows production {entry.previous}, found {production_after(entries)}")
+            raise ContractError(
+                f"ledger: entry {entry.number} follows production {entry.previous}, found {production_after(entries)}"
+            )
         if not self._store.create(_name(entry.number), entry.to_json() + "\n"):
             raise RetryableError(f"ledger: entry {entry.number} was taken at this moment; decide again")
         return entry

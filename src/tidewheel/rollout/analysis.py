@@ -1,12 +1,12 @@
 """Judges the evidence of a canary at every look: values in, signals with their numbers out. Pure.
 
-| signal | harmless when proven | harmful when proven |
+| signal | proven harmless | proven harmful |
 | --- | --- | --- |
-| engagement (closed loop) | candidate / control - 1 > -max_engagement_drop | candidate below control, and not shown to be within the margin |
-| logloss of a label (replay) | candidate - control < max_logloss_rise | candidate above control, and not shown to be within the margin |
-| calibration | predicted / actual within max_calibration_error of 1, or of control's | outside of both |
+| engagement (closed loop) | candidate / control - 1 > -max_engagement_drop | < 0, and not proven harmless |
+| logloss of a label (replay) | candidate - control < max_logloss_rise | > 0, and not proven harmless |
+| calibration | predicted / actual within max_calibration_error of 1, or of control's | beyond both |
 | errors | share of failed requests < max_error_rate | > max_error_rate |
-| latency | candidate's median < max_latency_ratio x control's | > max_latency_ratio |
+| latency | median / control's median < max_latency_ratio | > max_latency_ratio |
 
 To pass, *all* signals must be proven harmless, so each may use all of `alpha`: a candidate that is truly harmful in one
 of them has to fool that one (intersection-union test; Berger 1982, "Multiparameter hypothesis testing and acceptance
@@ -259,9 +259,7 @@ def _fault(evidence: Evidence) -> str | None:
     return None
 
 
-def _signal(
-    name: str, phase: Phase, message: str, estimate: float, interval: tuple[float, float], limit: float
-) -> Signal:
+def _signal(name: str, phase: Phase, message: str, estimate: float, interval: tuple[float, float], limit: float) -> Signal:
     lower, upper = interval
     return Signal(
         name=name,

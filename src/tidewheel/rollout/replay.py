@@ -34,7 +34,9 @@ class ReplayTraffic:
         wanted = ["request_id", "user_id", "item_id", "event_time"]
         wanted += [feature.name for feature in features] + [label_column(label) for label in labels]
         if missing := sorted(set(wanted) - set(table.column_names)):
-            raise ContractError(f"replay: column {', '.join(missing)} is missing; the table has {', '.join(table.column_names)}")
+            raise ContractError(
+                f"replay: column {', '.join(missing)} is missing; the table has {', '.join(table.column_names)}"
+            )
         if table.num_rows == 0:
             raise ContractError("replay: the table has no rows; nothing could be replayed")
         table = table.select(list(dict.fromkeys(wanted))).sort_by([("event_time", "ascending"), ("request_id", "ascending")])

@@ -77,9 +77,7 @@ def start_server(bundle: Path, threads: int = 1, start_seconds: float = START_SE
     command += ["--threads", str(threads), "--exit-on-stdin-eof"]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the server
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, bufsize=0
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, bufsize=0)
     server = ServerProcess(process, log, "", "")
     try:
         document = json.loads(_first_line(process, start_seconds))
@@ -91,7 +89,9 @@ def start_server(bundle: Path, threads: int = 1, start_seconds: float = START_SE
         server.stop()
         if code == ContractError.exit_code:
             raise ContractError(said) from error
-        raise RetryableError(f"server of {bundle.name[:12]}: not ready after start (exit code {code}): {said or error}") from error
+        raise RetryableError(
+            f"server of {bundle.name[:12]}: not ready after start (exit code {code}): {said or error}"
+        ) from error
     except BaseException:
         server.stop()
         raise

@@ -71,7 +71,9 @@ def _column(name: str, tensor: Mapping[str, Any]) -> np.ndarray:
             raise ContractError(f"inputs.{name}: BYTES holds a value that is not text")
         return np.array(data, dtype=kind)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ContractError(f"inputs.{name}: {type(error).__name__}: {error}; expected datatype, shape and flat data") from error
+        raise ContractError(
+            f"inputs.{name}: {type(error).__name__}: {error}; expected datatype, shape and flat data"
+        ) from error
 
 
 def _whole_or_null(name: str, data: list[Any]) -> np.ndarray:

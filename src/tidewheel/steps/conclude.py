@@ -37,18 +37,14 @@ def main(config: str, run_id: str, window_end: str, dry_run: bool) -> None:
     run_step("conclude", run_id, window_end, {}, {}, work, reuse_key=None)
 
 
-def conclude(
-    part: ConcludePart, home: Home, store: Store, run_id: str, window_end: datetime, dry_run: bool
-) -> RunReport:
+def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_end: datetime, dry_run: bool) -> RunReport:
     """Write run.json and report.html of a run from what its steps left; safe to repeat.
 
     A candidate that `evaluate` did not accept gets its ledger entry here: it was a release decision too.
     """
     found = Findings(store, run_id)
     folder = home.run(run_id)
-    records = tuple(
-        StepRecord.read(path) for name in STEPS if (path := folder / "steps" / f"{name}.json").exists()
-    )
+    records = tuple(StepRecord.read(path) for name in STEPS if (path := folder / "steps" / f"{name}.json").exists())
     outcome, reason = outcome_of(records, found)
     ledger = Ledger(store)
     if outcome is Outcome.REJECTED and not dry_run:
@@ -91,7 +87,9 @@ class Findings:
         return contract.parse(text, f"{step} {name}") if text is not None else None
 
     def datasets(self) -> dict[str, DatasetSummary]:
-        manifests = {name: self._read("sample", name, DatasetManifest) for name in ("train", "calibration", "eval", "randomized")}
+        manifests = {
+            name: self._read("sample", name, DatasetManifest) for name in ("train", "calibration", "eval", "randomized")
+        }
         return {
             name: DatasetSummary(digest=manifest.digest, rows=manifest.rows, weight_sum=manifest.weight_sum)
             for name, manifest in manifests.items()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import psutil
 
@@ -152,11 +152,9 @@ def run_step(
             for name, text in result.documents.items():
                 job.store.put(_document(job.run_id, step, name), text)
     except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        status: Literal["interrupted", "failed"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         failure = _failure(error)
-        job.record(
-            StepRecord(name=step, status=status, started=began, seconds=time.time() - started, failure=failure)
-        )
+        job.record(StepRecord(name=step, status=status, started=began, seconds=time.time() - started, failure=failure))
         job.event(status, seconds=time.time() - started, words=failure.message)
         raise
     seconds = time.time() - started

@@ -29,8 +29,7 @@ def work(part: ValidatePart, job: Job) -> Result:
     baseline = pin_baseline(part, job)
     known = Profile.read(load_bundle(job.store, baseline.production).profile) if baseline.production else None
     tables = {name: read(*job.dataset(name)) for name in ("train", "calibration", "eval")}
-    labels = tuple(label.name for label in part.labels)
-    verdict, profile = validate(tables, part.features, labels, part.validate_data, known, job.progress)
+    verdict, profile = validate(tables, part.features, part.labels, part.validate_data, known, job.progress)
     if not verdict.is_successful:
         reject(job, verdict)
     return Result(

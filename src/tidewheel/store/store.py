@@ -68,7 +68,9 @@ class Store:
             with tempfile.TemporaryFile(dir=root):
                 pass
         except OSError as error:
-            raise ConfigError(f"store {root}: cannot be written ({error.strerror}); choose another folder with --home") from error
+            raise ConfigError(
+                f"store {root}: cannot be written ({error.strerror}); choose another folder with --home"
+            ) from error
         return cls(root)
 
     # --- folders ---
@@ -114,7 +116,9 @@ class Store:
         folder = self.folder(kind, digest)
         manifest = contract.read(folder / MANIFEST)
         if digest_of(manifest) != digest:
-            raise ContractError(f"{folder}: manifest.json does not match the digest in the folder's name; restore it or run again")
+            raise ContractError(
+                f"{folder}: manifest.json does not match the digest in the folder's name; restore it or run again"
+            )
         if fault := self._fault(folder, manifest, full=full):
             raise ContractError(f"{folder}: {fault}; restore it or run again")
         return folder, manifest

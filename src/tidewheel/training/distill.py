@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tidewheel.contracts.bundle import BundleManifest, Lineage
 from tidewheel.contracts.evidence import ModelManifest
@@ -19,7 +18,6 @@ from tidewheel.ranker.bundle import PROFILE, RANKER, publish, ranker_entry
 from tidewheel.ranker.calibration import Calibrators, fit_calibrator
 from tidewheel.ranker.encoding import Encoded, Encoders
 from tidewheel.ranker.export import RUNTIME, export_graph
-from tidewheel.ranker.loss import multi_task_loss
 from tidewheel.ranker.model import Network, Ranker, save_ranker
 from tidewheel.ranker.scorer import GraphScorer
 from tidewheel.store import Store
@@ -98,12 +96,11 @@ def fit_student(
     rows: Rows, network: Network, labels: tuple[LabelConfig, ...], config: DistillConfig, progress: Progress = silent
 ) -> Ranker:
     """Train a student toward `rows.soft_labels` and the labels; equal arguments give equal weights."""
-    task_weights = torch.tensor([label.task_weight for label in labels])
-
-    def objective(logits: Tensor, batch: Rows, share: float) -> Tensor:
-        soft, hard = config.soft_weight, 1 - config.soft_weight
-        return multi_task_loss(logits, batch.labels, batch.weights, task_weights, batch.soft_labels, hard, soft)
-
+    objective = loop.Objective(
+        task_weights=torch.tensor([label.task_weight for label in labels]),
+        hard_weight=1 - config.soft_weight,
+        soft_weight=lambda share: config.soft_weight,
+    )
     with torch.random.fork_rng(devices=[]):
         student = new_ranker(rows, network, config.seed)
         loop.fit(student, rows, config.optimizer, objective, config.seed, lambda s, words: progress(0.15 + 0.75 * s, words))

@@ -11,14 +11,27 @@ from torch import Tensor, nn
 
 from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.recipe import OptimizerConfig
+from tidewheel.ranker.loss import multi_task_loss
 from tidewheel.training.checkpoint import Checkpoints
 from tidewheel.training.loader import Rows, batches, num_batches
 from tidewheel.training.optimizer import Optimizer
 
 MAX_THREADS = 8  # more cores than this only wait for each other on networks of this size
 
-# (logits (B, T), batch, share of the steps done) -> scalar loss
-Objective = Callable[[Tensor, Rows, float], Tensor]
+
+@dataclass(frozen=True)
+class Objective:
+    """What training minimizes: `soft_weight` is the weight of the soft labels at a share of the steps."""
+
+    task_weights: Tensor  # (T,)
+    hard_weight: float
+    soft_weight: Callable[[float], float]
+
+    def loss(self, logits: Tensor, batch: Rows, share: float) -> Tensor:
+        """logits (B, T) of a batch at a share of the steps -> scalar."""
+        return multi_task_loss(
+            logits, batch.labels, batch.weights, self.task_weights, batch.soft_labels, self.hard_weight, self.soft_weight(share)
+        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ def fit(
     """
     named = [(name.removeprefix("module."), value) for name, value in model.named_parameters()]
     plain: nn.Module = getattr(model, "module", model)  # what a data-parallel wrapper wraps
-    optimizer = Optimizer(named, config)
+    optimizer = Optimizer(named, config, objective.task_weights)
     steps_an_epoch = num_batches(len(rows), config.batch_size)
     total = steps_an_epoch * config.epochs
     done = checkpoints.resume(plain, optimizer) if checkpoints else 0
@@ -63,7 +76,7 @@ def fit(
     for epoch in range(done // steps_an_epoch, config.epochs):
         losses = []
         for batch in batches(rows, config.batch_size, seed, epoch, done - epoch * steps_an_epoch, worker.rank, worker.size):
-            loss = objective(model(batch.ids, batch.numbers), batch, done / total)
+            loss = objective.loss(model(batch.ids, batch.numbers), batch, done / total)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step(schedule(done, total))
             losses.append(loss.item())

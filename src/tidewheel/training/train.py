@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.evidence import ModelManifest
@@ -17,7 +16,6 @@ from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.ranker.bundle import ENCODERS, GRAPH, NETWORK, WEIGHTS, OpenBundle
 from tidewheel.ranker.encoding import columns_of, fit
 from tidewheel.ranker.export import export_graph
-from tidewheel.ranker.loss import multi_task_loss
 from tidewheel.ranker.model import Network, Ranker, save_ranker
 from tidewheel.ranker.scorer import Scorer, sigmoid
 from tidewheel.training import loop
@@ -111,14 +109,12 @@ def new_ranker(rows: Rows, network: Network, seed: int) -> Ranker:
 
 def objective_of(labels: tuple[LabelConfig, ...], config: TrainConfig) -> loop.Objective:
     """Loss toward the labels, plus toward the teacher with a weight that goes from `weight` to `final_weight` in a line."""
-    task_weights = torch.tensor([label.task_weight for label in labels], device=config.device)
     teacher = config.teacher
-
-    def objective(logits: Tensor, batch: Rows, share: float) -> Tensor:
-        soft = (1 - share) * teacher.weight + share * teacher.final_weight
-        return multi_task_loss(logits, batch.labels, batch.weights, task_weights, batch.soft_labels, soft_weight=soft)
-
-    return objective
+    return loop.Objective(
+        task_weights=torch.tensor([label.task_weight for label in labels], device=config.device),
+        hard_weight=1.0,
+        soft_weight=lambda share: (1 - share) * teacher.weight + share * teacher.final_weight,
+    )
 
 
 def soft_labels_of(teacher: OpenBundle, table: pa.Table, labels: tuple[str, ...]) -> np.ndarray:

@@ -149,13 +149,12 @@ class World:
         """One day of the hybrid log. Chance does not depend on the ranking: each purpose has its own generator."""
         demand_rng, order_rng, luck_rng, keep_rng = np.random.default_rng([self.source.seed, 3, day]).spawn(4)
         requests = self._demand.draw(demand_rng, day, self.source.requests_per_day)
-        count, candidates = requests.candidates.shape
         worth = explore(self.popularity(day, requests) if scorer is None else self.worth(day, requests, scorer), order_rng)
-        is_randomized = order_rng.random(count) < self.source.randomized_share
-        random_order = order_rng.random((count, candidates))
+        is_randomized = order_rng.random(len(requests)) < self.source.randomized_share
+        random_order = order_rng.random(worth.shape)
         shown = rank(np.where(is_randomized[:, None], random_order, worth), self.source.slate_size)
         labels = self._react(day, requests, shown, luck_rng)
-        is_positive = np.stack(list(labels.values())).any(axis=0)
+        is_positive = labels["click"] | labels["long_view"] | labels["like"]
         is_kept = is_positive | (keep_rng.random(shown.shape) < self.source.negative_logging_rate)
         inclusion = np.where(is_positive, 1.0, self.source.negative_logging_rate)
         return self._table(day, requests, shown, is_kept, inclusion, is_randomized, labels, bundle)

@@ -1,0 +1,108 @@
+"""The shell of report.html: one file that needs nothing from anywhere, in the reader's light or dark theme."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+# Colours: Okabe & Ito 2008, told apart by colour-blind readers, darkened or lightened for at least 4.5:1 on the background.
+STYLE = """
+:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--paper:#fff;--panel:#f6f8fa;
+--ranker:#00775a;--student:#0062a3;--production:#b04a00;--good:#1a6b35;--bad:#b3261e;--open:#7a5200;--bar:#8fb8de}
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa6b2;--line:#3a424c;--paper:#0f1318;--panel:#181e25;
+--ranker:#3fcfa5;--student:#62b5f5;--production:#ffa05c;--good:#5bd17f;--bad:#ff8a80;--open:#f0c05a;--bar:#2f5d87}
+}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:62rem;margin:0 auto;padding:1.5rem 1.25rem 4rem}
+h1{font-size:1.55rem;margin:.2rem 0}
+h2{font-size:1.15rem;margin:2.2rem 0 .6rem;border-bottom:1px solid var(--line);padding-bottom:.3rem}
+h3{font-size:1rem;margin:1.2rem 0 .3rem}
+p{margin:.35rem 0}
+.soft{color:var(--soft)}
+code{font:.86em ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhere}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+.wide{overflow-x:auto}
+th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}
+th{font-weight:600;color:var(--soft);font-size:.85rem}
+td.n,th.n{text-align:right}
+.outcome{border:1px solid var(--line);border-left:.4rem solid var(--soft);background:var(--panel);padding:.8rem 1rem;
+  margin:1rem 0;border-radius:.3rem}
+.outcome strong{font-size:1.25rem}
+.good{color:var(--good)}
+.bad{color:var(--bad)}
+.open{color:var(--open)}
+.outcome.good{border-left-color:var(--good);color:inherit}
+.outcome.bad{border-left-color:var(--bad);color:inherit}
+.outcome.open{border-left-color:var(--open);color:inherit}
+.outcome.good strong{color:var(--good)}
+.outcome.bad strong{color:var(--bad)}
+.outcome.open strong{color:var(--open)}
+.badge{display:inline-block;white-space:nowrap;border:1px solid currentColor;border-radius:1rem;padding:0 .55rem;
+  font-size:.8rem;font-weight:600}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.7rem;margin:1rem 0}
+.cards div{background:var(--panel);border:1px solid var(--line);border-radius:.3rem;padding:.6rem .8rem}
+.cards b{display:block;font-size:1.25rem;font-variant-numeric:tabular-nums}
+.cards span{color:var(--soft);font-size:.85rem}
+.bar{height:.85rem;background:var(--bar);border-radius:.15rem;min-width:2px}
+.bar i{display:block;height:100%;background:var(--soft);border-radius:.15rem}
+.ranker{color:var(--ranker)}
+.student{color:var(--student)}
+.production{color:var(--production)}
+details{margin:.4rem 0}
+summary{cursor:pointer;color:var(--soft)}
+svg{display:block;width:100%;height:auto;margin:.4rem 0 1rem}
+svg text{font-family:inherit}
+figure{margin:0}
+figcaption{color:var(--soft);font-size:.88rem}
+@media print{body{font-size:12px}
+details>*{display:block}
+}
+"""
+
+
+def page(title: str, body: str) -> str:
+    """A whole document around `body`, which is HTML already."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: frozenset[int] = frozenset()) -> str:
+    """A table. Cells are HTML already; columns whose index is in `numeric` are aligned right."""
+
+    def cells(tag: str, values: Sequence[str]) -> str:
+        return "".join(f"<{tag}{' class=n' if index in numeric else ''}>{value}</{tag}>" for index, value in enumerate(values))
+
+    body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    names = cells("th", [escape(name) for name in head])
+    return f'<div class="wide"><table><thead><tr>{names}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+
+
+def code(text: str | None) -> str:
+    """A digest or a name in monospace; a dash for None."""
+    return f"<code>{escape(text)}</code>" if text else "<span class=soft>–</span>"
+
+
+TONES = {
+    "Successful": ("good", "✓"),
+    "Failed": ("bad", "✗"),
+    "Error": ("bad", "!"),
+    "Inconclusive": ("open", "?"),
+}
+
+
+def badge(phase: str) -> str:
+    """A phase with its sign: colour alone never says it."""
+    tone, sign = TONES.get(phase, ("soft", "…"))
+    return f'<span class="badge {tone}">{sign} {escape(phase)}</span>'
+
+
+def number(value: object, digits: int = 4) -> str:
+    """A number for people; a dash for what is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"

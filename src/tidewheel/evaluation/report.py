@@ -1,0 +1,156 @@
+"""report.html: what one turn of the wheel did, for the person who was woken up by it. Stdlib only, so it is quick to load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from tidewheel.contracts.report import Estimate, RunReport
+from tidewheel.contracts.verdict import SEVERITY, Phase, Reason, Verdict
+from tidewheel.contracts.window import iso
+from tidewheel.evaluation.canary import canary_section
+from tidewheel.evaluation.drawings import draw
+from tidewheel.evaluation.page import badge, code, number, page, table
+
+__all__ = ["draw", "render"]
+
+OUTCOMES = {
+    "bootstrap": ("good", "First release", "the candidate became the first production"),
+    "promoted": ("good", "Promoted", "the candidate is production now"),
+    "rejected": ("open", "Rejected", "the candidate was not let through; production stayed"),
+    "rolled_back": ("bad", "Rolled back", "the canary was not convinced; production stayed"),
+    "data_rejected": ("bad", "Data rejected", "nothing was trained; production stayed"),
+    "failed": ("bad", "Failed", "the run did not reach a decision; production stayed"),
+}
+MODELS = ("student", "production", "ranker")
+CAPTIONS = {
+    "auc": "AUC of every model with its 95% interval (bootstrap over users). ◆ ranker, ● student, ■ production.",
+    "reliability": "Predicted against actual, in bins of equal weight; on the dashed line a probability means what it says. "
+    "● student, ■ production; the area of a mark is the number of rows in its bin.",
+    "slices": "The student in each slice, with 95% intervals; dashed: AUC over all rows, and a calibration of 1. "
+    "An AUC within a slice lacks the differences between slices, so it is usually lower. Too few rows: no mark.",
+}
+
+
+def render(run: RunReport, drawings: Mapping[str, str], canary: Sequence[Mapping[str, Any]] | None) -> str:
+    """One self-contained HTML document: no script, nothing loaded, light or dark as the reader likes it.
+
+    Args:
+        drawings: SVG elements by name, as `draw` made them; they are trusted, all other text is escaped.
+        canary: its steps, JSON of `contracts.rollout.StepResult`; None or empty where there was no canary.
+    """
+    parts = [_top(run), _cards(run)]
+    if run.verdicts:
+        parts.append("<h2>Verdicts</h2>")
+        parts += [_verdict(name, verdict) for name, verdict in run.verdicts.items()]
+    if canary:
+        parts.append(canary_section(canary))
+    if run.metrics:
+        parts.append(_metrics(run))
+    parts += [
+        f'<figure role="group" aria-label="{name}"><h3>{name.capitalize() if name != "auc" else "AUC"}</h3>{drawings[name]}'
+        f"<figcaption>{CAPTIONS[name]}</figcaption></figure>"
+        for name in CAPTIONS
+        if name in drawings
+    ]
+    parts += [_steps(run), _lineage(run)]
+    return page(f"{run.recipe} {run.run_id}: {run.outcome.value}", "\n".join(parts))
+
+
+def _top(run: RunReport) -> str:
+    tone, title, meaning = OUTCOMES[run.outcome.value]
+    window = f"{iso(run.window.start)} to {iso(run.window.end)}"
+    return (
+        f'<p class="soft">tidewheel · {escape(run.recipe)}</p><h1>{escape(run.run_id)}</h1>'
+        f'<p class="soft">Impressions from {window} (end excluded)</p>'
+        f'<div class="outcome {tone}"><strong>{title}</strong> <span class="soft">– {meaning}</span>'
+        f"<p>{escape(run.reason)}</p></div>"
+    )
+
+
+def _cards(run: RunReport) -> str:
+    cards = [(f"{sum(step.seconds for step in run.steps):.1f} s", "all steps")]
+    if "train" in run.datasets:
+        cards.append((f"{run.datasets['train'].rows:,}", "training rows"))
+    for label, found in list(run.metrics.get("student", {}).items())[:2]:
+        cards.append((number(found["auc"].value) if "auc" in found else "–", f"AUC {label}, student"))
+    shown = "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in cards)
+    return f'<div class="cards">{shown}</div>'
+
+
+def _verdict(name: str, verdict: Verdict) -> str:
+    worst_first = sorted(verdict.reasons, key=lambda reason: -SEVERITY.index(reason.phase))
+    open_ones = [reason for reason in worst_first if reason.phase is not Phase.SUCCESSFUL]
+    passed = [reason for reason in worst_first if reason.phase is Phase.SUCCESSFUL]
+    parts = [f"<h3>{escape(name)} {badge(verdict.phase.value)}</h3>"]
+    if open_ones:
+        parts.append(_reasons(open_ones))
+    if passed:
+        # a few gates are read at once; the many checks of the data are there when asked for
+        is_open = " open" if len(passed) <= 25 else ""
+        parts.append(f"<details{is_open}><summary>{len(passed)} checks passed</summary>{_reasons(passed)}</details>")
+    return "".join(parts)
+
+
+def _reasons(reasons: Sequence[Reason]) -> str:
+    rows = [
+        [badge(reason.phase.value), escape(reason.message), _short(reason.value), _short(reason.limit)] for reason in reasons
+    ]
+    return table(("phase", "what was found", "value", "limit"), rows, frozenset({2, 3}))
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _metrics(run: RunReport) -> str:
+    models = [model for model in (*MODELS, *sorted(set(run.metrics) - set(MODELS))) if model in run.metrics]
+    labels = list(dict.fromkeys(label for model in models for label in run.metrics[model]))
+    rows = []
+    for label in labels:
+        for model in models:
+            found = run.metrics[model].get(label, {})
+            if found:
+                shown = [_estimate(found.get(name)) for name in ("auc", "logloss", "ece", "calibration_ratio")]
+                effective = next(iter(found.values())).effective_rows
+                rows.append(
+                    [escape(label), f'<span class="{escape(model)}">{escape(model)}</span>', *shown, f"{effective:,.0f}"]
+                )
+    head = ("label", "model", "AUC", "log-loss", "ECE", "predicted / actual", "effective rows")
+    note = '<p class="soft">Weighted by 1 / inclusion probability; in brackets 95% intervals by bootstrap over users.</p>'
+    return f"<h2>Evaluation</h2>{note}{table(head, rows, frozenset({6}))}"
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.value is None:
+        return "–"
+    bounds = "no interval" if estimate.lower is None else f"[{number(estimate.lower)}, {number(estimate.upper)}]"
+    return f'{number(estimate.value)} <span class="soft">{bounds}</span>'
+
+
+def _steps(run: RunReport) -> str:
+    longest = max((step.seconds for step in run.steps), default=0.0) or 1.0
+    rows = []
+    for step in run.steps:
+        width, overhead = 100 * step.seconds / longest, 100 * step.overhead_seconds / (step.seconds or 1.0)
+        bar = f'<div class="bar" style="width:{width:.1f}%"><i style="width:{min(overhead, 100):.1f}%"></i></div>'
+        failed = (
+            f'<br><span class="bad">{escape(step.failure.kind)}: {escape(step.failure.message)}</span>' if step.failure else ""
+        )
+        status = "reused" if step.reused else step.status
+        rows.append([escape(step.name), status, f"{step.seconds:.2f}", bar, escape(step.summary) + failed])
+    note = '<p class="soft">Grey part of a bar: start, imports and manifests.</p>'
+    return f"<h2>Steps</h2>{note}{table(('step', 'status', 'seconds', '', 'what it did'), rows, frozenset({2}))}"
+
+
+def _lineage(run: RunReport) -> str:
+    rows = [
+        ["recipe", code(run.recipe_digest), escape(run.recipe)],
+        ["teacher", code(run.teacher), "soft labels for the ranker" if run.teacher else "none: trained from labels alone"],
+        ["bundle", code(run.bundle), "the candidate of this run" if run.bundle else "none was made"],
+        ["production", code(run.production), "serves after this run" if run.production else "nothing is released yet"],
+    ]
+    for name, dataset in run.datasets.items():
+        rows.append([escape(name), code(dataset.digest), f"{dataset.rows:,} rows, weight {dataset.weight_sum:,.1f}"])
+    return f"<h2>Lineage</h2>{table(('what', 'digest', ''), rows)}"

@@ -1,0 +1,85 @@
+"""Deploy: canary the candidate against production on real servers, then one decision in the ledger and its projections."""
+
+from __future__ import annotations
+
+from tidewheel.contracts.bundle import BundleManifest
+from tidewheel.contracts.evidence import Baseline, Rollout
+from tidewheel.contracts.recipe import WorldSource
+from tidewheel.contracts.rollout import CanaryResult
+from tidewheel.contracts.steps import DeployPart
+from tidewheel.ranker.bundle import BUNDLES, OpenBundle, load_bundle
+from tidewheel.registry.background import BackgroundRegistry
+from tidewheel.registry.ledger import Ledger
+from tidewheel.registry.release import decision_of, release
+from tidewheel.rollout import ReplayTraffic, Traffic, run_canary
+from tidewheel.serving import start_server
+from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.steps.tables import read
+from tidewheel.world import World
+
+
+def main(
+    config: str,
+    run_id: str,
+    window_end: str,
+    inputs: dict[str, str],
+    outputs: dict[str, str],
+    reason: str,
+    dry_run: bool,
+) -> None:
+    part = DeployPart.parse(config, "deploy")
+    run_step("deploy", run_id, window_end, inputs, outputs, lambda job: work(part, job, reason, dry_run), reuse_key=None)
+
+
+def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
+    baseline = job.input("baseline", Baseline)
+    candidate = load_bundle(job.store, job.input("bundle", BundleManifest).digest)
+    production = load_bundle(job.store, baseline.production) if baseline.production else None
+    with BackgroundRegistry(job.home.registry_url, part.recipe, job.store.root / BUNDLES) as registry:
+        if not dry_run:
+            registry.announce(candidate.digest, {"tidewheel.run_id": job.run_id, "tidewheel.recipe": part.recipe})
+        canary = run_canary(
+            part.deploy,
+            part.labels,
+            production.folder if production else None,
+            candidate.folder,
+            traffic_of(part, job, candidate),
+            start_server,
+            job.progress,
+        )
+        decision = decision_of(canary.verdict, is_canaried=True, production=baseline.production)
+        if dry_run:
+            serves, number, note = baseline.production, baseline.ledger_number, "dry run: nothing was changed"
+        else:
+            done = release(
+                Ledger(job.store),
+                registry,
+                bundle=candidate.digest,
+                manifest=candidate.manifest,
+                verdict=canary.verdict,
+                is_canaried=True,
+                seen_number=baseline.ledger_number,
+                run_id=job.run_id,
+                reason=f"{reason}: {canary.verdict.explain()}",
+            )
+            serves, number, note = done.entry.production, done.entry.number, done.unprojected
+    rollout = Rollout(verdict=canary.verdict, decision=decision.value, production=serves, ledger_number=number)
+    return Result(
+        documents={"rollout": rollout.to_json(), "canary": canary.to_json()},
+        summary=summary_of(canary, decision.value, note),
+    )
+
+
+def traffic_of(part: DeployPart, job: Job, candidate: OpenBundle) -> Traffic:
+    """The world's users right after the window, or the held-out requests of a recorded log."""
+    if isinstance(part.source, WorldSource):
+        world = World(part.source, part.labels, part.ingest.counters, part.features, job.home.world)
+        return world.traffic(job.window_end)
+    table = read(*job.dataset("eval"))
+    labels = tuple(label.name for label in part.labels)
+    return ReplayTraffic(table, candidate.manifest.features, labels)
+
+
+def summary_of(canary: CanaryResult, decision: str, note: str) -> str:
+    words = f"{decision} after {canary.requests:,} requests in {len(canary.steps)} steps"
+    return f"{words}; {note}" if note else words
