@@ -132,9 +132,9 @@ def _recipe(path: Path, data: Path | None) -> Check:
 
 
 def _log(recipe: Recipe, home: Home) -> Check:
-    from tidewheel.logs.adapters import check_features, time_span
+    from tidewheel.logs.sources import check_features, time_span
 
-    check_features(recipe.source, recipe.features, recipe.labels)
+    check_features(recipe.source, recipe.features, recipe.labels, recipe.ingest.counters)
     if isinstance(recipe.source, WorldSource):
         return Check(name="log", is_well=True, found="the built-in world makes its own")
     span = time_span(recipe.source, Path(recipe.source.path))

@@ -4,7 +4,7 @@ Every adapter delivers this table and nothing downstream knows which log it came
 
 | column | type | meaning |
 | --- | --- | --- |
-| row_key | int64 | xxhash64 of (request_id, item_id): the key of every selection by hash |
+| row_key | int64 | xxhash64 of (request_id, item_id, event_time): the key of every selection by hash |
 | request_id | string | the request that showed the item |
 | user_id, item_id, author_id | int64 | ids; author_id is the owner of the item |
 | event_time | timestamp[us, UTC] | time of the impression |

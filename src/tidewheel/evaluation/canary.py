@@ -29,7 +29,7 @@ def canary_section(steps: Sequence[Mapping[str, Any]]) -> str:
                 number(step.get("seconds"), 1),
             ]
         )
-    head = ("step", "share", "phase", "looks", "requests", "control", "errors", "control", "p50 ms", "control", "seconds")
+    head = ("step", "share", "phase", "looks", "requests", "of control", "errors", "of control", "p50 ms", "of control", "s")
     parts.append(table(head, rows, frozenset({0, 1, *range(3, 11)})))
     for step in steps:
         signals = [signal for signal in step.get("signals") or () if isinstance(signal, Mapping)]

@@ -109,7 +109,8 @@ def _slices(figures: Figures) -> Figure | None:
     """Forest plot of the student: a row each value of the slice columns, a panel each label's AUC and calibration."""
     rows = [(column, value) for column, values in figures.slices.items() for value in values]
     labels = [label for label in _labels(figures) if any(_slice(figures, *row, label, "auc") for row in rows)][:2]
-    if not rows or not labels:
+    rows = [row for row in rows if any(_slice(figures, *row, label, "auc") for label in labels)]
+    if not rows:
         return None
     figure = _figure(8.6, 1.0 + 0.22 * len(rows))
     panels = [(label, metric) for label in labels for metric in ("auc", "calibration_ratio")]

@@ -17,7 +17,15 @@ from tidewheel.errors import ContractError
 from tidewheel.evaluation.bootstrap import Statistic, bootstrap, interval, reflected_interval
 from tidewheel.evaluation.figures import Figures, ReliabilityBin, Slices
 from tidewheel.evaluation.gates import Evidence, LabelEvidence, judge
-from tidewheel.evaluation.metrics import PresortedAuc, bin_of, binned_error, effective_rows, equal_mass_edges, row_loss
+from tidewheel.evaluation.metrics import (
+    PresortedAuc,
+    bin_of,
+    binned_error,
+    effective_rows,
+    equal_mass_edges,
+    row_loss,
+    weighted_sum,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +78,8 @@ def evaluate(
     slices = _slices(table, config, sample)
     for place, rows in slices.items():
         for label in sorted(label for model, label in usable if model == CANDIDATE):
-            statistics |= _slice_statistics(f"{place}/{label}", scores[CANDIDATE][label], sample.labels[label], rows)
+            if _is_judgeable(sample.labels[label][rows], config):
+                statistics |= _slice_statistics(f"{place}/{label}", scores[CANDIDATE][label], sample.labels[label], rows)
     values = {name: statistic(sample.weight) for name, statistic in statistics.items()} if len(sample.weight) else {}
     replicates = bootstrap(statistics, sample.users, sample.weight, config.bootstrap_replicates)
     found = _Found(values, replicates)
@@ -167,10 +176,16 @@ def _statistics(place: str, probabilities: np.ndarray, labels: np.ndarray, weigh
     bins = bin_of(probabilities, equal_mass_edges(probabilities, weight))
     return {
         f"{place}/auc": PresortedAuc(probabilities, labels),
-        f"{place}/logloss": lambda w: _ratio(w @ loss, w.sum()),
+        f"{place}/logloss": lambda w: _ratio(weighted_sum(w, loss), w.sum()),
         f"{place}/ece": lambda w: binned_error(bins, w * gap, float(w.sum())),
-        f"{place}/calibration_ratio": lambda w: _ratio(w @ probabilities, w @ positive),
+        f"{place}/calibration_ratio": lambda w: _ratio(weighted_sum(w, probabilities), weighted_sum(w, positive)),
     }
+
+
+def _is_judgeable(labels: np.ndarray, config: EvaluateConfig) -> bool:
+    """Whether a slice has enough rows on either side for its interval to mean something."""
+    positives = int((labels == 1).sum())
+    return min(positives, len(labels) - positives) >= config.min_positives
 
 
 def _slice_statistics(place: str, probabilities: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> dict[str, Statistic]:
@@ -180,7 +195,9 @@ def _slice_statistics(place: str, probabilities: np.ndarray, labels: np.ndarray,
     area = PresortedAuc(probabilities, labels)
     return {
         f"{place}/auc": lambda w: area(w.take(rows)),
-        f"{place}/calibration_ratio": lambda w: _ratio(w.take(rows) @ probabilities, w.take(rows) @ positive),
+        f"{place}/calibration_ratio": lambda w: _ratio(
+            weighted_sum(w.take(rows), probabilities), weighted_sum(w.take(rows), positive)
+        ),
     }
 
 

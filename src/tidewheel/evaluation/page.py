@@ -44,6 +44,7 @@ td.n,th.n{text-align:right}
 .cards div{background:var(--panel);border:1px solid var(--line);border-radius:.3rem;padding:.6rem .8rem}
 .cards b{display:block;font-size:1.25rem;font-variant-numeric:tabular-nums}
 .cards span{color:var(--soft);font-size:.85rem}
+.track{width:14rem;padding-top:.3rem}
 .bar{height:.85rem;background:var(--bar);border-radius:.15rem;min-width:2px}
 .bar i{display:block;height:100%;background:var(--soft);border-radius:.15rem}
 .ranker{color:var(--ranker)}
@@ -51,6 +52,7 @@ td.n,th.n{text-align:right}
 .production{color:var(--production)}
 details{margin:.4rem 0}
 summary{cursor:pointer;color:var(--soft)}
+.bounds{display:block;white-space:nowrap;color:var(--soft);font-size:.85em}
 svg{display:block;width:100%;height:auto;margin:.4rem 0 1rem}
 svg text{font-family:inherit}
 figure{margin:0}

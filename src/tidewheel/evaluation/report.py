@@ -29,23 +29,25 @@ CAPTIONS = {
     "reliability": "Predicted against actual, in bins of equal weight; on the dashed line a probability means what it says. "
     "● student, ■ production; the area of a mark is the number of rows in its bin.",
     "slices": "The student in each slice, with 95% intervals; dashed: AUC over all rows, and a calibration of 1. "
-    "An AUC within a slice lacks the differences between slices, so it is usually lower. Too few rows: no mark.",
+    "An AUC within a slice lacks the differences between slices, so it is usually lower. "
+    "Values with too few positive or negative rows are left out.",
 }
 
 
-def render(run: RunReport, drawings: Mapping[str, str], canary: Sequence[Mapping[str, Any]] | None) -> str:
+def render(run: RunReport, drawings: Mapping[str, str], canary: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> str:
     """One self-contained HTML document: no script, nothing loaded, light or dark as the reader likes it.
 
     Args:
         drawings: SVG elements by name, as `draw` made them; they are trusted, all other text is escaped.
-        canary: its steps, JSON of `contracts.rollout.StepResult`; None or empty where there was no canary.
+        canary: JSON of `contracts.rollout.CanaryResult`, or of its steps alone; None or empty where there was no canary.
     """
+    steps = canary.get("steps", ()) if isinstance(canary, Mapping) else canary
     parts = [_top(run), _cards(run)]
     if run.verdicts:
         parts.append("<h2>Verdicts</h2>")
         parts += [_verdict(name, verdict) for name, verdict in run.verdicts.items()]
-    if canary:
-        parts.append(canary_section(canary))
+    if steps:
+        parts.append(canary_section(steps))
     if run.metrics:
         parts.append(_metrics(run))
     parts += [
@@ -101,7 +103,7 @@ def _reasons(reasons: Sequence[Reason]) -> str:
 
 
 def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    return "" if value is None else f"{value:.4g}"
 
 
 def _metrics(run: RunReport) -> str:
@@ -126,7 +128,7 @@ def _estimate(estimate: Estimate | None) -> str:
     if estimate is None or estimate.value is None:
         return "–"
     bounds = "no interval" if estimate.lower is None else f"[{number(estimate.lower)}, {number(estimate.upper)}]"
-    return f'{number(estimate.value)} <span class="soft">{bounds}</span>'
+    return f'{number(estimate.value)} <span class="bounds">{bounds}</span>'
 
 
 def _steps(run: RunReport) -> str:
@@ -134,7 +136,8 @@ def _steps(run: RunReport) -> str:
     rows = []
     for step in run.steps:
         width, overhead = 100 * step.seconds / longest, 100 * step.overhead_seconds / (step.seconds or 1.0)
-        bar = f'<div class="bar" style="width:{width:.1f}%"><i style="width:{min(overhead, 100):.1f}%"></i></div>'
+        inner = f'<i style="width:{min(overhead, 100):.1f}%"></i>'
+        bar = f'<div class="track"><div class="bar" style="width:{width:.1f}%">{inner}</div></div>'
         failed = (
             f'<br><span class="bad">{escape(step.failure.kind)}: {escape(step.failure.message)}</span>' if step.failure else ""
         )

@@ -23,6 +23,7 @@ GIVEN_COLUMNS = (
     "propensity",
     "inclusion_probability",
 )
+LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999; what lies beyond is no time, and overflows in the engines
 RAW = "raw"  # the log's own row as JSON, for the quarantine
 
 # Of any log: known only through the ranking or the logging itself, so the server could never send them.

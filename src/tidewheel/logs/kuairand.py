@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tidewheel.contracts.recipe import KuaiRandSource
 from tidewheel.contracts.schema import label_column
-from tidewheel.logs.adapter import LOGGING_COLUMNS, RAW, Adapter, LogFile, Request, Roles, because
+from tidewheel.logs.adapter import LAST_MILLISECOND, LOGGING_COLUMNS, RAW, Adapter, LogFile, Request, Roles, because
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -25,24 +25,34 @@ LABELS = {
 }
 # Made here: hour (UTC) of the impression, whole days since the video was uploaded; duration_ms is cleaned.
 CONTEXT_COLUMNS = frozenset({"tab", "hour"})
-USER_COLUMNS = frozenset(
-    "user_active_degree is_lowactive_period is_live_streamer is_video_author follow_user_num follow_user_num_range fans_user_num "
-    "fans_user_num_range friend_user_num friend_user_num_range register_days register_days_range".split()
-) | {f"onehot_feat{number}" for number in range(18)}
-VIDEO_COLUMNS = frozenset(
-    "video_type upload_type visible_status video_duration server_width server_height music_id music_type tag".split()
-)
+# fmt: off
+USER_COLUMNS = frozenset({
+    "user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author", "follow_user_num",
+    "follow_user_num_range", "fans_user_num", "fans_user_num_range", "friend_user_num", "friend_user_num_range",
+    "register_days", "register_days_range",
+}) | {f"onehot_feat{number}" for number in range(18)}
+# fmt: on
+# fmt: off
+VIDEO_COLUMNS = frozenset({
+    "video_type", "upload_type", "visible_status", "video_duration", "server_width", "server_height", "music_id",
+    "music_type", "tag",
+})
+# fmt: on
 MADE_COLUMNS = frozenset({"user_id", "item_id", "author_id", "duration_ms", "item_age_days"})
+# fmt: off
 STATISTIC_COLUMNS = (
-    "counts show_cnt show_user_num play_cnt play_user_num play_duration complete_play_cnt complete_play_user_num valid_play_cnt "
-    "valid_play_user_num long_time_play_cnt long_time_play_user_num short_time_play_cnt short_time_play_user_num play_progress "
-    "comment_stay_duration like_cnt like_user_num click_like_cnt double_click_cnt cancel_like_cnt cancel_like_user_num comment_cnt "
-    "comment_user_num direct_comment_cnt reply_comment_cnt delete_comment_cnt delete_comment_user_num comment_like_cnt "
-    "comment_like_user_num follow_cnt follow_user_num cancel_follow_cnt cancel_follow_user_num share_cnt share_user_num "
-    "download_cnt download_user_num report_cnt report_user_num reduce_similar_cnt reduce_similar_user_num collect_cnt "
-    "collect_user_num cancel_collect_cnt cancel_collect_user_num direct_comment_user_num reply_comment_user_num share_all_cnt "
-    "share_all_user_num outsite_share_all_cnt"
-).split()
+    "counts", "show_cnt", "show_user_num", "play_cnt", "play_user_num", "play_duration", "complete_play_cnt",
+    "complete_play_user_num", "valid_play_cnt", "valid_play_user_num", "long_time_play_cnt", "long_time_play_user_num",
+    "short_time_play_cnt", "short_time_play_user_num", "play_progress", "comment_stay_duration", "like_cnt",
+    "like_user_num", "click_like_cnt", "double_click_cnt", "cancel_like_cnt", "cancel_like_user_num", "comment_cnt",
+    "comment_user_num", "direct_comment_cnt", "reply_comment_cnt", "delete_comment_cnt", "delete_comment_user_num",
+    "comment_like_cnt", "comment_like_user_num", "follow_cnt", "follow_user_num", "cancel_follow_cnt",
+    "cancel_follow_user_num", "share_cnt", "share_user_num", "download_cnt", "download_user_num", "report_cnt",
+    "report_user_num", "reduce_similar_cnt", "reduce_similar_user_num", "collect_cnt", "collect_user_num",
+    "cancel_collect_cnt", "cancel_collect_user_num", "direct_comment_user_num", "reply_comment_user_num", "share_all_cnt",
+    "share_all_user_num", "outsite_share_all_cnt",
+)
+# fmt: on
 FORBIDDEN = (
     LOGGING_COLUMNS
     | because({*LABELS, *LABELS.values(), *map(label_column, LABELS)}, "is an outcome of the impression")
@@ -54,7 +64,6 @@ FORBIDDEN = (
     | because(("video_id",), "is called item_id here")
     | because(("upload_dt",), "is a date; use item_age_days")
 )
-MILLISECONDS_A_DAY = 86_400_000
 
 
 def roles(source: KuaiRandSource) -> Roles:
@@ -92,7 +101,8 @@ def read(spark: SparkSession, request: Request, paths: Sequence[Path]) -> DataFr
     users = users.select(F.col("user_id").alias("of_user"), *sorted(wanted & USER_COLUMNS))
     videos = videos.select(F.col("video_id").alias("of_video"), "author_id", "upload_dt", *sorted(wanted & VIDEO_COLUMNS))
     raw = F.struct(*log.columns).alias(RAW)
-    log = log.withColumn("event_time", F.timestamp_millis("time_ms")).select("*", raw)
+    is_time = F.col("time_ms").between(0, LAST_MILLISECOND)
+    log = log.withColumn("event_time", F.when(is_time, F.timestamp_millis("time_ms"))).select("*", raw)
     joined = log.join(F.broadcast(users), log["user_id"] == users["of_user"], "left").join(
         F.broadcast(videos), log["video_id"] == videos["of_video"], "left"
     )
@@ -114,6 +124,4 @@ def read(spark: SparkSession, request: Request, paths: Sequence[Path]) -> DataFr
     return joined.select(*(named.get(name, F.col(name)).alias(name) for name in wanted_names), RAW)
 
 
-ADAPTER = Adapter(
-    roles=roles, log_files=log_files, side_tables=side_tables, read=read, time_column=lambda source: "time_ms"
-)
+ADAPTER = Adapter(roles=roles, log_files=log_files, side_tables=side_tables, read=read, time_column=lambda source: "time_ms")

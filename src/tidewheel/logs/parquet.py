@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 from tidewheel.contracts.recipe import ParquetSource
 from tidewheel.contracts.schema import label_column
 from tidewheel.errors import ConfigError
-from tidewheel.logs.adapter import GIVEN_COLUMNS, LOGGING_COLUMNS, RAW, Adapter, LogFile, Request, Roles, because
+from tidewheel.logs.adapter import (
+    GIVEN_COLUMNS,
+    LAST_MILLISECOND,
+    LOGGING_COLUMNS,
+    RAW,
+    Adapter,
+    LogFile,
+    Request,
+    Roles,
+    because,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -30,7 +40,9 @@ def roles(source: ParquetSource) -> Roles:
     forbidden = (
         LOGGING_COLUMNS
         | {source.columns[name]: reason for name, reason in LOGGING_COLUMNS.items() if name in source.columns}
-        | because({*source.labels, *source.labels.values(), *map(label_column, source.labels)}, "is an outcome of the impression")
+        | because(
+            {*source.labels, *source.labels.values(), *map(label_column, source.labels)}, "is an outcome of the impression"
+        )
         | because(source.outcomes, "is an outcome: it is measured after the impression (source.outcomes)")
         | because(source.future, "looks into the future (source.future)")
     )
@@ -57,9 +69,7 @@ def read(spark: SparkSession, request: Request, paths: Sequence[Path]) -> DataFr
     log = spark.read.parquet(*(path.as_posix() for path in paths))
     types = dict(log.dtypes)
     time = _time(source.columns["event_time"], types)
-    hourly = F.concat(
-        F.lit("u"), F.col(source.columns["user_id"]).cast("string"), F.date_format(time, "'-'yyyyMMddHH")
-    )
+    hourly = F.concat(F.lit("u"), F.col(source.columns["user_id"]).cast("string"), F.date_format(time, "'-'yyyyMMddHH"))
     defaults: dict[str, Column] = {
         "request_id": hourly,
         "author_id": F.col(source.columns["item_id"]),
@@ -79,7 +89,8 @@ def _time(column: str, types: dict[str, str]) -> Column:
     from pyspark.sql import functions as F
 
     if types[column] in {"tinyint", "smallint", "int", "bigint"}:
-        return F.timestamp_millis(F.col(column).cast("bigint"))
+        milliseconds = F.col(column).cast("bigint")
+        return F.when(milliseconds.between(0, LAST_MILLISECOND), F.timestamp_millis(milliseconds))
     return F.col(column).try_cast("timestamp")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidewheel.contracts.recipe import WorldSource
 from tidewheel.contracts.schema import label_column
+from tidewheel.errors import ContractError
 from tidewheel.logs.adapter import GIVEN_COLUMNS, LOGGING_COLUMNS, RAW, Adapter, LogFile, Request, Roles, because
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def log_files(request: Request) -> Sequence[LogFile]:
     columns = frozenset((*GIVEN_COLUMNS, *map(label_column, request.labels), *request.features))
     files = []
     for path in sorted(request.folder.glob("date=*/*.parquet")):
-        day = date.fromisoformat(path.parent.name.removeprefix("date="))
+        try:
+            day = date.fromisoformat(path.parent.name.removeprefix("date="))
+        except ValueError:
+            raise ContractError(f"{path.parent}: no day; expected date=YYYY-MM-DD, move the folder away") from None
         if request.days is None or day in request.days:
             files.append(LogFile(path, columns))
     return files

@@ -48,6 +48,7 @@ def release(
     verdict: Verdict,
     is_canaried: bool,
     seen_number: int,
+    run_id: str,
     reason: str = "",
     clock: Clock = _now,
 ) -> Release:
@@ -56,6 +57,7 @@ def release(
     Args:
         verdict: of the canary; of `evaluate` where `is_canaried` is false because no traffic was given.
         seen_number: number of the last ledger entry when the run pinned its baseline, 0 for none.
+        run_id: of the run that decides; the bundle may have been made by an earlier one.
         reason: empty: the verdict's own words.
 
     Raises:
@@ -76,7 +78,7 @@ def release(
         time=clock(),
         decision=decision,
         recipe=lineage.recipe,
-        run_id=lineage.run_id,
+        run_id=run_id,
         window=lineage.window,
         bundle=bundle,
         production=bundle if is_released else production,
@@ -96,6 +98,7 @@ def rollback(
     *,
     reason: str,
     to: str | None = None,
+    check: Callable[[str], object] = lambda bundle: None,
     run_id: str = "rollback",
     clock: Clock = _now,
 ) -> Release:
@@ -103,12 +106,14 @@ def rollback(
 
     Args:
         to: digest or unique beginning of one; None: the newest earlier production that was not taken back.
+        check: called with the target's digest before anything is written; raises where it could not serve.
 
     Raises:
         ConfigError: there is nothing to go back to, or `to` never was production or is so already.
     """
     entries = ledger.entries()
     target = _released(entries, to)
+    check(target)
     made = next(entry for entry in reversed(entries) if entry.bundle == target and entry.decision is not Decision.REVERTED)
     entry = made.model_copy(
         update={

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,8 +21,9 @@ from tidewheel.rollout.plan import Arm, arms, decide
 from tidewheel.rollout.recording import ArmRecorder
 from tidewheel.rollout.traffic import Request, SelectiveTraffic, Traffic
 
-SENDERS = 4  # threads that ask the servers: two in flight at each keep both busy
+SENDERS = 4  # threads that ask the servers
 WIDEST_TAKE = 20_000  # requests drawn at once from traffic that cannot pass over users
+MOST_TAKES = 20  # draws for one batch; users who are to be compared and never come count as the end of the traffic
 
 
 class Answer(Protocol):
@@ -59,10 +59,7 @@ class BrokenCanary(TidewheelError):
     """The measurement itself broke: a server is gone or says what it cannot mean. Never a pass."""
 
 
-@dataclass(frozen=True)
-class _Sent:
-    request: Request
-    answers: Mapping[Arm, Answer | None]  # None: no usable answer
+Answers = Mapping[Arm, Answer | None]  # None: no usable answer
 
 
 def run_canary(
@@ -138,6 +135,7 @@ class _Router:
         self.traffic = traffic
         self.progress = progress
         self.is_paired = not traffic.is_closed_loop and Arm.CONTROL in servers
+        self.baseline_arm = Arm.CONTROL if Arm.CONTROL in servers else Arm.CANDIDATE
         self.labels = {config.goal_label, *gated}
         loss_labels = [] if traffic.is_closed_loop else sorted(gated)
         self.recorders = {arm: ArmRecorder(config.goal_label, loss_labels) for arm in servers}
@@ -156,7 +154,7 @@ class _Router:
                 return
 
     def _run_step(self, number: int, num_steps: int, step: CanaryStep, share: float) -> Phase:
-        began, looks, phase = time.monotonic(), 0, Phase.RUNNING
+        began, looks, sent, phase = time.monotonic(), 0, 0, Phase.RUNNING
         is_exhausted = False
         for recorder in self.recorders.values():
             recorder.start_step()
@@ -164,8 +162,10 @@ class _Router:
         mine = self.recorders[Arm.CANDIDATE]
         try:
             while phase is Phase.RUNNING:
-                requests = [] if is_exhausted else self._take(share)
-                is_exhausted = len(requests) < self.config.batch_requests
+                requests = self._take(share)
+                # Endless traffic that hardly ever brings the candidate a request is no evidence either.
+                sent += len(requests)
+                is_exhausted = len(requests) < self.config.batch_requests or sent > 5 * step.max_requests
                 self._serve(requests, share)
                 signals, looks = self._assess(), looks + 1
                 phase = decide(step, mine.requests, signals, is_exhausted)
@@ -190,55 +190,75 @@ class _Router:
         if isinstance(self.traffic, SelectiveTraffic):
             return list(self.traffic.take_of(count, is_wanted))
         taken: list[Request] = []
-        while len(taken) < count:
+        for _ in range(MOST_TAKES):
             compared = share if self.is_paired else min(2.0 * share, 1.0)
             wanted = min(max(int((count - len(taken)) / compared), 1), WIDEST_TAKE)
             drawn = self.traffic.take(wanted)
             users = np.array([request.user_id for request in drawn], dtype=np.int64)
             taken += [request for request, is_in in zip(drawn, is_wanted(users), strict=True) if is_in]
-            if len(drawn) < wanted:
+            if len(drawn) < wanted or len(taken) >= count:
                 break
         return taken
 
     def _serve(self, requests: Sequence[Request], share: float) -> None:
         """Ask with several threads, record in the order of the requests: the same traffic gives the same evidence."""
         chosen = arms(np.array([request.user_id for request in requests], dtype=np.int64), share, self.salt)
-        for sent in self.pool.map(self._send, requests, self._destinations(requests, chosen)):
+        asked = [tuple(self.servers) if self.is_paired else (Arm(int(arm)),) for arm in chosen]
+        answers = self._ask(requests, asked)
+        baselines = self._baselines(requests, answers)
+        for request, answered, baseline in zip(requests, answers, baselines, strict=True):
             self.requests += 1
-            self._record(sent)
+            self._record(request, answered, baseline)
         for arm, server in self.servers.items():
             if not server.is_alive():
                 raise BrokenCanary(f"the {arm.name.lower()} server ended during the canary")
 
-    def _destinations(self, requests: Sequence[Request], chosen: np.ndarray) -> Iterator[dict[Arm, Mapping[str, np.ndarray]]]:
-        """Which arms are asked for each request, and with which features; outside the threads, as traffic is not for them."""
-        for request, arm in zip(requests, chosen, strict=True):
-            asked = tuple(self.servers) if self.is_paired else (Arm(int(arm)),)
-            yield {to: self.traffic.served_features(request, to is Arm.CANDIDATE) for to in asked}
+    def _ask(self, requests: Sequence[Request], asked: Sequence[Sequence[Arm]]) -> list[Answers]:
+        features = (  # made here and not in the threads, for which traffic is not
+            {arm: self.traffic.served_features(request, arm is Arm.CANDIDATE) for arm in to}
+            for request, to in zip(requests, asked, strict=True)
+        )
+        return list(self.pool.map(self._answers, features))
 
-    def _send(self, request: Request, features: Mapping[Arm, Mapping[str, np.ndarray]]) -> _Sent:
+    def _answers(self, features: Mapping[Arm, Mapping[str, np.ndarray]]) -> Answers:
         answers: dict[Arm, Answer | None] = {}
         for arm, columns in features.items():
             try:
                 answers[arm] = self.servers[arm].infer(columns)
             except (ContractError, RetryableError):
                 answers[arm] = None
-        return _Sent(request, answers)
+        return answers
 
-    def _record(self, sent: _Sent) -> None:
-        for arm, answer in sent.answers.items():
+    def _baselines(self, requests: Sequence[Request], answers: Sequence[Answers]) -> list[Answer | None]:
+        """What production says to every request, whichever arm it went to; without production, the candidate.
+
+        Nobody sees production's answers to the candidate's requests: they say what a request was worth before any
+        treatment. They are asked for after the others, so that they slow down no answer whose latency is judged.
+        """
+        if Arm.CONTROL not in self.servers:
+            return [answered[Arm.CANDIDATE] for answered in answers]
+        unasked = [at for at, answered in enumerate(answers) if Arm.CONTROL not in answered]
+        later = self._ask([requests[at] for at in unasked], [(Arm.CONTROL,)] * len(unasked))
+        baselines = [answered.get(Arm.CONTROL) for answered in answers]
+        for at, answered in zip(unasked, later, strict=True):
+            baselines[at] = answered[Arm.CONTROL]
+        return baselines
+
+    def _record(self, request: Request, answered: Answers, baseline: Answer | None) -> None:
+        for arm, answer in (*answered.items(), (self.baseline_arm, baseline)):
+            if answer is not None and (fault := self._fault(arm, answer, len(request.item_ids))):
+                raise BrokenCanary(f"the {arm.name.lower()} server's answer to request {request.request_id}: {fault}")
+        for arm, answer in answered.items():
             if answer is None:
                 self.recorders[arm].add_error()
-                continue
-            if fault := self._fault(arm, answer, len(sent.request.item_ids)):
-                raise BrokenCanary(f"the {arm.name.lower()} server's answer to request {sent.request.request_id}: {fault}")
-            self.recorders[arm].add_latency(answer.latency_seconds)
-        if any(answer is None for answer in sent.answers.values()):
-            return  # the user got production's ranking then, or the pair is not whole
-        for arm, answer in sent.answers.items():
-            assert answer is not None
-            outcome = self.traffic.react(sent.request, answer.scores)
-            self.recorders[arm].add_outcome(sent.request.user_id, answer.scores, outcome)
+            else:
+                self.recorders[arm].add_latency(answer.latency_seconds)
+        answers = {arm: answer for arm, answer in answered.items() if answer is not None}
+        if baseline is None or len(answers) < len(answered):
+            return  # the user got production's ranking then, or there is nothing to compare with
+        for arm, answer in answers.items():
+            outcome = self.traffic.react(request, answer.scores)
+            self.recorders[arm].add_outcome(request.user_id, answer.scores, outcome, baseline.scores)
 
     def _fault(self, arm: Arm, answer: Answer, candidates: int) -> str | None:
         if answer.bundle != self.servers[arm].bundle:

@@ -24,6 +24,7 @@ class ArmRecorder:
         self._predicted: list[float] = []
         self._actual: list[float] = []
         self._impressions: list[int] = []
+        self._expected: list[float] = []
         self.start_step()
 
     def start_step(self) -> None:
@@ -42,8 +43,13 @@ class ArmRecorder:
         self.requests += 1
         self._latencies.append(seconds)
 
-    def add_outcome(self, user_id: int, scores: Mapping[str, np.ndarray], outcome: Outcome) -> None:
-        """What became of an answered request; `scores` are of all candidates, the outcome of what was shown."""
+    def add_outcome(
+        self, user_id: int, scores: Mapping[str, np.ndarray], outcome: Outcome, baseline: Mapping[str, np.ndarray]
+    ) -> None:
+        """What became of an answered request.
+
+        `scores` are this arm's of all candidates, `baseline` production's of the same; the outcome is of what was shown.
+        """
         shown = outcome.shown
         actual = float(outcome.labels[self._goal].sum())
         self._users.append(user_id)
@@ -51,6 +57,7 @@ class ArmRecorder:
         self._actual.append(actual)
         self._predicted.append(float(scores[self._goal][shown].sum(dtype=np.float64)))
         self._impressions.append(len(shown))
+        self._expected.append(float(np.sort(baseline[self._goal])[-len(shown) :].sum(dtype=np.float64)))
         for label, losses in self._losses.items():
             losses.append(logloss_sum(scores[label][shown], outcome.labels[label]))
 
@@ -64,6 +71,7 @@ class ArmRecorder:
             predicted=np.array(self._predicted),
             actual=np.array(self._actual),
             impressions=np.array(self._impressions, dtype=np.float64),
+            expected=np.array(self._expected),
             losses={label: np.array(losses) for label, losses in self._losses.items()},
         )
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.evidence import Baseline, Evaluation, Rollout
-from tidewheel.contracts.ledger import Decision, LedgerEntry, production_after
+from tidewheel.contracts.ledger import production_after
 from tidewheel.contracts.report import DatasetSummary, Outcome, RunReport, StepFailure, StepRecord
 from tidewheel.contracts.steps import ConcludePart
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.evaluation.report import render
 from tidewheel.registry.ledger import Ledger
+from tidewheel.registry.release import release
 from tidewheel.steps.job import Job, Result, document, run_step
 from tidewheel.store.home import Home
 from tidewheel.store.store import Store
@@ -48,7 +49,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
     outcome, reason = outcome_of(records, found)
     ledger = Ledger(store)
     if outcome is Outcome.REJECTED and not dry_run:
-        record_rejection(ledger, found, run_id, part.recipe, reason)
+        record_rejection(ledger, found, run_id)
     report = RunReport(
         run_id=run_id,
         recipe=part.recipe,
@@ -65,7 +66,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
         verdicts=found.verdicts(),
     )
     drawings = json.loads(document(store, run_id, "evaluate", "drawings") or "{}")
-    canary = json.loads(document(store, run_id, "deploy", "canary") or "[]")
+    canary = json.loads(document(store, run_id, "deploy", "canary") or "{}").get("steps")
     (folder / "report.html").write_text(render(report, drawings, canary), encoding="utf-8")
     report.write(folder / "run.json")
     return report
@@ -120,31 +121,20 @@ def outcome_of(records: tuple[StepRecord, ...], found: Findings) -> tuple[Outcom
     return Outcome.FAILED, "the run ended before a decision"
 
 
-def record_rejection(ledger: Ledger, found: Findings, run_id: str, recipe: str, reason: str) -> None:
+def record_rejection(ledger: Ledger, found: Findings, run_id: str) -> None:
     """Append the rejection once, however often this run is concluded."""
     entries = ledger.entries()
-    if any(entry.run_id == run_id for entry in entries):
+    if found.bundle is None or found.evaluation is None or any(entry.run_id == run_id for entry in entries):
         return
-    assert found.bundle is not None
-    assert found.evaluation is not None
-    production = production_after(entries)
-    ledger.append(
-        LedgerEntry(
-            number=len(entries) + 1,
-            time=datetime.now(UTC),
-            decision=Decision.REJECTED,
-            recipe=recipe,
-            run_id=run_id,
-            window=found.bundle.lineage.window,
-            bundle=found.bundle.digest,
-            production=production,
-            previous=production,
-            teacher=found.bundle.lineage.teacher,
-            generation=found.bundle.lineage.generation,
-            feature_digest=found.bundle.feature_digest,
-            verdict=found.evaluation.verdict,
-            reason=reason,
-        )
+    release(
+        ledger,
+        None,
+        bundle=found.bundle.digest,
+        manifest=found.bundle,
+        verdict=found.evaluation.verdict,
+        is_canaried=False,
+        seen_number=len(entries),
+        run_id=run_id,
     )
 
 

@@ -9,9 +9,9 @@ from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.recipe import WorldSource
 from tidewheel.contracts.steps import IngestPart
 from tidewheel.contracts.window import Window
-from tidewheel.logs.adapters import check_features, fingerprint
 from tidewheel.logs.ingest import ingest
 from tidewheel.logs.session import embedded_session
+from tidewheel.logs.sources import check_features
 from tidewheel.steps.job import DATASETS, Job, Result, run_step
 from tidewheel.steps.production import production_scorer
 from tidewheel.world import World
@@ -23,7 +23,7 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
     def key(job: Job) -> object:
         prepare(part, job)
         window = Window.ending(job.window_end, part.window.days)
-        return [part.model_dump(mode="json"), str(window), fingerprint(part.source, log_folder(part, job))]
+        return [part.model_dump(mode="json"), str(window), fingerprint(log_folder(part, job), window)]
 
     run_step("ingest", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
 
@@ -66,7 +66,7 @@ def work(part: IngestPart, job: Job) -> Result:
 
 def prepare(part: IngestPart, job: Job) -> None:
     """Refuse features that leak, and let the built-in world live up to the window's end, ranked by production."""
-    check_features(part.source, part.features, part.labels)
+    check_features(part.source, part.features, part.labels, part.ingest.counters)
     if isinstance(part.source, WorldSource):
         bundle, scorer = production_scorer(job.store)
         world = World(part.source, part.labels, part.ingest.counters, part.features, job.home.world)
@@ -75,3 +75,11 @@ def prepare(part: IngestPart, job: Job) -> None:
 
 def log_folder(part: IngestPart, job: Job) -> Path:
     return job.home.world if isinstance(part.source, WorldSource) else Path(part.source.path)
+
+
+def fingerprint(folder: Path, window: Window) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of every Parquet file of the log that this window may read; days after it do not matter."""
+    files = sorted(folder.rglob("*.parquet"))
+    first_unread = f"date={window.end.date().isoformat()}"
+    read = [path for path in files if not (path.parent.name.startswith("date=") and path.parent.name >= first_unread)]
+    return [(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in read]

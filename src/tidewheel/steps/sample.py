@@ -26,7 +26,7 @@ def work(part: SamplePart, job: Job) -> Result:
     with ExitStack() as engines:
         with job.overhead():
             spark = engines.enter_context(embedded_session())
-        splits = sample(spark, folder / "impressions", part.sample, part.window, source.window, part.labels, staging)
+        splits = sample(spark, folder / "impressions", part.sample, part.window, source.window, source.labels, staging)
     documents, folders = {}, {}
     with job.overhead():
         for name, split in splits.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.recipe import OptimizerConfig
+from tidewheel.errors import ConfigError
 from tidewheel.ranker.loss import multi_task_loss
 from tidewheel.training.checkpoint import Checkpoints
 from tidewheel.training.loader import Rows, batches, num_batches
@@ -63,11 +65,11 @@ def fit(
     with checkpoints it is the same however often training was stopped.
 
     Raises:
-        FloatingPointError: the loss is no longer finite.
+        ConfigError: the loss is no longer finite.
     """
     named = [(name.removeprefix("module."), value) for name, value in model.named_parameters()]
     plain: nn.Module = getattr(model, "module", model)  # what a data-parallel wrapper wraps
-    optimizer = Optimizer(named, config, objective.task_weights)
+    optimizer = Optimizer(named, config, wide_scale(rows, objective.task_weights))
     steps_an_epoch = num_batches(len(rows), config.batch_size)
     total = steps_an_epoch * config.epochs
     done = checkpoints.resume(plain, optimizer) if checkpoints else 0
@@ -87,8 +89,8 @@ def fit(
                 checkpoints.save(plain, optimizer)
     model.eval()
     mean = sum(losses) / len(losses) if losses else 0.0
-    if not torch.isfinite(torch.tensor(mean)):
-        raise FloatingPointError(f"training: the loss is {mean} after {done} steps; lower the learning rate")
+    if not math.isfinite(mean):
+        raise ConfigError(f"training: the loss is {mean} after {done} steps; lower learning_rate ({config.learning_rate:g})")
     return mean
 
 
@@ -96,3 +98,13 @@ def schedule(step: int, total: int) -> float:
     """Share of the learning rate at a step: rises over the first 5% of steps, then falls in a line toward 0."""
     warm = max(1, total // 20)
     return min((step + 1) / warm, (total - step) / max(1, total - warm))
+
+
+def wide_scale(rows: Rows, task_weights: Tensor) -> Tensor:
+    """(T,) what the gradients of the ids' linear weights are multiplied by, a label.
+
+    It takes the task weight out again, since these weights are shared with no other label, and measures residuals in
+    deviations of a fair coin: single users and items differ more in a rare label's logit than in a common one's.
+    """
+    rates = ((rows.weights.unsqueeze(1) * rows.labels).sum(dim=0) / rows.weights.sum()).clamp(1e-3, 1 - 1e-3)
+    return 0.5 / (task_weights * (rates * (1 - rates)).sqrt())

@@ -27,9 +27,9 @@ class Optimizer:
     that starts at 1: rare ids move by rate * residual, frequent ones ever less.
     """
 
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, task_weights: Tensor) -> None:
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, wide_scale: Tensor) -> None:
         self.config = config
-        self.task_weights = task_weights
+        self.wide_scale = wide_scale
         self.parameters = dict(parameters)
         self.first = {name: torch.zeros_like(value) for name, value in self.parameters.items() if name != WIDE_TABLE}
         self.second = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
@@ -61,7 +61,7 @@ class Optimizer:
         value.addcdiv_(first, second.sqrt().div_(correction).add_(EPSILON), value=-rate / (1 - BETAS[0] ** self.steps))
 
     def _adagrad(self, value: Tensor, gradient: Tensor, squares: Tensor, rate: float) -> None:
-        summed = gradient * (self.config.batch_size / self.task_weights)
+        summed = gradient * (self.config.batch_size * self.wide_scale)
         squares.addcmul_(summed, summed)
         value.addcdiv_(summed, (1 + squares).sqrt_(), value=-rate)
 

@@ -93,7 +93,8 @@ def fit_here(
         saved = Checkpoints(checkpoints, config.checkpoint_every_steps, work_of(rows, network, config))
     with torch.random.fork_rng(devices=[]):
         ranker = new_ranker(rows, network, config.seed).to(config.device)
-        loop.fit(ranker, rows.to(config.device), config.optimizer, objective_of(labels, config), config.seed, progress, saved)
+        objective = objective_of(labels, config, config.device)
+        loop.fit(ranker, rows.to(config.device), config.optimizer, objective, config.seed, progress, saved)
     if saved is not None:
         saved.clear()
     return ranker.to("cpu")
@@ -107,11 +108,11 @@ def new_ranker(rows: Rows, network: Network, seed: int) -> Ranker:
     return ranker
 
 
-def objective_of(labels: tuple[LabelConfig, ...], config: TrainConfig) -> loop.Objective:
+def objective_of(labels: tuple[LabelConfig, ...], config: TrainConfig, device: str) -> loop.Objective:
     """Loss toward the labels, plus toward the teacher with a weight that goes from `weight` to `final_weight` in a line."""
     teacher = config.teacher
     return loop.Objective(
-        task_weights=torch.tensor([label.task_weight for label in labels], device=config.device),
+        task_weights=torch.tensor([label.task_weight for label in labels], device=device),
         hard_weight=1.0,
         soft_weight=lambda share: (1 - share) * teacher.weight + share * teacher.final_weight,
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_examination_falls_with_the_position_from_one():
 def test_the_catalogue_keeps_its_size_and_ages_while_items_come_and_go():
     population = Population(source(num_items=840))
     weeks = [population.items(day) for day in range(0, 2 * ITEM_LIFE_DAYS, 7)]
-    for before, after in zip(weeks, weeks[1:], strict=False):
+    for before, after in itertools.pairwise(weeks):
         stayed = np.intersect1d(before.item_id, after.item_id)
         replaced = 1.0 - len(stayed) / 840
         assert abs(replaced - 7 / ITEM_LIFE_DAYS) < 4 * np.sqrt(7 / ITEM_LIFE_DAYS / 840)

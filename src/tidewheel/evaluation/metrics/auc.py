@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tidewheel.evaluation.metrics.weighted_sum import weighted_sum
+
 
 class PresortedAuc:
     """The AUC of fixed scores and labels under many weightings: sorts once, then each weighting costs a cumulative sum."""
@@ -26,9 +28,9 @@ class PresortedAuc:
         pairs = positive.sum() * cumulative[-1]
         if not pairs > 0:
             return float("nan")
-        won = positive @ cumulative.take(self._below)
+        won = weighted_sum(positive, cumulative.take(self._below))
         if self._has_ties:
-            won = 0.5 * (won + positive @ cumulative.take(self._not_above))
+            won = 0.5 * (won + weighted_sum(positive, cumulative.take(self._not_above)))
         return float(won / pairs)
 
 

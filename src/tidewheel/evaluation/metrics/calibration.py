@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from tidewheel.evaluation.metrics.weighted_sum import weighted_sum
+
 NUM_BINS = 15  # as in Guo et al. 2017
 
 
 def calibration_ratio(probabilities: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> float:
     """Predicted over actual positives, sum w p / sum w y; 1 is calibrated, NaN without positives."""
-    actual = float(weight @ (labels == 1))
-    return float(weight @ probabilities / actual) if actual > 0 else float("nan")
+    actual = float(weight[labels == 1].sum())
+    return weighted_sum(weight, probabilities) / actual if actual > 0 else float("nan")
 
 
 def equal_mass_edges(probabilities: np.ndarray, weight: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:

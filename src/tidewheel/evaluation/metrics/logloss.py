@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tidewheel.evaluation.metrics.weighted_sum import weighted_sum
+
 EPSILON = float(np.finfo(np.float64).eps)  # a probability of exactly 0 or 1 that is wrong costs 36 nats, not infinity
 
 
@@ -16,4 +18,4 @@ def row_loss(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def logloss(probabilities: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> float:
     """Weighted mean of `row_loss`; NaN without weight."""
     total = weight.sum()
-    return float(weight @ row_loss(probabilities, labels) / total) if total > 0 else float("nan")
+    return weighted_sum(weight, row_loss(probabilities, labels)) / float(total) if total > 0 else float("nan")

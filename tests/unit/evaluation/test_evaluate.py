@@ -1,0 +1,148 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from tidewheel.contracts.evidence import Evaluation
+from tidewheel.contracts.recipe import EvaluateConfig, LabelConfig
+from tidewheel.contracts.verdict import Phase
+from tidewheel.errors import ContractError
+from tidewheel.evaluation import evaluate
+
+LABELS = (LabelConfig(name="click"), LabelConfig(name="like", gated=False))
+CONFIG = EvaluateConfig(
+    bootstrap_replicates=100, min_auc={"click": 0.6}, slices=("tab",), max_auc_drop=0.02, max_logloss_rise=0.02
+)
+
+
+def log(rows=4000, seed=0):
+    """A log with a known click probability, and that probability."""
+    generator = np.random.default_rng(seed)
+    truth = 1 / (1 + np.exp(-(generator.normal(size=rows) * 1.2 - 0.5)))
+    table = pa.table(
+        {
+            "user_id": generator.integers(0, rows // 4, rows),
+            "weight": generator.choice([1.0, 4.0], rows),
+            "label_click": (generator.random(rows) < truth).astype(np.int8),
+            "label_like": (generator.random(rows) < 0.02).astype(np.int8),
+            "tab": generator.choice(["main", "side", "$x$ <b>"], rows, p=[0.6, 0.399, 0.001]),
+        }
+    )
+    return table, truth
+
+
+def scores(truth, **models):
+    like = np.full(len(truth), 0.02)
+    return {name: {"click": values, "like": like} for name, values in {"student": truth, **models}.items()}
+
+
+def message_of(evaluation):
+    return evaluation.verdict.explain()
+
+
+def test_the_metrics_are_scikit_learns_and_lie_in_their_intervals():
+    table, truth = log()
+    found, _ = evaluate(table, scores(truth), LABELS, CONFIG)
+    labels, weight = table["label_click"].to_numpy(), table["weight"].to_numpy()
+    click = found.metrics["student"]["click"]
+    assert click["auc"].value == pytest.approx(roc_auc_score(labels, truth, sample_weight=weight), abs=1e-9)
+    assert click["logloss"].value == pytest.approx(log_loss(labels, truth, sample_weight=weight), abs=1e-9)
+    assert click["calibration_ratio"].value == pytest.approx((weight @ truth) / (weight @ labels))
+    assert click["auc"].effective_rows == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
+    for estimate in click.values():
+        assert estimate.lower <= estimate.value <= estimate.upper
+    assert found.verdict.is_successful
+    assert found.differences == {}
+    assert Evaluation.parse(found.to_json(), "again") == found
+
+
+def test_the_truth_passes_against_a_noisy_production_and_noise_fails_against_the_truth():
+    table, truth = log()
+    noise = np.clip(truth + np.random.default_rng(1).normal(0, 0.3, len(truth)), 0.01, 0.99)
+    better, _ = evaluate(table, scores(truth, production=noise), LABELS, CONFIG)
+    worse, _ = evaluate(table, scores(noise, production=truth), LABELS, CONFIG)
+    assert better.verdict.is_successful
+    assert worse.verdict.phase is Phase.FAILED
+    assert better.differences["click"]["auc"].value == pytest.approx(-worse.differences["click"]["auc"].value)
+
+
+def test_a_student_equal_to_production_differs_by_exactly_nothing():
+    table, truth = log()
+    found, _ = evaluate(table, scores(truth, production=truth), LABELS, CONFIG)
+    difference = found.differences["click"]["auc"]
+    assert (difference.value, difference.lower, difference.upper) == (0.0, 0.0, 0.0)
+
+
+def test_overconfident_probabilities_rank_as_well_and_fail_on_calibration():
+    table, truth = log()
+    found, _ = evaluate(table, scores(np.clip(truth * 1.5, 0, 1)), LABELS, CONFIG)
+    assert found.verdict.phase is Phase.FAILED
+    assert "calibration click" in message_of(found)
+
+
+def test_every_slice_is_measured_and_a_tiny_one_has_no_interval():
+    table, truth = log()
+    found, figures = evaluate(table, scores(truth), LABELS, CONFIG)
+    assert set(found.slices["tab"]) == {"main", "side", "$x$ <b>"}
+    main = table["tab"].to_numpy(zero_copy_only=False) == "main"
+    labels, weight = table["label_click"].to_numpy(), table["weight"].to_numpy()
+    expected = roc_auc_score(labels[main], truth[main], sample_weight=weight[main])
+    assert found.slices["tab"]["main"]["click"]["auc"].value == pytest.approx(expected)
+    assert found.slices["tab"]["$x$ <b>"]["click"]["auc"].value is None
+    assert figures.slices == found.slices
+
+
+def test_scores_that_are_not_probabilities_are_an_error_and_measure_nothing():
+    table, truth = log(400)
+    for broken in (float("nan"), 1.5, -0.1):
+        values = truth.copy()
+        values[7] = broken
+        found, _ = evaluate(table, scores(values), LABELS, CONFIG)
+        assert found.verdict.phase is Phase.ERROR
+        assert found.metrics["student"]["click"]["auc"].value is None
+        assert "click: 1 of 400 scores are not" in message_of(found)
+
+
+def test_production_scores_that_are_broken_are_an_error_too():
+    table, truth = log(400)
+    found, _ = evaluate(table, scores(truth, production=np.full(400, np.nan)), LABELS, CONFIG)
+    assert found.verdict.phase is Phase.ERROR
+    assert "click: production: 400 of 400 scores are not finite" in message_of(found)
+
+
+def test_no_rows_are_inconclusive():
+    table, truth = log(400)
+    found, figures = evaluate(table.slice(0, 0), scores(truth[:0], production=truth[:0]), LABELS, CONFIG)
+    assert found.verdict.phase is Phase.INCONCLUSIVE
+    assert figures.reliability["student"]["click"] == ()
+
+
+def test_a_log_of_one_user_is_inconclusive():
+    table, truth = log(400)
+    table = table.set_column(0, "user_id", pa.array([1] * 400))
+    assert evaluate(table, scores(truth), LABELS, CONFIG)[0].verdict.phase is Phase.INCONCLUSIVE
+
+
+def test_weights_that_are_not_positive_are_an_error():
+    table, truth = log(400)
+    table = table.set_column(1, "weight", pa.array([1.0] * 399 + [0.0]))
+    assert evaluate(table, scores(truth), LABELS, CONFIG)[0].verdict.phase is Phase.ERROR
+
+
+def test_what_the_caller_got_wrong_is_said():
+    table, truth = log(400)
+    with pytest.raises(ContractError, match="columns tab are missing"):
+        evaluate(table.drop_columns(["tab"]), scores(truth), LABELS, CONFIG)
+    with pytest.raises(ContractError, match="label like is missing"):
+        evaluate(table, {"student": {"click": truth}}, LABELS, CONFIG)
+    with pytest.raises(ContractError, match=r"shape \(399,\); expected \(400,\)"):
+        evaluate(table, scores(truth[:-1]), LABELS, CONFIG)
+
+
+def test_the_reliability_curve_of_the_truth_lies_on_the_diagonal():
+    table, truth = log(20_000)
+    _, figures = evaluate(table, scores(truth), LABELS, CONFIG.model_copy(update={"bootstrap_replicates": 50}))
+    bins = figures.reliability["student"]["click"]
+    assert sum(b.rows for b in bins) == 20_000
+    # four deviations of a rate over a fifteenth of the effective rows
+    assert max(abs(b.predicted - b.actual) for b in bins) < 4 * 0.5 / (20_000 / 1.4 / 15) ** 0.5

@@ -1,0 +1,165 @@
+import math
+
+import pytest
+
+from tidewheel.contracts.recipe import EvaluateConfig
+from tidewheel.contracts.report import Estimate
+from tidewheel.contracts.verdict import Phase, combine
+from tidewheel.evaluation.gates import (
+    Evidence,
+    LabelEvidence,
+    auc_drop,
+    calibration,
+    calibration_error,
+    judge,
+    logloss_rise,
+    min_auc,
+)
+
+CONFIG = EvaluateConfig(min_auc={"click": 0.7}, min_positives=50)
+
+
+def estimate(lower, upper):
+    return Estimate(value=(lower + upper) / 2, lower=lower, upper=upper, effective_rows=1000)
+
+
+UNKNOWN = Estimate(value=0.7, lower=None, upper=None, effective_rows=1000)
+GOOD = {"auc": estimate(0.72, 0.75), "calibration_ratio": estimate(0.98, 1.03), "ece": estimate(0.0, 0.02)}
+EQUAL = {"auc": estimate(-0.001, 0.002), "logloss": estimate(-0.001, 0.001)}
+
+
+def click(**changes):
+    known = {"label": "click", "is_gated": True, "positives": 500, "negatives": 5000, "candidate": GOOD, "difference": EQUAL}
+    return LabelEvidence(**(known | changes))
+
+
+def phase(*labels, rows=5500, users=900, has_production=True):
+    return combine(judge(Evidence(rows=rows, users=users, has_production=has_production, labels=labels), CONFIG)).phase
+
+
+@pytest.mark.parametrize(
+    ("bounds", "want_phase", "want_message"),
+    [
+        ((0.7, 0.8), Phase.SUCCESSFUL, "auc click: lower bound 0.7000 >= 0.7000"),
+        ((0.6, 0.69), Phase.FAILED, "auc click: upper bound 0.6900 < 0.7000"),
+        ((0.69, 0.71), Phase.INCONCLUSIVE, "auc click: 0.7000 lies within [0.6900, 0.7100], neither met nor missed"),
+    ],
+)
+def test_the_auc_is_met_missed_or_open(bounds, want_phase, want_message):
+    reason = min_auc("click", estimate(*bounds), 0.7)
+    assert (reason.phase, reason.message) == (want_phase, want_message)
+
+
+def test_a_label_without_a_limit_must_still_beat_chance():
+    assert min_auc("click", estimate(0.51, 0.6), None).phase is Phase.SUCCESSFUL
+    assert min_auc("click", estimate(0.49, 0.6), None).phase is Phase.INCONCLUSIVE
+    assert min_auc("click", estimate(0.3, 0.49), None).phase is Phase.FAILED
+
+
+@pytest.mark.parametrize(
+    ("bounds", "want_phase"),
+    [
+        ((1.05, 1.15), Phase.SUCCESSFUL),
+        ((1.11, 1.3), Phase.FAILED),
+        ((0.7, 0.89), Phase.FAILED),
+        ((0.5, 1.5), Phase.SUCCESSFUL),
+    ],
+)
+def test_calibration_is_judged_by_its_bound_nearest_to_one(bounds, want_phase):
+    assert calibration("click", estimate(*bounds), 0.1).phase is want_phase
+
+
+def test_an_ece_fails_when_its_lower_bound_is_above_the_limit():
+    assert calibration_error("click", estimate(0.04, 0.06), 0.05).phase is Phase.SUCCESSFUL
+    reason = calibration_error("click", estimate(0.0501, 0.06), 0.05)
+    assert (reason.phase, reason.message) == (Phase.FAILED, "ece click: lower bound 0.0501 > 0.0500")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "want_phase", "want_message"),
+    [
+        ((-0.0012, 0.003), Phase.SUCCESSFUL, "auc click vs production: lower bound -0.0012 > -0.0100"),
+        ((-0.01, 0.003), Phase.INCONCLUSIVE, "auc click vs production: -0.0100 lies within [-0.0100, +0.0030], neither proven"),
+        ((-0.03, -0.01), Phase.FAILED, "auc click vs production: upper bound -0.0100 <= -0.0100"),
+    ],
+)
+def test_an_auc_not_worse_than_production_by_the_margin_passes(bounds, want_phase, want_message):
+    reason = auc_drop("click", estimate(*bounds), 0.01)
+    assert (reason.phase, reason.message) == (want_phase, want_message)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "want_phase", "want_message"),
+    [
+        ((-0.02, 0.0099), Phase.SUCCESSFUL, "logloss click vs production: upper bound +0.0099 < +0.0100"),
+        (
+            (-0.02, 0.01),
+            Phase.INCONCLUSIVE,
+            "logloss click vs production: +0.0100 lies within [-0.0200, +0.0100], neither proven",
+        ),
+        ((0.01, 0.02), Phase.FAILED, "logloss click vs production: lower bound +0.0100 >= +0.0100"),
+    ],
+)
+def test_a_logloss_not_above_productions_by_the_margin_passes(bounds, want_phase, want_message):
+    reason = logloss_rise("click", estimate(*bounds), 0.01)
+    assert (reason.phase, reason.message) == (want_phase, want_message)
+
+
+@pytest.mark.parametrize("gate", [min_auc, calibration, calibration_error, auc_drop, logloss_rise])
+@pytest.mark.parametrize("missing", [None, UNKNOWN])
+def test_no_gate_passes_without_a_finite_interval(gate, missing):
+    assert gate("click", missing, 0.7).phase is Phase.ERROR
+
+
+def test_nan_bounds_that_slipped_past_the_contract_are_an_error():
+    broken = Estimate.model_construct(value=0.8, lower=math.nan, upper=0.9, effective_rows=1.0)
+    assert min_auc("click", broken, 0.7).phase is Phase.ERROR
+
+
+def test_a_good_candidate_passes_with_and_without_production():
+    assert phase(click()) is Phase.SUCCESSFUL
+    assert phase(click(difference=None), has_production=False) is Phase.SUCCESSFUL
+
+
+def test_a_candidate_worse_than_production_fails_however_good_it_is_alone():
+    assert phase(click(difference=EQUAL | {"auc": estimate(-0.05, -0.02)})) is Phase.FAILED
+
+
+def test_an_interval_of_difference_that_is_missing_is_not_a_pass():
+    assert phase(click(difference={})) is Phase.ERROR
+
+
+@pytest.mark.parametrize("few", [{"positives": 49}, {"negatives": 49}])
+def test_a_label_too_rare_on_either_side_is_inconclusive(few):
+    assert phase(click(**few)) is Phase.INCONCLUSIVE
+
+
+def test_no_rows_and_few_users_are_inconclusive():
+    assert phase(click(), rows=0, users=0) is Phase.INCONCLUSIVE
+    assert phase(click(), users=29) is Phase.INCONCLUSIVE
+    assert phase(click(), users=30) is Phase.SUCCESSFUL
+
+
+def test_scores_at_fault_are_an_error_that_says_which():
+    reasons = judge(Evidence(900, 90, False, (click(fault="3 of 900 scores are not finite", difference=None),)), CONFIG)
+    assert next((r.phase, r.message) for r in reasons) == (Phase.ERROR, "click: 3 of 900 scores are not finite")
+
+
+def test_a_label_that_is_not_gated_never_decides_and_is_never_hidden():
+    evidence = Evidence(
+        5500, 900, True, (click(), click(label="like", is_gated=False, candidate=GOOD | {"auc": estimate(0.3, 0.4)}))
+    )
+    reasons = judge(evidence, CONFIG)
+    assert combine(reasons).phase is Phase.SUCCESSFUL
+    assert (
+        "auc like: upper bound 0.4000 < 0.5000 (no min_auc in the recipe: better than chance) (not gated, would be Failed)"
+        in [reason.message for reason in reasons]
+    )
+
+
+def test_no_gated_label_at_all_is_inconclusive():
+    assert phase(click(is_gated=False)) is Phase.INCONCLUSIVE
+
+
+def test_a_label_that_production_does_not_predict_is_judged_alone():
+    assert phase(click(difference=None), has_production=True) is Phase.SUCCESSFUL

@@ -1,0 +1,105 @@
+"""Bundles: what opens, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tidewheel.errors import ContractError
+from tidewheel.ranker import OpenBundle, load_bundle, open_bundle, publish
+from tidewheel.store import Store
+
+
+@pytest.fixture
+def copy(tiny_bundle: OpenBundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle.folder, tmp_path / tiny_bundle.digest))
+
+
+def files_of(bundle: OpenBundle) -> list[str]:
+    return [entry.path for entry in bundle.manifest.files]
+
+
+def test_a_bundle_lists_all_of_its_files(tiny_bundle: OpenBundle):
+    present = {p.relative_to(tiny_bundle.folder).as_posix() for p in tiny_bundle.folder.rglob("*") if p.is_file()}
+    assert present == {*files_of(tiny_bundle), "manifest.json"}
+    assert tiny_bundle.digest == tiny_bundle.folder.name == tiny_bundle.manifest.digest
+
+
+def test_one_flipped_byte_in_any_file_is_refused_and_the_file_is_named(tiny_bundle: OpenBundle, copy: Path):
+    for name in files_of(tiny_bundle):
+        path = copy / name
+        original = path.read_bytes()
+        middle = len(original) // 2
+        path.write_bytes(original[:middle] + bytes([original[middle] ^ 1]) + original[middle + 1 :])
+        with pytest.raises(ContractError, match=path.name.replace(".", r"\.")):
+            open_bundle(copy)
+        path.write_bytes(original)
+    assert open_bundle(copy).digest == tiny_bundle.digest
+
+
+def test_a_changed_manifest_is_refused(copy: Path):
+    path = copy / "manifest.json"
+    path.write_text(path.read_text().replace('"run_id": "tiny"', '"run_id": "tidy"'))
+    with pytest.raises(ContractError, match=r"manifest\.json: its digest is"):
+        open_bundle(copy)
+
+
+def test_a_truncated_manifest_is_refused(copy: Path):
+    path = copy / "manifest.json"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ContractError, match=r"manifest\.json"):
+        open_bundle(copy)
+
+
+def test_a_missing_file_is_named(copy: Path):
+    (copy / "ranker" / "graph.onnx").unlink()
+    with pytest.raises(ContractError, match=r"graph\.onnx: is missing"):
+        open_bundle(copy)
+
+
+def test_a_file_that_is_not_listed_is_refused(copy: Path):
+    (copy / "ranker" / "model.pkl").write_bytes(b"pickle")
+    with pytest.raises(ContractError, match=r"model\.pkl: is not listed"):
+        open_bundle(copy)
+
+
+def test_a_link_in_place_of_a_file_is_refused(copy: Path, tmp_path: Path):
+    graph = copy / "ranker" / "graph.onnx"
+    graph.rename(tmp_path / "elsewhere.onnx")
+    graph.symlink_to(tmp_path / "elsewhere.onnx")
+    with pytest.raises(ContractError, match=r"graph\.onnx"):
+        open_bundle(copy)
+
+
+def test_a_bundle_under_another_name_opens_only_by_its_digest(tiny_bundle: OpenBundle, copy: Path):
+    moved = copy.rename(copy.with_name("bundle"))
+    with pytest.raises(ContractError, match="expected bundle"):
+        open_bundle(moved)
+    assert open_bundle(moved, expected_digest=tiny_bundle.digest).manifest == tiny_bundle.manifest
+
+
+def test_a_folder_with_a_pickle_is_not_published(tiny_bundle: OpenBundle, tmp_path: Path):
+    store = Store.open(str(tmp_path / "store"))
+    staging = store.staging("bundle")
+    shutil.copytree(tiny_bundle.folder, staging, dirs_exist_ok=True)
+    (staging / "manifest.json").unlink()
+    (staging / "extra.pkl").write_bytes(b"pickle")
+    with pytest.raises(ContractError, match=r"extra\.pkl is no file of a bundle"):
+        publish(store, staging, tiny_bundle.manifest)
+
+
+def test_publishing_the_same_bundle_in_another_store_gives_the_same_digest(tiny_bundle: OpenBundle, tmp_path: Path):
+    store = Store.open(str(tmp_path / "store"))
+    staging = store.staging("bundle")
+    shutil.copytree(tiny_bundle.folder, staging, dirs_exist_ok=True)
+    (staging / "manifest.json").unlink()
+    digest, _ = publish(store, staging, tiny_bundle.manifest)
+    assert digest == tiny_bundle.digest
+    assert load_bundle(store, digest).manifest == tiny_bundle.manifest
+
+
+def test_a_bundle_without_the_model_asked_for_says_which_it_has(tiny_bundle: OpenBundle):
+    with pytest.raises(ContractError, match="has no model retrieval; found ranker"):
+        tiny_bundle.model("retrieval")

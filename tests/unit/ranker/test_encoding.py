@@ -1,0 +1,141 @@
+"""Encoding: raw columns to ids and numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
+from tidewheel.errors import ContractError
+from tidewheel.ranker.encoding import Encoders, columns_of, fit, splitmix64
+
+USER = FeatureSpec(id=1, name="user_id", kind=FeatureKind.HASHED, entity=Entity.USER, num_buckets=16)
+SURFACE = FeatureSpec(id=2, name="surface", kind=FeatureKind.VOCABULARY, entity=Entity.CONTEXT)
+AGE = FeatureSpec(id=3, name="age", kind=FeatureKind.NUMERIC, entity=Entity.ITEM, transform="log1p")
+RATE = FeatureSpec(id=4, name="rate", kind=FeatureKind.NUMERIC, entity=Entity.ITEM)
+FEATURES = (USER, SURFACE, AGE, RATE)
+
+
+def columns(**changed: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "user_id": np.array([1, 2, 3, 4]),
+        "surface": np.array(["home", "search", None, "home"], dtype=object),
+        "age": np.array([0.0, 1.0, 3.0, np.nan]),
+        "rate": np.array([1.0, 2.0, 3.0, 4.0]),
+    } | changed
+
+
+def encoders() -> Encoders:
+    return fit(columns(), np.array([1.0, 1.0, 1.0, 3.0]), FEATURES)
+
+
+def test_splitmix64_gives_the_published_sequence():
+    # The first outputs of the generator seeded with 0, whose state advances by the golden gamma each step.
+    gamma = 0x9E3779B97F4A7C15
+    states = np.array([0, gamma], dtype=np.uint64).view(np.int64)
+    assert [hex(v) for v in splitmix64(states).tolist()] == ["0xe220a8397b1dcdaf", "0x6e789e6aa1b965f4"]
+
+
+def test_moments_are_weighted_and_skip_nulls():
+    moments = encoders().moments
+    assert moments["rate"].mean == pytest.approx((1 + 2 + 3 + 3 * 4) / 6)
+    logs = np.log1p([0.0, 1.0, 3.0])
+    assert moments["age"].mean == pytest.approx(logs.mean())
+    assert moments["age"].deviation == pytest.approx(logs.std())
+    assert (moments["age"].has_nulls, moments["rate"].has_nulls) == (True, False)
+
+
+def test_numbers_are_standardized_and_nulls_are_zero_with_an_indicator():
+    numbers = encoders().encode(columns()).numbers
+    logs = np.log1p([0.0, 1.0, 3.0])
+    np.testing.assert_allclose(numbers[:3, 0], (logs - logs.mean()) / logs.std(), rtol=1e-6)
+    assert numbers[3, 0] == 0.0
+    np.testing.assert_array_equal(numbers[:, 2], [0, 0, 0, 1])
+    assert numbers.dtype == np.float32
+
+
+def test_extreme_and_infinite_numbers_stay_bounded():
+    numbers = encoders().encode(columns(rate=np.array([1e30, -1e30, np.inf, np.nan]))).numbers
+    np.testing.assert_array_equal(numbers[:, 1], [6, -6, 0, 0])
+
+
+def test_unseen_and_null_values_of_a_vocabulary_are_zero():
+    ids = encoders().encode(columns(surface=np.array(["search", "feed", None, "home"], dtype=object))).ids
+    assert ids[:, 1].tolist() == [2, 0, 0, 1]
+
+
+def test_an_integer_vocabulary_reads_the_same_from_integers_floats_and_text():
+    tab = FeatureSpec(id=9, name="tab", kind=FeatureKind.VOCABULARY, entity=Entity.CONTEXT)
+    fitted = fit({"tab": np.array([10, 9, 9])}, np.ones(3), [tab])
+    for same in (np.array([9, 10, 3]), np.array([9.0, 10.0, np.nan]), np.array(["9", "10", None], dtype=object)):
+        few = fitted.encode({"tab": same}).ids[:, 0]
+        many = fitted.encode({"tab": np.tile(same, 100)}).ids[:3, 0]
+        assert few.tolist() == many.tolist() == [2, 1, 0]
+
+
+def test_null_ids_have_an_id_of_their_own():
+    ids = encoders().encode(columns(user_id=np.array([1, None, 3, 4], dtype=object))).ids
+    assert ids[1, 0] == 0
+    assert (np.delete(ids[:, 0], 1) > 0).all()
+
+
+@given(arrays(np.int64, st.integers(1, 50)))
+def test_every_id_is_below_the_size_of_its_feature(values: np.ndarray):
+    fitted = fit({"user_id": values}, np.ones(len(values)), [USER])
+    ids = fitted.encode({"user_id": values}).ids[:, 0]
+    assert ids.min() >= 1
+    assert ids.max() < fitted.sizes[0] == 17
+
+
+def test_length_one_columns_hold_for_all_rows():
+    once = encoders().encode(columns(user_id=np.array([7]), surface=np.array(["home"], dtype=object)))
+    repeated = encoders().encode(columns(user_id=np.full(4, 7), surface=np.array(["home"] * 4, dtype=object)))
+    np.testing.assert_array_equal(once.ids, repeated.ids)
+    np.testing.assert_array_equal(once.numbers, repeated.numbers)
+
+
+def test_columns_of_different_lengths_are_refused():
+    with pytest.raises(ContractError, match="rate has 3 values"):
+        encoders().encode(columns(rate=np.array([1.0, 2.0, 3.0])))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"rate": np.array(["a", "b", "c", "d"], dtype=object)}, "feature rate is numeric"),
+        ({"user_id": np.array(["a", "b", "c", "d"], dtype=object)}, "feature user_id is hashed"),
+        ({"user_id": np.array([0.5, 1, 2, 3])}, "feature user_id is hashed"),
+    ],
+)
+def test_values_of_a_wrong_type_name_the_feature(changed: dict[str, np.ndarray], message: str):
+    with pytest.raises(ContractError, match=message):
+        encoders().encode(columns(**changed))
+
+
+def test_a_numeric_feature_without_any_value_is_refused():
+    with pytest.raises(ContractError, match="rate: no training row has a value"):
+        fit(columns(rate=np.full(4, np.nan)), np.ones(4), FEATURES)
+
+
+def test_encoders_read_back_encode_the_same(tmp_path):
+    fitted = encoders()
+    again = Encoders.read(fitted.write(tmp_path / "encoders.json"))
+    np.testing.assert_array_equal(fitted.encode(columns()).ids, again.encode(columns()).ids)
+    np.testing.assert_array_equal(fitted.encode(columns()).numbers, again.encode(columns()).numbers)
+
+
+def test_an_arrow_table_gives_raw_columns_with_its_nulls():
+    table = pa.table(
+        {"user_id": pa.array([1, None, 3]), "surface": ["a", None, "b"], "age": [1, 2, None], "rate": [0.5, None, 1.0]}
+    )
+    found = columns_of(table, FEATURES)
+    assert found["user_id"].tolist() == [1, None, 3]
+    assert found["surface"].tolist() == ["a", None, "b"]
+    assert found["age"].dtype == np.float64
+    assert np.isnan(found["rate"][1])
+    with pytest.raises(ContractError, match="column rate is missing"):
+        columns_of(table.drop_columns(["rate"]), FEATURES)

@@ -1,0 +1,136 @@
+"""The network, its loss and its ONNX graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from tidewheel.contracts.recipe import NetworkConfig
+from tidewheel.errors import ContractError
+from tidewheel.ranker.calibration import Calibrators, Isotonic, Platt
+from tidewheel.ranker.export import export_graph
+from tidewheel.ranker.loss import multi_task_loss
+from tidewheel.ranker.model import Network, Ranker, load_ranker, save_ranker
+
+SIZES, LABELS = (5, 7), ("click", "like")
+NETWORKS = {
+    "ranker": NetworkConfig(embedding_dim=3, cross_layers=2, cross_rank=4, experts=3, hidden=(8, 6)),
+    "student": NetworkConfig(embedding_dim=2, cross_layers=0, experts=1, hidden=(4,), dropout=0.0),
+}
+
+
+def network(name: str = "ranker", num_numbers: int = 4) -> Network:
+    return Network(config=NETWORKS[name], sizes=SIZES, num_numbers=num_numbers, labels=LABELS)
+
+
+def trained_like(network: Network) -> Ranker:
+    """A ranker whose parameters are all far from their start."""
+    torch.manual_seed(1)
+    ranker = Ranker(network).eval()
+    for value in ranker.parameters():
+        value.data += 0.3 * torch.randn_like(value)
+    return ranker
+
+
+def inputs(rows: int, num_numbers: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.stack([torch.randint(0, size, (rows,), generator=generator) for size in SIZES], dim=1)
+    return ids, torch.randn(rows, num_numbers, generator=generator)
+
+
+def run(path: Path, ids: torch.Tensor, numbers: torch.Tensor) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return np.stack(session.run(list(LABELS), {"ids": ids.numpy(), "numbers": numbers.numpy()}), axis=1)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("num_numbers", [4, 0])
+@pytest.mark.parametrize("rows", [1, 33])
+def test_the_exported_graph_computes_what_torch_computes(name: str, num_numbers: int, rows: int, tmp_path: Path):
+    ranker = trained_like(network(name, num_numbers))
+    ids, numbers = inputs(rows, num_numbers)
+    export_graph(ranker, tmp_path / "graph.onnx")
+    with torch.no_grad():
+        expected = ranker(ids, numbers).numpy()
+    np.testing.assert_allclose(run(tmp_path / "graph.onnx", ids, numbers), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_calibrated_graph_applies_each_labels_calibrator(tmp_path: Path):
+    ranker = trained_like(network())
+    ids, numbers = inputs(200)
+    calibrators = Calibrators(
+        by_label={
+            "click": Platt(scale=0.7, shift=-0.4),
+            "like": Isotonic(logits=(-1.0, 0.0, 0.001, 2.0), probabilities=(0.1, 0.2, 0.5, 0.9)),
+        }
+    )
+    export_graph(ranker, tmp_path / "graph.onnx", calibrators)
+    with torch.no_grad():
+        logits = ranker(ids, numbers).double().numpy()
+    found = run(tmp_path / "graph.onnx", ids, numbers)
+    np.testing.assert_allclose(found[:, 0], 1 / (1 + np.exp(-(0.7 * logits[:, 0] - 0.4))), atol=1e-6)
+    # Within 1e-5 only: between 0 and 0.001 the line is so steep that the last bit of the logit shows.
+    np.testing.assert_allclose(found[:, 1], np.interp(logits[:, 1], (-1, 0, 0.001, 2), (0.1, 0.2, 0.5, 0.9)), atol=5e-4)
+    assert np.abs(found[:, 1] - np.interp(logits[:, 1], (-1, 0, 0.001, 2), (0.1, 0.2, 0.5, 0.9))).mean() < 1e-5
+
+
+def test_exporting_twice_gives_equal_bytes(tmp_path: Path):
+    ranker = trained_like(network())
+    export_graph(ranker, tmp_path / "one.onnx")
+    export_graph(ranker, tmp_path / "two.onnx")
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
+def test_an_untrained_network_predicts_the_rates_that_it_starts_at():
+    ranker = Ranker(network()).eval()
+    for name, value in ranker.named_parameters():
+        if name == "heads.heads":
+            value.data.zero_()
+    ranker.start_at(torch.tensor([0.25, 0.01]))
+    with torch.no_grad():
+        found = torch.sigmoid(ranker(*inputs(3)))
+    torch.testing.assert_close(found, torch.tensor([[0.25, 0.01]]).expand(3, 2))
+
+
+def test_a_saved_ranker_loads_with_equal_outputs(tmp_path: Path):
+    ranker = trained_like(network())
+    save_ranker(ranker, tmp_path / "weights.safetensors", tmp_path / "network.json")
+    again = load_ranker(tmp_path / "weights.safetensors", tmp_path / "network.json").eval()
+    with torch.no_grad():
+        assert torch.equal(ranker(*inputs(9)), again(*inputs(9)))
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path):
+    save_ranker(trained_like(network()), tmp_path / "weights.safetensors", tmp_path / "network.json")
+    network("student").write(tmp_path / "network.json")
+    with pytest.raises(ContractError, match=r"weights\.safetensors: does not fit network\.json"):
+        load_ranker(tmp_path / "weights.safetensors", tmp_path / "network.json")
+
+
+def test_truncated_weights_are_refused(tmp_path: Path):
+    path = tmp_path / "weights.safetensors"
+    save_ranker(trained_like(network()), path, tmp_path / "network.json")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ContractError, match=r"weights\.safetensors"):
+        load_ranker(path, tmp_path / "network.json")
+
+
+def cross_entropy(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    p = 1 / (1 + np.exp(-logits))
+    return -(target * np.log(p) + (1 - target) * np.log(1 - p))
+
+
+def test_the_loss_weighs_rows_labels_and_teacher():
+    random = np.random.default_rng(0)
+    logits, soft = random.normal(size=(6, 2)), random.random((6, 2))
+    labels, weights, tasks = (random.random((6, 2)) < 0.5) * 1.0, random.random(6), np.array([1.0, 0.2])
+    hard_part = (weights[:, None] * cross_entropy(logits, labels)).mean(axis=0) @ tasks
+    soft_part = (weights[:, None] * cross_entropy(logits, soft)).mean(axis=0) @ tasks
+    arguments = [torch.tensor(x) for x in (logits, labels, weights, tasks)]
+    assert multi_task_loss(*arguments).item() == pytest.approx(hard_part)
+    with_teacher = multi_task_loss(*arguments, torch.tensor(soft), hard_weight=0.9, soft_weight=0.3)
+    assert with_teacher.item() == pytest.approx(0.9 * hard_part + 0.3 * soft_part)

@@ -1,0 +1,195 @@
+"""Known truths in, judgements out: users with a taste of their own, bundles that are equal, worse or broken."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tidewheel.contracts.recipe import CanaryStep, DeployConfig
+from tidewheel.contracts.rollout import Signal
+from tidewheel.contracts.verdict import Phase
+from tidewheel.rollout.analysis import ArmEvidence, Evidence, assess
+
+CONFIG = DeployConfig(steps=(CanaryStep(share=0.25, min_requests=400, max_requests=4000),))
+
+
+def an_arm(rng: np.random.Generator, count: int, effect: float = 1.0, overconfidence: float = 1.0, seconds: float = 0.002):
+    """`count` requests of 8 shown items by up to 500 users who click differently; `effect` multiplies the click rate."""
+    users = rng.integers(0, 500, count) + int(rng.integers(1, 10**6)) * 1000
+    taste = np.exp(np.random.default_rng(int(users[0] // 1000)).normal(0.0, 0.4, 500))[users % 1000]
+    rate = np.clip(0.1 * taste, 0.0, 0.6)
+    clicks = rng.binomial(8, np.clip(rate * effect, 0.0, 1.0)).astype(float)
+    return ArmEvidence(
+        requests=count,
+        errors=0,
+        latencies=rng.lognormal(math.log(seconds), 0.3, count),
+        users=users,
+        engagement=clicks,
+        predicted=8 * rate * effect * overconfidence,
+        actual=clicks,
+        impressions=np.full(count, 8.0),
+        expected=8 * rate,
+    )
+
+
+def first(arm: ArmEvidence, count: int) -> ArmEvidence:
+    series = ("latencies", "users", "engagement", "predicted", "actual", "impressions", "expected")
+    return replace(arm, requests=count, **{name: getattr(arm, name)[:count] for name in series})
+
+
+def closed_loop(candidate: ArmEvidence, control: ArmEvidence | None) -> dict[str, Signal]:
+    return {signal.name: signal for signal in assess(Evidence(candidate, control, True), CONFIG)}
+
+
+def end_of(name: str, effect: float, seed: int, count: int = 3000, look: int = 100) -> Phase:
+    """How one signal first decides when looked at after every `look` requests."""
+    rng = np.random.default_rng(seed)
+    candidate, control = an_arm(rng, count, effect), an_arm(rng, count)
+    for seen in range(look, count + 1, look):
+        phase = closed_loop(first(candidate, seen), first(control, seen))[name].phase
+        if phase is not Phase.RUNNING:
+            return phase
+    return Phase.RUNNING
+
+
+def share_of(phases: list[Phase], phase: Phase) -> float:
+    return sum(found is phase for found in phases) / len(phases)
+
+
+def test_equal_bundles_are_hardly_ever_called_harmful_and_mostly_pass() -> None:
+    ends = [end_of("engagement", 1.0, seed) for seed in range(200)]
+    alpha = CONFIG.alpha / 4
+    assert share_of(ends, Phase.FAILED) <= alpha + 4 * math.sqrt(alpha / 200)
+    assert share_of(ends, Phase.SUCCESSFUL) > 0.7
+
+
+def test_a_bundle_worse_by_just_the_margin_passes_no_oftener_than_alpha() -> None:
+    ends = [end_of("engagement", 0.9, 1000 + seed) for seed in range(200)]
+    assert share_of(ends, Phase.SUCCESSFUL) <= CONFIG.alpha + 4 * math.sqrt(CONFIG.alpha / 200)
+
+
+def test_a_bundle_that_loses_a_quarter_of_engagement_is_caught() -> None:
+    ends = [end_of("engagement", 0.75, 2000 + seed) for seed in range(60)]
+    assert share_of(ends, Phase.FAILED) > 0.9
+    assert Phase.SUCCESSFUL not in ends
+
+
+def test_knowing_what_a_request_was_worth_narrows_the_interval() -> None:
+    rng = np.random.default_rng(5)
+    candidate, control = an_arm(rng, 2000), an_arm(rng, 2000)
+    blind = [replace(arm, expected=np.zeros(2000)) for arm in (candidate, control)]
+    with_it, without = closed_loop(candidate, control)["engagement"], closed_loop(*blind)["engagement"]
+    assert with_it.upper - with_it.lower < 0.8 * (without.upper - without.lower)
+
+
+def test_a_candidate_without_traffic_is_undecided_in_everything() -> None:
+    rng = np.random.default_rng(0)
+    nothing = first(an_arm(rng, 10), 0)
+    assert {signal.phase for signal in closed_loop(nothing, nothing).values()} == {Phase.RUNNING}
+    assert {signal.phase for signal in closed_loop(nothing, an_arm(rng, 3000)).values()} == {Phase.RUNNING}
+    assert {signal.phase for signal in closed_loop(nothing, None).values()} == {Phase.RUNNING}
+
+
+def test_an_arm_of_few_users_is_not_judged() -> None:
+    rng = np.random.default_rng(0)
+    arm = an_arm(rng, 3000)
+    lonely = replace(arm, users=arm.users % 49)
+    found = closed_loop(lonely, an_arm(rng, 3000))
+    assert found["engagement"].phase is found["calibration"].phase is Phase.RUNNING
+
+
+def test_a_control_that_sees_no_clicks_proves_nothing() -> None:
+    rng = np.random.default_rng(0)
+    control = an_arm(rng, 2000)
+    silent = replace(control, engagement=np.zeros(2000), actual=np.zeros(2000))
+    assert closed_loop(an_arm(rng, 2000), silent)["engagement"].phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize("series", ["engagement", "predicted", "actual", "expected", "latencies", "impressions"])
+def test_a_number_that_is_none_is_an_error_and_never_a_pass(series: str) -> None:
+    rng = np.random.default_rng(0)
+    arm, control = an_arm(rng, 2000), an_arm(rng, 2000)
+    values = getattr(arm, series).copy()
+    values[7] = math.nan
+    (signal,) = assess(Evidence(replace(arm, **{series: values}), control, True), CONFIG)
+    assert signal.phase is Phase.ERROR
+    assert "not finite in 1 of" in signal.message
+
+
+def test_a_missing_series_is_an_error() -> None:
+    rng = np.random.default_rng(0)
+    arm, control = an_arm(rng, 2000), an_arm(rng, 2000)
+    (signal,) = assess(Evidence(replace(arm, predicted=arm.predicted[:1999]), control, True), CONFIG)
+    assert signal.phase is Phase.ERROR
+
+
+@pytest.mark.parametrize(("errors", "want"), [(0, Phase.SUCCESSFUL), (5, Phase.RUNNING), (60, Phase.FAILED)])
+def test_the_error_rate_is_judged_against_its_limit(errors: int, want: Phase) -> None:
+    arm = replace(an_arm(np.random.default_rng(0), 400), errors=errors)
+    assert closed_loop(arm, None)["errors"].phase is want
+
+
+@pytest.mark.parametrize(("seconds", "want"), [(0.002, Phase.SUCCESSFUL), (0.006, Phase.RUNNING), (0.012, Phase.FAILED)])
+def test_the_latency_is_judged_against_the_control_arm(seconds: float, want: Phase) -> None:
+    rng = np.random.default_rng(1)
+    assert closed_loop(an_arm(rng, 600, seconds=seconds), an_arm(rng, 600))["latency"].phase is want
+
+
+@pytest.mark.parametrize(
+    ("candidate", "control", "want"),
+    [
+        (1.0, 1.0, Phase.SUCCESSFUL),
+        (1.0, 1.5, Phase.SUCCESSFUL),  # right where production is wrong
+        (1.5, 1.5, Phase.SUCCESSFUL),  # the world moved: neither is to blame
+        (1.6, 1.0, Phase.FAILED),
+        (0.6, 1.0, Phase.FAILED),
+        (1.2, 1.0, Phase.RUNNING),  # just at the limit
+    ],
+)
+def test_calibration_is_measured_against_one_or_else_against_control(candidate: float, control: float, want: Phase) -> None:
+    rng = np.random.default_rng(2)
+    arms = an_arm(rng, 3000, overconfidence=candidate), an_arm(rng, 3000, overconfidence=control)
+    assert closed_loop(*arms)["calibration"].phase is want
+
+
+def test_the_first_release_is_judged_on_errors_and_calibration_alone() -> None:
+    arm = an_arm(np.random.default_rng(3), 2000)
+    found = closed_loop(arm, None)
+    assert set(found) == {"errors", "calibration"}
+    assert {signal.phase for signal in found.values()} == {Phase.SUCCESSFUL}
+    assert closed_loop(an_arm(np.random.default_rng(3), 2000, overconfidence=1.7), None)["calibration"].phase is Phase.FAILED
+
+
+def replayed(rise: float) -> dict[str, Signal]:
+    """Both arms scored the same 2,000 requests; the candidate loses `rise` nats an impression, give or take 0.1."""
+    rng = np.random.default_rng(4)
+    control = an_arm(rng, 2000)
+    losses = rng.gamma(2.0, 1.0, 2000)
+    candidate = replace(control, losses={"click": losses + 8 * rng.normal(rise, 0.1, 2000)})
+    evidence = Evidence(candidate, replace(control, losses={"click": losses}), False)
+    return {signal.name: signal for signal in assess(evidence, CONFIG)}
+
+
+@pytest.mark.parametrize(("rise", "want"), [(0.0, Phase.SUCCESSFUL), (0.05, Phase.FAILED), (0.2, Phase.FAILED)])
+def test_the_log_loss_of_replayed_requests_is_compared_pair_by_pair(rise: float, want: Phase) -> None:
+    found = replayed(rise)
+    assert "engagement" not in found  # nobody saw the new ranking
+    assert found["logloss click"].phase is want
+    assert found["logloss click"].estimate == pytest.approx(rise, abs=0.01)
+
+
+def test_replay_refuses_arms_that_hold_different_requests_or_no_loss() -> None:
+    rng = np.random.default_rng(4)
+    arm = replace(an_arm(rng, 200), losses={"click": np.ones(200)})
+    other = replace(an_arm(rng, 200), losses={"click": np.ones(200)})
+    for candidate, control in ((arm, other), (replace(arm, losses={}), replace(arm, losses={}))):
+        (signal,) = assess(Evidence(candidate, control, False), CONFIG)
+        assert signal.phase is Phase.ERROR
+
+
+def test_two_bundles_that_answer_alike_pass_a_replay() -> None:
+    arm = replace(an_arm(np.random.default_rng(6), 2000), losses={"click": np.ones(2000)})
+    assert {signal.phase for signal in assess(Evidence(arm, arm, False), CONFIG)} == {Phase.SUCCESSFUL}

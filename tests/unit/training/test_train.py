@@ -1,0 +1,203 @@
+"""Training: it learns what is there, stops and goes on bit by bit, and listens to a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from tidewheel.contracts.recipe import NetworkConfig, OptimizerConfig, TrainConfig
+from tidewheel.errors import ConfigError, ContractError
+from tidewheel.ranker import GraphScorer, Scorer, columns_of
+from tidewheel.ranker.encoding import Encoders, fit
+from tidewheel.ranker.model import Network, Ranker
+from tidewheel.ranker.scorer import sigmoid
+from tidewheel.training import loop
+from tidewheel.training.checkpoint import Checkpoints
+from tidewheel.training.loader import Rows, labels_of, read_table, rows_of, weights_of
+from tidewheel.training.optimizer import Optimizer
+from tidewheel.training.train import fit_here, new_ranker, objective_of, soft_labels_of, train
+
+CONFIG = TrainConfig(
+    network=NetworkConfig(embedding_dim=4, cross_layers=1, cross_rank=4, experts=2, hidden=(8,), dropout=0.2),
+    optimizer=OptimizerConfig(epochs=2, batch_size=256, learning_rate=0.01),
+    checkpoint_every_steps=3,
+)
+
+
+@pytest.fixture(scope="module")
+def rows(tiny_run) -> tuple[Rows, Network]:
+    recipe = tiny_run.recipe
+    table = read_table(tiny_run.train_dir, recipe.features, recipe.label_names)
+    encoders = fit(columns_of(table, recipe.features), weights_of(table, tiny_run.train_dir), recipe.features)
+    return (
+        rows_of(table, encoders, recipe.label_names, tiny_run.train_dir),
+        Network.of(CONFIG.network, encoders, recipe.label_names),
+    )
+
+
+def assert_equal_weights(one: Ranker, other: Ranker) -> None:
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_equal_seeds_give_equal_weights_and_leave_the_global_random_state_alone(tiny_run, rows):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one = fit_here(*rows, tiny_run.recipe.labels, CONFIG)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert_equal_weights(one, fit_here(*rows, tiny_run.recipe.labels, CONFIG))
+
+
+class StoppedError(Exception):
+    """Stands for a process that is killed."""
+
+
+@pytest.mark.parametrize("stop_after", [0.3, 0.6, 0.9])  # in the second, third and fourth epoch
+def test_training_that_was_stopped_goes_on_bit_by_bit(tiny_run, rows, tmp_path: Path, stop_after: float):
+    config = CONFIG.model_copy(update={"optimizer": CONFIG.optimizer.model_copy(update={"epochs": 4})})
+    uninterrupted = fit_here(*rows, tiny_run.recipe.labels, config)
+
+    def killed(share: float, words: str) -> None:
+        if share >= stop_after:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        fit_here(*rows, tiny_run.recipe.labels, config, killed, tmp_path / "work")
+    assert list((tmp_path / "work").glob("*.safetensors"))
+    seen: list[float] = []
+    resumed = fit_here(*rows, tiny_run.recipe.labels, config, lambda share, words: seen.append(share), tmp_path / "work")
+    assert_equal_weights(uninterrupted, resumed)
+    assert len(seen) < 32 // 10 + 1  # not all of the 32 steps were done again
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_checkpoint_of_other_work_is_not_resumed(tiny_run, rows, tmp_path: Path):
+    ranker = Ranker(rows[1])
+    objective = objective_of(tiny_run.recipe.labels, CONFIG, "cpu")
+    optimizer = Optimizer(ranker.named_parameters(), CONFIG.optimizer, objective.task_weights)
+    optimizer.steps = 3
+    Checkpoints(tmp_path, 1, "this").save(ranker, optimizer)
+    assert Checkpoints(tmp_path, 1, "other").resume(ranker, optimizer) == 0
+    assert Checkpoints(tmp_path, 1, "this").resume(ranker, optimizer) == 3
+
+
+def test_a_damaged_checkpoint_is_named(tiny_run, rows, tmp_path: Path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"half a file")
+    with pytest.raises(ContractError, match=r"checkpoint\.safetensors: is damaged"):
+        fit_here(*rows, tiny_run.recipe.labels, CONFIG, checkpoints=tmp_path)
+
+
+def test_a_learning_rate_that_explodes_says_so(tiny_run, rows):
+    wild = CONFIG.model_copy(update={"optimizer": CONFIG.optimizer.model_copy(update={"learning_rate": 1e20})})
+    with pytest.raises(ConfigError, match="lower learning_rate"):
+        fit_here(*rows, tiny_run.recipe.labels, wild)
+
+
+def test_the_ranker_recovers_what_the_rows_were_made_from(tiny_run):
+    """Labels were drawn from a known margin: held-out ranking comes close to that of the truth itself."""
+    recipe = tiny_run.recipe
+    table = read_table(tiny_run.calibration_dir, recipe.features, recipe.label_names)
+    columns = columns_of(table, recipe.features)
+    click = labels_of(table, ("click",))[:, 0]
+    truth = 1.2 * columns["user_tenure_days"] + np.where(columns["user_id"] % 2 == 0, 1.0, -1.0)
+    found = GraphScorer(tiny_run.ranker_folder, tiny_run.ranker).score(columns)["click"]
+    assert roc_auc_score(click, found) > roc_auc_score(click, truth) - 0.03
+
+
+def test_a_teacher_gives_its_uncalibrated_probabilities(tiny_run, tiny_bundle):
+    recipe = tiny_run.recipe
+    table = read_table(tiny_run.train_dir, recipe.features, recipe.label_names)
+    soft = soft_labels_of(tiny_bundle, table, ("click", "like"))
+    logits = Scorer(tiny_bundle).logits(columns_of(table, recipe.features))
+    np.testing.assert_allclose(soft[:, 0], sigmoid(logits["click"]), atol=1e-6)
+    np.testing.assert_allclose(soft[:, 1], sigmoid(logits["like"]), atol=1e-6)
+
+
+def test_a_ranker_trained_with_a_teacher_names_it_and_comes_closer_to_it(tiny_run, tiny_bundle, tmp_path: Path):
+    recipe = tiny_run.recipe
+    columns = columns_of(read_table(tiny_run.calibration_dir, recipe.features, recipe.label_names), recipe.features)
+    taught_by = sigmoid(Scorer(tiny_bundle).logits(columns)["click"])
+
+    def distance(weight: float) -> float:
+        out = tmp_path / f"weight-{weight}"
+        out.mkdir()
+        teacher = CONFIG.teacher.model_copy(update={"weight": weight, "final_weight": weight})
+        config = CONFIG.model_copy(update={"teacher": teacher})
+        manifest = train(tiny_run.train_dir, recipe.features, recipe.labels, config, tiny_bundle, out)
+        assert (manifest.teacher, manifest.generation) == (tiny_bundle.digest, 1)
+        return float(np.abs(GraphScorer(out, manifest).score(columns)["click"] - taught_by).mean())
+
+    assert distance(20.0) < distance(0.0)
+
+
+def test_the_teachers_weight_goes_from_first_to_final_in_a_line(quickstart):
+    soft_weight = objective_of(quickstart.labels, TrainConfig(), "cpu").soft_weight
+    teacher = TrainConfig().teacher
+    assert soft_weight(0.0) == teacher.weight
+    assert soft_weight(0.5) == pytest.approx((teacher.weight + teacher.final_weight) / 2)
+    assert soft_weight(1.0) == pytest.approx(teacher.final_weight)
+
+
+def test_the_network_is_updated_as_by_torchs_adamw():
+    torch.manual_seed(0)
+    value = torch.nn.Parameter(torch.randn(4, 3))
+    peer = torch.nn.Parameter(value.detach().clone())
+    config = OptimizerConfig(learning_rate=0.01, weight_decay=0.1)
+    ours = Optimizer([("heads", value)], config, torch.ones(1))
+    theirs = torch.optim.AdamW([peer], lr=0.01, weight_decay=0.1)
+    for seed in range(5):
+        gradient = torch.randn(4, 3, generator=torch.Generator().manual_seed(seed))
+        value.grad, peer.grad = gradient.clone(), gradient.clone()
+        ours.step(1.0)
+        theirs.step()
+    torch.testing.assert_close(value.detach(), peer.detach(), atol=1e-7, rtol=1e-6)
+
+
+def test_the_weights_of_single_ids_are_updated_as_by_torchs_adagrad():
+    value = torch.nn.Parameter(torch.zeros(5, 2))
+    peer = torch.nn.Parameter(torch.zeros(5, 2))
+    ours = Optimizer([("wide_table", value)], OptimizerConfig(batch_size=1, wide_rate=0.1), torch.ones(2))
+    theirs = torch.optim.Adagrad([peer], lr=0.1, initial_accumulator_value=1.0, eps=0.0)
+    for seed in range(5):
+        gradient = torch.randn(5, 2, generator=torch.Generator().manual_seed(seed))
+        value.grad, peer.grad = gradient.clone(), gradient.clone()
+        ours.step(1.0)
+        theirs.step()
+    torch.testing.assert_close(value.detach(), peer.detach())
+
+
+def test_the_learning_rate_rises_and_falls_to_almost_nothing():
+    rates = [loop.schedule(step, 100) for step in range(100)]
+    assert max(rates) == rates[4] == 1.0
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[-1] == pytest.approx(1 / 95)
+
+
+def test_training_writes_what_its_manifest_names(tiny_run):
+    names = {path.name for path in tiny_run.ranker_folder.iterdir()}
+    manifest = tiny_run.ranker
+    assert {manifest.weights, manifest.network, manifest.encoders, manifest.graph} == names
+    assert Encoders.read(tiny_run.ranker_folder / manifest.encoders).features == tiny_run.recipe.features
+
+
+@pytest.mark.slow
+def test_two_ray_workers_train_what_one_process_trains(tiny_run, rows, tmp_path: Path):
+    pytest.importorskip("ray")
+    from tidewheel.training.distributed import fit_distributed
+
+    network = rows[1].model_copy(update={"config": CONFIG.network.model_copy(update={"dropout": 0.0})})
+    config = CONFIG.model_copy(update={"engine": "ray", "num_workers": 2, "network": network.config})
+    alone = fit_here(rows[0], network, tiny_run.recipe.labels, config)
+    (tmp_path / "out").mkdir()
+    together = fit_distributed(
+        rows[0], network, tiny_run.recipe.labels, config, tmp_path / "out", lambda share, words: None, tmp_path / "work"
+    )
+    start = new_ranker(rows[0], network, config.seed)
+    for name, value in alone.state_dict().items():
+        moved = (value - start.state_dict()[name]).abs().max()
+        assert (value - together.state_dict()[name]).abs().max() <= 0.02 * moved + 1e-6, name
