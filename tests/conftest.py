@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,12 @@ def synthetic_rows(features: tuple[FeatureSpec, ...], labels: tuple[str, ...], r
         columns[label_column(label)] = (random.random(rows) < 1 / (1 + np.exp(-margin + at))).astype(np.int8)
     columns["weight"] = random.choice(np.array([1.0, 4.0]), rows)
     return pa.table(columns)
+
+
+@pytest.fixture(scope="session")
+def make_rows() -> Callable[[Recipe, int, int], pa.Table]:
+    """(recipe, rows, seed) -> synthetic impressions of the recipe's features and labels."""
+    return lambda recipe, rows, seed: synthetic_rows(recipe.features, recipe.label_names, rows, seed)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,8 @@ def run_pipeline(recipe: Recipe, pipeline: Path, arguments: dict[str, str | bool
 
 if __name__ == "__main__":
     recipe_path, pipeline_path, window_end, reason, dry_run = sys.argv[1:]
-    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    # Threads that spin while they wait for each other stand still when another process has their core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     chosen = Recipe.read(Path(recipe_path))
     values: dict[str, str | bool] = {"window_end": window_end, "reason": reason, "dry_run": dry_run == "true"}
     run_pipeline(chosen, Path(pipeline_path), values)

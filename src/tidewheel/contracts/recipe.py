@@ -185,12 +185,12 @@ class OptimizerConfig(Contract):
     regression on one-hot ids.
     """
 
-    epochs: int = Field(default=1, ge=1)
-    batch_size: int = Field(default=2048, ge=1)
-    learning_rate: float = Field(default=0.003, gt=0)
+    epochs: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=1024, ge=1)
+    learning_rate: float = Field(default=0.001, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
     embedding_weight_decay: float = Field(default=0.1, ge=0)
-    embedding_learning_ratio: float = Field(default=1.0, gt=0)  # of the embedding table's learning rate to the others'
+    embedding_learning_ratio: float = Field(default=0.3, gt=0)  # of the embedding table's learning rate to the others'
     wide_rate: float = Field(default=0.1, ge=0)
 
 
@@ -218,7 +218,7 @@ class DistillConfig(Contract):
     """The student learns the ranker's probabilities with weight `soft_weight` and the labels with the rest."""
 
     network: NetworkConfig = NetworkConfig(embedding_dim=8, cross_layers=1, experts=1, hidden=(64,), dropout=0.0)
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=0.002)
     soft_weight: Share = 0.7
     seed: int = 0
     calibrator: Literal["isotonic", "platt"] = "platt"

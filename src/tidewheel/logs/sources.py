@@ -63,15 +63,14 @@ def _options(wrong: str, known: Sequence[str] | Any) -> str:
 
 
 def folder_of(source: Source, base: Path) -> Path:
-    """Where the log lies: `source.path` below `base`, or itself where it is absolute.
+    """The log's folder, `base` itself: whoever resolves the recipe has joined `source.path` and `--data` already.
 
     Raises:
         ConfigError: there is no such folder.
     """
-    folder = base / getattr(source, "path", "")
-    if not folder.is_dir():
-        raise ConfigError(f"data folder {folder}: not found; expected the folder of the {source.kind} log, give it with --data")
-    return folder
+    if not base.is_dir():
+        raise ConfigError(f"data folder {base}: not found; expected the folder of the {source.kind} log, give it with --data")
+    return base
 
 
 def check_files(files: Sequence[LogFile]) -> None:

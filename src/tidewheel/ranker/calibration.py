@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 from tidewheel.contracts.base import Contract
 from tidewheel.ranker.scorer import sigmoid
 
-RIDGE = 1e-3  # pulls Platt's map toward the identity by this many pseudo-rows a unit: decides only where data is silent
+# Platt's map is pulled toward the identity: the network was fitted to far more rows than the calibrator sees, and the
+# odds of one day differ from another's by a few percent. 500 is the precision of a shift known to within 0.045.
+PRIOR_PRECISION = 500.0
 MAX_KNOTS = 64
 
 
@@ -72,34 +74,37 @@ def fit_calibrator(kind: str, logits: np.ndarray, labels: np.ndarray, weights: n
     return fit_isotonic(logits, labels, weights) if kind == "isotonic" else fit_platt(logits, labels, weights)
 
 
-def fit_platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Platt:
-    """Weighted logistic regression of the label on the logit, by Newton's method.
+def fit_platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, precision: float = PRIOR_PRECISION) -> Platt:
+    """Weighted logistic regression of the label on the logit by Newton's method, with a normal prior around the identity.
 
+    Weights are scaled to mean 1; `precision` is that of the prior of scale and shift, around 1 and 0.
     A scale that is not positive would turn the ranking around; then only the shift is fitted.
     """
-    scale, shift = _newton(logits, labels, weights, with_scale=True)
+    scale, shift = _newton(logits, labels, weights / weights.mean(), precision, with_scale=True)
     if scale <= 0:
-        scale, shift = _newton(logits, labels, weights, with_scale=False)
+        scale, shift = _newton(logits, labels, weights / weights.mean(), precision, with_scale=False)
     return Platt(scale=scale, shift=shift)
 
 
-def _newton(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, *, with_scale: bool) -> tuple[float, float]:
-    """Minimize weighted log loss + RIDGE / 2 * |(scale, shift) - (1, 0)|^2, halving steps that would raise it."""
+def _newton(
+    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, precision: float, *, with_scale: bool
+) -> tuple[float, float]:
+    """Minimize weighted log loss + precision / 2 * |(scale, shift) - (1, 0)|^2, halving steps that would raise it."""
     design = np.stack([logits, np.ones_like(logits)], axis=1)
     free = np.array([with_scale, True])
     start = np.array([1.0, 0.0])
 
     def objective(theta: np.ndarray) -> float:
         margin = design @ theta
-        return float(weights @ (np.logaddexp(0.0, margin) - labels * margin)) + 0.5 * RIDGE * float(
+        return float(weights @ (np.logaddexp(0.0, margin) - labels * margin)) + 0.5 * precision * float(
             (theta - start) @ (theta - start)
         )
 
     theta, value = start, objective(start)
     for _ in range(50):
         predicted = 1.0 / (1.0 + np.exp(-np.clip(design @ theta, -60, 60)))
-        gradient = design.T @ (weights * (predicted - labels)) + RIDGE * (theta - start)
-        hessian = (design * (weights * predicted * (1 - predicted))[:, None]).T @ design + RIDGE * np.eye(2)
+        gradient = design.T @ (weights * (predicted - labels)) + precision * (theta - start)
+        hessian = (design * (weights * predicted * (1 - predicted))[:, None]).T @ design + precision * np.eye(2)
         step = np.zeros(2)
         step[free] = np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
         while (after := objective(theta - step)) > value and np.abs(step).max() > 1e-12:

@@ -53,10 +53,8 @@ class Ledger:
             )
         if entry.number != len(entries) + 1:
             raise ContractError(f"ledger: entry {entry.number} does not follow {len(entries)}")
-        if entry.previous != production_after(entries):
-            raise ContractError(
-                f"ledger: entry {entry.number} follows production {entry.previous}, found {production_after(entries)}"
-            )
+        if entry.previous != (serving := production_after(entries)):
+            raise ContractError(f"ledger: entry {entry.number} says that {entry.previous} served before it, found {serving}")
         if not self._store.create(_name(entry.number), entry.to_json() + "\n"):
             raise RetryableError(f"ledger: entry {entry.number} was taken at this moment; decide again")
         return entry

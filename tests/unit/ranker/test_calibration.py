@@ -23,23 +23,37 @@ def rows(seed: int = 0, count: int = 20_000, scale: float = 0.5, shift: float = 
 def test_platt_is_scikit_learns_weighted_logistic_regression():
     logits, labels, weights = rows()
     peer = LogisticRegression(C=1e6, tol=1e-10).fit(logits[:, None], labels, sample_weight=weights)
-    ours = fit_platt(logits, labels, weights)
+    ours = fit_platt(logits, labels, weights, precision=1e-3)
     assert ours.scale == pytest.approx(peer.coef_[0, 0], abs=1e-4)
     assert ours.shift == pytest.approx(peer.intercept_[0], abs=1e-4)
 
 
 def test_platt_makes_the_weighted_mean_prediction_the_weighted_rate():
     logits, labels, weights = rows(count=2000)
-    predicted = fit_platt(logits, labels, weights).apply(logits)
+    predicted = fit_platt(logits, labels, weights, precision=1e-3).apply(logits)
     assert np.average(predicted, weights=weights) == pytest.approx(np.average(labels, weights=weights), abs=1e-5)
 
 
 def test_platt_never_turns_a_ranking_around():
     logits, labels, weights = rows(scale=-0.5)
-    fitted = fit_platt(logits, labels, weights)
+    fitted = fit_platt(logits, labels, weights, precision=1e-3)
     assert fitted.scale == 1.0
     predicted = fitted.apply(logits)
     assert np.average(predicted, weights=weights) == pytest.approx(np.average(labels, weights=weights), abs=1e-4)
+
+
+def test_few_rows_move_platt_little_and_many_move_it_all_the_way():
+    few = fit_platt(*rows(count=100))
+    many = fit_platt(*rows(count=200_000))
+    assert few.scale > 0.75
+    assert many.scale == pytest.approx(0.5, abs=0.02)
+    assert many.shift == pytest.approx(-1.0, abs=0.03)
+
+
+def test_the_unit_of_the_weights_does_not_matter():
+    logits, labels, weights = rows(count=2000)
+    one, other = fit_platt(logits, labels, weights), fit_platt(logits, labels, 1000 * weights)
+    assert (one.scale, one.shift) == pytest.approx((other.scale, other.shift))
 
 
 def test_perfectly_separated_labels_give_a_finite_calibrator():

@@ -20,7 +20,10 @@ from tidewheel.rollout import Outcome, Request, run_canary
 from tidewheel.serving import ServerProcess, start_server
 
 LABELS = (LabelConfig(name="click"),)
-STEPS = (CanaryStep(share=0.25, min_requests=400, max_requests=2000), CanaryStep(share=0.5, min_requests=400, max_requests=2000))
+STEPS = (
+    CanaryStep(share=0.25, min_requests=400, max_requests=2000),
+    CanaryStep(share=0.5, min_requests=400, max_requests=2000),
+)
 CONFIG = DeployConfig(steps=STEPS, max_engagement_drop=0.2)
 OLD, NEW = "a" * 64, "b" * 64
 

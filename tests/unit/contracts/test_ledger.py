@@ -1,0 +1,144 @@
+"""The ledger's pure functions, on histories of any shape."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidewheel.contracts.ledger import (
+    Decision,
+    LedgerEntry,
+    eligible_teacher,
+    previous_production,
+    production_after,
+    production_at,
+    taken_back,
+)
+from tidewheel.contracts.verdict import Phase, Verdict
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+Move = tuple[str, str]  # a decision, and the bundle it is about
+
+
+def history(moves: list[tuple[str, str, str | None]]) -> tuple[LedgerEntry, ...]:
+    """Entries of (decision, bundle, teacher), one an hour; generations follow from the teachers."""
+    entries: list[LedgerEntry] = []
+    generations: dict[str, int] = {}
+    for number, (word, bundle, teacher) in enumerate(moves, start=1):
+        decision = Decision(word)
+        before = production_after(entries)
+        kept = decision in (Decision.REJECTED, Decision.ROLLED_BACK)
+        generations[bundle] = generations.get(teacher, 0) + 1 if teacher else 0
+        entries.append(
+            LedgerEntry(
+                number=number,
+                time=START + timedelta(hours=number),
+                decision=decision,
+                recipe="quickstart",
+                run_id=f"run-{number}",
+                window=None,
+                bundle=bundle,
+                production=before if kept else bundle,
+                previous=before,
+                teacher=teacher,
+                generation=generations[bundle],
+                feature_digest="f",
+                verdict=Verdict(phase=Phase.SUCCESSFUL),
+                reason="",
+            )
+        )
+    return tuple(entries)
+
+
+def test_before_the_first_release_there_is_nothing() -> None:
+    assert production_after(()) is None
+    assert previous_production(()) is None
+    assert eligible_teacher((), None, 8) is None
+
+
+def test_production_is_known_for_any_moment() -> None:
+    entries = history([("bootstrap", "a", None), ("rolled_back", "b", "a"), ("promoted", "c", "a")])
+    moments = [production_at(entries, START + timedelta(hours=h, minutes=30)) for h in range(4)]
+    assert moments == [None, "a", "a", "c"]
+
+
+def test_the_newest_release_teaches_and_a_rolled_back_one_never() -> None:
+    entries = history([("bootstrap", "a", None), ("promoted", "b", "a"), ("rolled_back", "c", "b")])
+    teacher = eligible_teacher(entries, "f", 8)
+    assert teacher is not None
+    assert teacher.bundle == "b"
+
+
+def test_what_learned_from_a_bundle_that_was_taken_back_is_taken_back_too() -> None:
+    entries = history(
+        [
+            ("bootstrap", "a", None),
+            ("promoted", "b", "a"),
+            ("promoted", "c", "b"),
+            ("promoted", "d", "c"),
+            ("reverted", "a", None),
+        ]
+    )
+    assert taken_back(entries) == {"b", "c", "d"}
+    assert production_after(entries) == "a"
+    teacher = eligible_teacher(entries, "f", 8)
+    assert teacher is not None
+    assert teacher.bundle == "a"
+
+
+def test_going_back_over_several_releases_trusts_none_of_them() -> None:
+    entries = history([("bootstrap", "a", None), ("promoted", "b", None), ("promoted", "c", None), ("reverted", "a", None)])
+    assert taken_back(entries) == {"b", "c"}
+
+
+def test_other_features_and_too_many_generations_do_not_teach() -> None:
+    entries = history([("bootstrap", "a", None), ("promoted", "b", "a"), ("promoted", "c", "b")])
+    assert eligible_teacher(entries, "other", 8) is None
+    assert eligible_teacher(entries, "f", 3) is entries[2]
+    assert eligible_teacher(entries, "f", 2) is None  # the next one is trained without a teacher
+
+
+def test_previous_production_is_the_last_other_one_that_is_still_trusted() -> None:
+    entries = history([("bootstrap", "a", None), ("promoted", "b", None), ("promoted", "c", None)])
+    assert previous_production(entries) == "b"
+    entries = history([("bootstrap", "a", None), ("promoted", "b", None), ("promoted", "c", None), ("reverted", "b", None)])
+    assert previous_production(entries) == "a"
+
+
+moves = st.lists(
+    st.tuples(
+        st.sampled_from(["promoted", "rejected", "rolled_back"]),
+        st.sampled_from("abcdefgh"),
+        st.none() | st.sampled_from("abcdefgh"),
+    ),
+    max_size=12,
+)
+
+
+@given(moves)
+def test_a_bundle_once_taken_back_stays_so(made: list[tuple[str, str, str | None]]) -> None:
+    entries = history(made)
+    for count in range(len(entries)):
+        assert taken_back(entries[:count]) <= taken_back(entries[: count + 1])
+
+
+@given(moves, st.integers(1, 5))
+def test_a_teacher_was_released_is_trusted_and_young_enough(made: list[tuple[str, str, str | None]], most: int) -> None:
+    entries = history(made)
+    teacher = eligible_teacher(entries, "f", most)
+    if teacher is not None:
+        assert teacher.decision is Decision.PROMOTED
+        assert teacher.bundle not in taken_back(entries)
+        assert teacher.teacher not in taken_back(entries)
+        assert teacher.generation < most
+
+
+@given(moves)
+def test_only_a_release_changes_production(made: list[tuple[str, str, str | None]]) -> None:
+    entries = history(made)
+    for before, after in pairwise(entries):
+        if after.decision in (Decision.REJECTED, Decision.ROLLED_BACK):
+            assert after.production == before.production

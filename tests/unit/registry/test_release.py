@@ -1,0 +1,174 @@
+"""Decisions, their projections, and a crash between the two."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tidewheel.contracts.bundle import BundleManifest
+from tidewheel.contracts.ledger import Decision
+from tidewheel.contracts.verdict import Phase, Reason, Verdict
+from tidewheel.errors import ConfigError, ContractError, RetryableError
+from tidewheel.ranker import OpenBundle
+from tidewheel.registry import Ledger, Release, reconcile, release, rollback
+from tidewheel.store import Store
+
+NOW = datetime(2026, 1, 12, tzinfo=UTC)
+GOOD = Verdict(phase=Phase.SUCCESSFUL)
+
+
+class MemoryRegistry:
+    """A registry in memory; `is_down` makes every verb fail, `dies_at` the verb of that name."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, dict[str, str]] = {}
+        self.pointers: dict[str, str] = {}
+        self.dies_at = ""
+
+    def register(self, bundle: str, tags: dict[str, str]) -> str:
+        self._maybe_die("register")
+        self.versions.setdefault(bundle, {}).update(tags)
+        return str(list(self.versions).index(bundle) + 1)
+
+    def aliases(self) -> dict[str, str]:
+        self._maybe_die("aliases")
+        return dict(self.pointers)
+
+    def point(self, alias: str, bundle: str | None) -> None:
+        self._maybe_die("point")
+        if bundle is None:
+            del self.pointers[alias]
+        else:
+            assert bundle in self.versions
+            self.pointers[alias] = bundle
+
+    def _maybe_die(self, verb: str) -> None:
+        if verb == self.dies_at:
+            raise ConnectionError("registry is down")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(Store.open(str(tmp_path)))
+
+
+@pytest.fixture
+def manifest(tiny_bundle: OpenBundle) -> BundleManifest:
+    return tiny_bundle.manifest
+
+
+def decide(ledger, registry, manifest, bundle: str, verdict: Verdict = GOOD, is_canaried: bool = True) -> Release:
+    seen = len(ledger.entries())
+    return release(
+        ledger,
+        registry,
+        bundle=bundle,
+        manifest=manifest,
+        verdict=verdict,
+        is_canaried=is_canaried,
+        seen_number=seen,
+        run_id=f"run-{seen + 1}",
+        clock=lambda: NOW,
+    )
+
+
+def test_the_first_success_is_the_bootstrap_and_the_next_a_promotion(ledger: Ledger, manifest: BundleManifest) -> None:
+    registry = MemoryRegistry()
+    assert decide(ledger, registry, manifest, "a").entry.decision is Decision.BOOTSTRAP
+    assert decide(ledger, registry, manifest, "b").entry.decision is Decision.PROMOTED
+    assert ledger.production() == "b"
+    assert registry.pointers == {"production": "b", "previous": "a"}
+    assert registry.versions["b"]["tidewheel.verdict"] == "Successful"
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.SUCCESSFUL])
+def test_whatever_is_not_successful_leaves_production_alone(ledger: Ledger, manifest: BundleManifest, phase: Phase) -> None:
+    registry = MemoryRegistry()
+    decide(ledger, registry, manifest, "a")
+    bad = Verdict(phase=phase, reasons=(Reason(check="x", phase=phase, message="3 > limit 2"),))
+    made = decide(ledger, registry, manifest, "b", bad)
+    assert made.entry.decision is Decision.ROLLED_BACK
+    assert made.entry.reason == "3 > limit 2"
+    assert ledger.production() == "a"
+    assert registry.pointers == {"production": "a"}
+
+
+def test_without_a_canary_even_a_success_is_a_rejection(ledger: Ledger, manifest: BundleManifest) -> None:
+    made = decide(ledger, None, manifest, "a", GOOD, is_canaried=False)
+    assert made.entry.decision is Decision.REJECTED
+    assert ledger.production() is None
+
+
+def test_a_decision_on_a_stale_view_is_refused(ledger: Ledger, manifest: BundleManifest) -> None:
+    decide(ledger, None, manifest, "a")
+    with pytest.raises(RetryableError, match="run again"):
+        release(ledger, None, bundle="b", manifest=manifest, verdict=GOOD, is_canaried=True, seen_number=0, run_id="r")
+    assert ledger.production() == "a"
+
+
+@pytest.mark.parametrize("verb", ["register", "aliases", "point"])
+def test_a_crash_between_the_ledger_and_the_registry_is_repaired_once(
+    ledger: Ledger, manifest: BundleManifest, verb: str
+) -> None:
+    registry = MemoryRegistry()
+    decide(ledger, registry, manifest, "a")
+    registry.register("b", {})
+    registry.point("candidate", "b")
+    registry.dies_at = verb
+    made = decide(ledger, registry, manifest, "b")
+    assert "registry is down" in made.unprojected
+    assert ledger.production() == "b"  # the decision stands
+    registry.dies_at = ""
+    assert reconcile(ledger, registry) == [
+        "alias production: a → b",
+        "alias previous: none → a",
+        "alias candidate: b → none",
+    ]
+    assert registry.pointers == {"production": "b", "previous": "a"}
+    assert reconcile(ledger, registry) == []
+
+
+def test_an_alias_that_somebody_moved_is_moved_back(ledger: Ledger, manifest: BundleManifest) -> None:
+    registry = MemoryRegistry()
+    decide(ledger, registry, manifest, "a")
+    decide(ledger, registry, manifest, "b")
+    registry.pointers["production"] = "a"
+    assert reconcile(ledger, registry) == ["alias production: a → b"]
+
+
+def test_rolling_back_goes_to_the_previous_production(ledger: Ledger, manifest: BundleManifest) -> None:
+    registry = MemoryRegistry()
+    for bundle in ("a1", "b1", "c1"):
+        decide(ledger, registry, manifest, bundle)
+    made = rollback(ledger, registry, reason="complaints", clock=lambda: NOW)
+    assert made.entry.decision is Decision.REVERTED
+    assert (made.entry.production, made.entry.previous, made.entry.reason) == ("b1", "c1", "complaints")
+    assert registry.pointers == {"production": "b1", "previous": "a1"}
+    assert rollback(ledger, registry, to="a", reason="more").entry.production == "a1"
+
+
+def test_rolling_back_to_a_bundle_that_cannot_serve_changes_nothing(ledger: Ledger, manifest: BundleManifest) -> None:
+    for bundle in ("a1", "b1"):
+        decide(ledger, None, manifest, bundle)
+
+    def damaged(bundle: str) -> None:
+        raise ContractError(f"bundle {bundle}: damaged")
+
+    with pytest.raises(ContractError, match="bundle a1: damaged"):
+        rollback(ledger, None, reason="x", check=damaged)
+    assert ledger.production() == "b1"
+
+
+def test_rolling_back_to_nowhere_is_refused(ledger: Ledger, manifest: BundleManifest) -> None:
+    with pytest.raises(ConfigError, match="nothing was ever released"):
+        rollback(ledger, None, reason="x")
+    decide(ledger, None, manifest, "a1")
+    with pytest.raises(ConfigError, match="no earlier production"):
+        rollback(ledger, None, reason="x")
+    decide(ledger, None, manifest, "a2")
+    for to, message in (("a", "names 2 bundles"), ("a2", "is production already"), ("zz", "names 0 bundles")):
+        with pytest.raises(ConfigError, match=message):
+            rollback(ledger, None, reason="x", to=to)
+    assert ledger.production() == "a2"
