@@ -81,9 +81,7 @@ def compare(report: RunReport, store: Store) -> None:
     weights = [table.column("weight").to_numpy() for table in (train, test)]
     student = Scorer(bundle).score(columns_of(test, encoders.features))
     print(f"\n{report.recipe} {report.window}: {train.num_rows:,} training rows, {test.num_rows:,} rows of the last day")
-    print(
-        f"{'label':<14} {'logistic':>9} {'C':>5} {'ranker':>8} {'- peer':>8} {'student':>8} {'- ranker':>9}  interval of the ranker"
-    )
+    print(f"{'label':<14} {'logistic':>9} {'C':>5} {'ranker':>8} {'- peer':>8} {'student':>8} {'- ranker':>9}  of the ranker")
     for label in bundle.manifest.labels:
         targets = [table.column(label_column(label)).to_numpy() for table in (train, test)]
         peer, strength = peer_auc((inputs[0], targets[0], weights[0]), (inputs[1], targets[1], weights[1]))

@@ -47,9 +47,8 @@ def measure(recipe: Path, data: Path, home: str) -> None:
     overhead = sum(step["overhead_seconds"] for step in report["steps"])
     print(f"{'between steps':<14} {wall - in_steps:8.1f} {wall - in_steps:9.1f}")
     print(f"{'turn':<14} {wall:8.1f} {overhead + wall - in_steps:9.1f}")
-    print(
-        f"overhead of the steps: {overhead / wall:.0%} of the turn; with the orchestrator {(overhead + wall - in_steps) / wall:.0%}"
-    )
+    with_orchestrator = (overhead + wall - in_steps) / wall
+    print(f"overhead of the steps: {overhead / wall:.0%} of the turn; with the orchestrator {with_orchestrator:.0%}")
 
 
 if __name__ == "__main__":

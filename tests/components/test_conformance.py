@@ -56,7 +56,9 @@ def test_it_installs_nothing_at_run_time(name: str) -> None:
 
 
 def meaning_of(name: str, parameter: str) -> str:
-    """What the docstring says of a parameter."""
+    """What the docstring says of a parameter; `Output` is what is returned."""
+    if parameter == "Output":
+        return "whether the candidate may be deployed"
     lines = [line.strip() for line in (ast.get_docstring(function_of(name)) or "").splitlines()]
     return next(line.removeprefix(f"{parameter}: ") for line in lines if line.startswith(f"{parameter}: "))
 
@@ -69,10 +71,7 @@ def readme_of(name: str) -> str:
         if fields:
             lines += [f"## {title}", "", "| name | type | meaning |", "| --- | --- | --- |"]
             rows = [(key, value.type.split("@")[0]) for key, value in fields.items()]
-            lines += [
-                f"| `{key}` | {kind} | {'whether the candidate may be deployed' if key == 'Output' else meaning_of(name, key)} |"
-                for key, kind in rows
-            ] + [""]
+            lines += [f"| `{key}` | {kind} | {meaning_of(name, key)} |" for key, kind in rows] + [""]
     lines += [f"The work is in [`tidewheel.steps.{name}`](../../src/tidewheel/steps/{name}.py).", ""]
     return "\n".join(lines)
 

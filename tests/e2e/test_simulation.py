@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +23,12 @@ class Simulation:
 
 
 @pytest.fixture(scope="module")
-def simulation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulation]:
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
     home = tmp_path_factory.mktemp("simulation") / "home"
     ended = tidewheel("simulate", "--recipe", QUICKSTART, "--turns", "3", "--home", home, "--json")
     assert ended.code == 0, ended.err
     reports = tuple(RunReport.parse(json.dumps(document), "simulate") for document in ended.document)
-    yield Simulation(home, ended, reports)
+    return Simulation(home, ended, reports)
 
 
 def test_the_first_is_released_the_second_promoted_the_harmful_one_rolled_back(simulation: Simulation) -> None:
@@ -97,7 +96,7 @@ def test_status_and_explain_agree_with_the_report(simulation: Simulation) -> Non
     status = tidewheel("status", "--json", home=simulation.home).document
     latest = tidewheel("explain", "--json", home=simulation.home).document
 
-    assert status["production"] == simulation.reports[1].bundle
+    assert status["production"] == {"quickstart": simulation.reports[1].bundle}
     assert [run["outcome"] for run in status["runs"]] == ["bootstrap", "promoted", "rolled_back"]
     assert latest["run_id"] == simulation.reports[2].run_id
 
@@ -117,9 +116,7 @@ def test_the_registry_names_production_as_the_ledger_does(simulation: Simulation
 
 
 def test_a_second_look_at_the_same_week_reuses_what_did_not_change(simulation: Simulation) -> None:
-    ended = tidewheel(
-        "run", "--recipe", QUICKSTART, "--window-end", "2026-01-19", "--dry-run", "--json", home=simulation.home
-    )
+    ended = tidewheel("run", "--recipe", QUICKSTART, "--window-end", "2026-01-19", "--dry-run", "--json", home=simulation.home)
 
     reused = {step["name"]: step["reused"] for step in ended.document["steps"]}
     assert ended.code == 0, ended.err
@@ -137,6 +134,6 @@ def test_rollback_goes_back_to_the_first_and_can_be_explained(simulation: Simula
 
     assert ended.code == 0, ended.err
     assert ended.document["entry"]["decision"] == "reverted"
-    assert tidewheel("status", "--json", home=simulation.home).document["production"] == first
+    assert tidewheel("status", "--json", home=simulation.home).document["production"]["quickstart"] == first
     assert tidewheel("history", "--json", home=simulation.home).document[-1]["reason"] == "complaints"
     assert tidewheel("rollback", "--reason", "again", home=simulation.home).code == 2

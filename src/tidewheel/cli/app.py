@@ -28,6 +28,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document 
 HomeOption = Annotated[
     str, typer.Option("--home", help="Folder of the store, runs and registry. Default: $TIDEWHEEL_HOME, else .tidewheel.")
 ]
+NameOption = Annotated[str, typer.Option("--name", help="Name of the recipe, where the home has several.")]
 RecipeOption = Annotated[Path, typer.Option("--recipe", help="The recipe, a YAML file.")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the log; replaces source.path of the recipe.")]
 SetOption = Annotated[
@@ -114,34 +115,36 @@ def explain(
 @app.command()
 def history(
     at: Annotated[str, typer.Option("--at", help="Only what served at this time, UTC.")] = "",
+    name: NameOption = "",
     home: HomeOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Every release decision, from the ledger."""
     from tidewheel.cli import inspect
 
-    inspect.history(at, home, as_json)
+    inspect.history(at, name, home, as_json)
 
 
 @app.command()
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")],
     to: Annotated[str, typer.Option(help="Digest of an earlier production, or its beginning. Default: the one before.")] = "",
+    name: NameOption = "",
     home: HomeOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Make an earlier production serve again: one ledger entry, then everything that follows from it."""
     from tidewheel.cli import release
 
-    release.rollback(reason, to, home, as_json)
+    release.rollback(reason, to, name, home, as_json)
 
 
 @app.command()
-def reconcile(home: HomeOption = "", as_json: JsonFlag = False) -> None:
+def reconcile(name: NameOption = "", home: HomeOption = "", as_json: JsonFlag = False) -> None:
     """Make the registry say what the ledger says. Safe to repeat, and after a crash between any two writes."""
     from tidewheel.cli import release
 
-    release.reconcile(home, as_json)
+    release.reconcile(name, home, as_json)
 
 
 @app.command()
@@ -149,12 +152,13 @@ def serve(
     bundle: Annotated[str, typer.Option(help="Digest of a bundle. Default: production.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
+    name: NameOption = "",
     home: HomeOption = "",
 ) -> None:
     """Serve production, or a bundle by its digest, over the Open Inference Protocol v2, until interrupted."""
     from tidewheel.cli import release
 
-    release.serve(bundle, host, port, home)
+    release.serve(bundle, host, port, name, home)
 
 
 @app.command()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tidewheel.cli.output import STYLES, emit, outcome_text, plain, short, table
 from tidewheel.cli.turning import reports
-from tidewheel.contracts.ledger import LedgerEntry, production_after
+from tidewheel.contracts.ledger import LedgerEntry
 from tidewheel.contracts.report import Outcome, RunReport, StepRecord
 from tidewheel.contracts.verdict import Phase
 from tidewheel.contracts.window import iso, parse_time
 from tidewheel.errors import ConfigError
-from tidewheel.registry.ledger import Ledger
+from tidewheel.registry.ledger import Ledger, recipes
 from tidewheel.store.home import Home
 
 PHASE_STYLES = {Phase.SUCCESSFUL: "green", Phase.FAILED: "red", Phase.ERROR: "red"}
@@ -21,13 +21,13 @@ PHASE_STYLES = {Phase.SUCCESSFUL: "green", Phase.FAILED: "red", Phase.ERROR: "re
 def status(home: str, as_json: bool) -> None:
     """What serves now, the runs so far and the run at work."""
     place = existing_home(home)
-    entries = Ledger(place.store()).entries()
+    store = place.store()
+    serving = {name: Ledger(store, name).production() for name in recipes(store)}
     concluded = reports(place)
     at_work = _at_work(place, {report.run_id for report in concluded})
     document = {
         "home": str(place.root),
-        "production": production_after(entries),
-        "ledger_entries": len(entries),
+        "production": serving,
         "runs": [
             {"run_id": r.run_id, "window": r.window.model_dump(mode="json"), "outcome": r.outcome.value} for r in concluded
         ],
@@ -35,7 +35,7 @@ def status(home: str, as_json: bool) -> None:
     }
 
     def show() -> None:
-        print(f"production {production_after(entries) or 'none yet'}\n")
+        print("\n".join(f"production of {name}: {digest or 'none yet'}" for name, digest in serving.items()) + "\n")
         rows = [[r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100])] for r in concluded]
         rows += [[run_id, "", "at work", steps[-1].name if steps else "starting"] for run_id, steps in at_work.items()]
         table(("run", "window", "outcome", "reason"), rows)
@@ -49,9 +49,9 @@ def explain(run_id: str, home: str, as_json: bool) -> None:
     emit(report, as_json, lambda: _explain(report))
 
 
-def history(at: str, home: str, as_json: bool) -> None:
-    """Every release decision, from the ledger."""
-    entries = Ledger(existing_home(home).store()).entries()
+def history(at: str, name: str, home: str, as_json: bool) -> None:
+    """Every release decision of a recipe, from its ledger."""
+    entries = ledger_of(existing_home(home), name).entries()
     if at:
         try:
             moment = parse_time(at)
@@ -71,6 +71,21 @@ def existing_home(home: str) -> Home:
     if not place.root.is_dir():
         raise ConfigError(f"home {place.root}: is not there; name it with --home, or make it with tidewheel run")
     return place
+
+
+def ledger_of(home: Home, name: str) -> Ledger:
+    """The ledger of the recipe `name`; without a name, of the only one.
+
+    Raises:
+        ConfigError: no recipe of that name released anything here, or there are several and none was named.
+    """
+    store = home.store()
+    known = recipes(store)
+    chosen = [name] if name in known else known if not name else []
+    if len(chosen) != 1:
+        asked = f"no recipe {name}" if name else f"{len(known)} recipes"
+        raise ConfigError(f"home {home.root}: {asked} in the ledger; name one of {', '.join(known) or 'none yet'} with --name")
+    return Ledger(store, chosen[0])
 
 
 def _at_work(home: Home, concluded: set[str]) -> dict[str, list[StepRecord]]:

@@ -106,22 +106,23 @@ def _nearest(home: Home) -> Path:
 
 
 def _ledger(home: Home) -> Check:
-    from tidewheel.registry.ledger import Ledger
+    from tidewheel.registry.ledger import Ledger, recipes
 
-    return Check(name="ledger", is_well=True, found=f"{len(Ledger(home.store()).entries())} entries")
+    store = home.store()
+    counts = [f"{name}: {len(Ledger(store, name).entries())} entries" for name in recipes(store)]
+    return Check(name="ledger", is_well=True, found=", ".join(counts) or "no decision yet")
 
 
 def _production(home: Home) -> Check:
-    from tidewheel.contracts.ledger import production_after
     from tidewheel.ranker.bundle import load_bundle
-    from tidewheel.registry.ledger import Ledger
+    from tidewheel.registry.ledger import Ledger, recipes
 
     store = home.store()
-    digest = production_after(Ledger(store).entries())
-    if digest is None:
-        return Check(name="production", is_well=True, found="none yet")
-    load_bundle(store, digest)
-    return Check(name="production", is_well=True, found=f"{short(digest)}, every byte as promised")
+    serving = {name: Ledger(store, name).production() for name in recipes(store)}
+    for digest in filter(None, serving.values()):
+        load_bundle(store, digest)
+    found = ", ".join(f"{name}: {short(digest)}, every byte as promised" for name, digest in serving.items() if digest)
+    return Check(name="production", is_well=True, found=found or "none yet")
 
 
 def _recipe(path: Path, data: Path | None) -> Check:

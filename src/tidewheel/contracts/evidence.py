@@ -15,8 +15,8 @@ class Profile(Contract):
     """Weighted histograms of the training rows: what drift is measured against.
 
     numeric: feature -> ascending inner bin edges (quantiles); categorical: feature -> the values that have a bin of
-    their own, as text. `shares` holds the weight share of each bin, which sum to 1: numeric has len(edges) + 1 bins and one last
-    for null; categorical has one a value, one for all others and one last for null. Labels: weighted positive rate.
+    their own, as text. `shares` holds the weight share of each bin, which sum to 1: numeric has len(edges) + 1 bins and
+    one last for null; categorical has one a value, one for all others and one last for null. Labels: weighted positive rate.
     """
 
     numeric_edges: dict[str, tuple[float, ...]]

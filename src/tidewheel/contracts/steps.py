@@ -20,6 +20,7 @@ from tidewheel.contracts.schema import FeatureSpec
 
 
 class IngestPart(Contract):
+    recipe: str
     source: Source
     window: WindowConfig
     labels: tuple[LabelConfig, ...]
@@ -34,6 +35,7 @@ class SamplePart(Contract):
 
 
 class ValidatePart(Contract):
+    recipe: str
     labels: tuple[LabelConfig, ...]
     features: tuple[FeatureSpec, ...]
     validate_data: ValidateConfig
@@ -80,10 +82,16 @@ def parts(recipe: Recipe) -> dict[str, Contract]:
     labels, features, digest = recipe.labels, recipe.features, recipe.digest
     return {
         "ingest": IngestPart(
-            source=recipe.source, window=recipe.window, labels=labels, features=features, ingest=recipe.ingest
+            recipe=recipe.name,
+            source=recipe.source,
+            window=recipe.window,
+            labels=labels,
+            features=features,
+            ingest=recipe.ingest,
         ),
         "sample": SamplePart(window=recipe.window, labels=labels, sample=recipe.sample),
         "validate_data": ValidatePart(
+            recipe=recipe.name,
             labels=labels,
             features=features,
             validate_data=recipe.validate_data,

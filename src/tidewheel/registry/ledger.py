@@ -1,4 +1,4 @@
-"""The ledger in the store: one record an entry, numbered, created exactly once. It is the truth; the rest follows."""
+"""The ledger in the store: one a recipe, one record an entry, numbered, created exactly once. The rest follows from it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from tidewheel.errors import ContractError, RetryableError
 from tidewheel.store import Store
 
 PREFIX = "ledger"
-_NAME = re.compile(rf"^{PREFIX}/(\d{{6}})\.json$")
+_NAME = re.compile(r"^\d{6}\.json$")
 
 
 class Ledger:
     """Reads every time it is asked: what another process appended counts at once."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, recipe: str) -> None:
+        """
+        Args:
+            recipe: name of the recipe whose releases these are; recipes that share a store share nothing else.
+        """
         self._store = store
+        self.recipe = recipe
+        self._folder = f"{PREFIX}/{recipe}"
 
     def entries(self) -> tuple[LedgerEntry, ...]:
         """All decisions from the first on.
@@ -27,9 +33,9 @@ class Ledger:
                 decided on half a ledger.
         """
         entries: list[LedgerEntry] = []
-        for name in self._store.names(PREFIX):
-            expected = _name(len(entries) + 1)
-            if not _NAME.match(name):
+        for name in self._store.names(self._folder):
+            expected = self._name(len(entries) + 1)
+            if not _NAME.match(name.removeprefix(f"{self._folder}/")):
                 raise ContractError(f"ledger: {name} is no entry; expected {expected}. Move it out of the ledger's folder")
             if name != expected:
                 raise ContractError(f"ledger: {expected} is missing, found {name}; restore it from a backup of the store")
@@ -55,7 +61,7 @@ class Ledger:
             raise ContractError(f"ledger: entry {entry.number} does not follow {len(entries)}")
         if entry.previous != (serving := production_after(entries)):
             raise ContractError(f"ledger: entry {entry.number} says that {entry.previous} served before it, found {serving}")
-        if not self._store.create(_name(entry.number), entry.to_json() + "\n"):
+        if not self._store.create(self._name(entry.number), entry.to_json() + "\n"):
             raise RetryableError(f"ledger: entry {entry.number} was taken at this moment; decide again")
         return entry
 
@@ -67,6 +73,10 @@ class Ledger:
         """Digest of the bundle that served at `time`."""
         return production_at(self.entries(), time)
 
+    def _name(self, number: int) -> str:
+        return f"{self._folder}/{number:06d}.json"
 
-def _name(number: int) -> str:
-    return f"{PREFIX}/{number:06d}.json"
+
+def recipes(store: Store) -> list[str]:
+    """Names of the recipes that have a ledger in the store."""
+    return store.folders(PREFIX)

@@ -47,7 +47,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
     folder = home.run(run_id)
     records = tuple(StepRecord.read(path) for name in STEPS if (path := folder / "steps" / f"{name}.json").exists())
     outcome, reason = outcome_of(records, found)
-    ledger = Ledger(store)
+    ledger = Ledger(store, part.recipe)
     if outcome is Outcome.REJECTED and not dry_run:
         record_rejection(ledger, found, run_id)
     report = RunReport(

@@ -52,7 +52,7 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
             serves, number, note = baseline.production, baseline.ledger_number, "dry run: nothing was changed"
         else:
             done = release(
-                Ledger(job.store),
+                Ledger(job.store, part.recipe),
                 registry,
                 bundle=candidate.digest,
                 manifest=candidate.manifest,
@@ -73,7 +73,7 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
 def traffic_of(part: DeployPart, job: Job, candidate: OpenBundle) -> Traffic:
     """The world's users right after the window, or the held-out requests of a recorded log."""
     if isinstance(part.source, WorldSource):
-        world = World(part.source, part.labels, part.ingest.counters, part.features, job.home.world)
+        world = World(part.source, part.labels, part.ingest.counters, part.features, job.home.world(part.recipe))
         return world.traffic(job.window_end)
     table = read(*job.dataset("eval"))
     labels = tuple(label.name for label in part.labels)

@@ -68,13 +68,13 @@ def prepare(part: IngestPart, job: Job) -> None:
     """Refuse features that leak, and let the built-in world live up to the window's end, ranked by production."""
     check_features(part.source, part.features, part.labels, part.ingest.counters)
     if isinstance(part.source, WorldSource):
-        bundle, scorer = production_scorer(job.store)
-        world = World(part.source, part.labels, part.ingest.counters, part.features, job.home.world)
+        bundle, scorer = production_scorer(job.store, part.recipe)
+        world = World(part.source, part.labels, part.ingest.counters, part.features, job.home.world(part.recipe))
         world.ensure_log(job.window_end, scorer, bundle)
 
 
 def log_folder(part: IngestPart, job: Job) -> Path:
-    return job.home.world if isinstance(part.source, WorldSource) else Path(part.source.path)
+    return job.home.world(part.recipe) if isinstance(part.source, WorldSource) else Path(part.source.path)
 
 
 def fingerprint(folder: Path, window: Window) -> list[tuple[str, int, int]]:

@@ -9,7 +9,7 @@ from tidewheel.registry.ledger import Ledger
 from tidewheel.store.store import Store
 
 
-def production_scorer(store: Store) -> tuple[str | None, Scorer | None]:
-    """Digest and scorer of the production bundle, or two Nones before the first release."""
-    digest = production_after(Ledger(store).entries())
+def production_scorer(store: Store, recipe: str) -> tuple[str | None, Scorer | None]:
+    """Digest and scorer of a recipe's production bundle, or two Nones before the first release."""
+    digest = production_after(Ledger(store, recipe).entries())
     return (digest, Scorer(load_bundle(store, digest))) if digest else (None, None)

@@ -54,7 +54,7 @@ def pin_baseline(part: ValidatePart, job: Job) -> Baseline:
     Raises:
         ContractError: a bundle that the ledger names is damaged.
     """
-    entries = Ledger(job.store).entries()
+    entries = Ledger(job.store, part.recipe).entries()
     production = production_after(entries)
     teacher = eligible_teacher(entries, feature_digest(part.features), part.max_generations) if part.use_teacher else None
     for digest in {production, teacher.bundle if teacher else None} - {None}:

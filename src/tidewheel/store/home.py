@@ -59,7 +59,6 @@ class Home:
     def run(self, run_id: str) -> Path:
         return self.runs / run_id
 
-    @property
-    def world(self) -> Path:
-        """The folder of the built-in world's log."""
-        return self.root / "world"
+    def world(self, recipe: str) -> Path:
+        """The folder of the log of a recipe's built-in world."""
+        return self.root / "world" / recipe

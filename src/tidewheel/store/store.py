@@ -181,6 +181,11 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders directly in the folder `prefix`, sorted."""
+        folder = self.root / prefix
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
     def names(self, prefix: str) -> list[str]:
         """Names of the records directly in the folder `prefix`, sorted."""
         folder = self.root / prefix

@@ -39,17 +39,17 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_entries_come_back_in_order(store: Store) -> None:
-    ledger = Ledger(store)
+    ledger = Ledger(store, "quickstart")
     assert ledger.entries() == ()
     assert ledger.production() is None
     made = [ledger.append(an_entry(1, "a", None)), ledger.append(an_entry(2, "b", "a"))]
-    assert Ledger(store).entries() == tuple(made)
+    assert Ledger(store, "quickstart").entries() == tuple(made)
     assert ledger.production() == "b"
     assert ledger.at(made[0].time) == "a"
 
 
 def test_a_number_is_given_once(store: Store) -> None:
-    ledger = Ledger(store)
+    ledger = Ledger(store, "quickstart")
     ledger.append(an_entry(1, "a", None))
     with pytest.raises(RetryableError, match="exists already"):
         ledger.append(an_entry(1, "b", None))
@@ -63,7 +63,7 @@ def test_of_many_writers_at_once_one_wins_and_the_others_are_told(store: Store) 
     def write(name: str) -> None:
         barrier.wait()
         try:
-            results.append(Ledger(store).append(an_entry(1, name, None)).bundle)
+            results.append(Ledger(store, "quickstart").append(an_entry(1, name, None)).bundle)
         except RetryableError:
             results.append("")
 
@@ -73,11 +73,11 @@ def test_of_many_writers_at_once_one_wins_and_the_others_are_told(store: Store) 
     for thread in threads:
         thread.join()
     assert len(results) == 8
-    assert [bundle for bundle in results if bundle] == [Ledger(store).production()]
+    assert [bundle for bundle in results if bundle] == [Ledger(store, "quickstart").production()]
 
 
 def test_an_entry_that_skips_a_number_or_another_production_is_refused(store: Store) -> None:
-    ledger = Ledger(store)
+    ledger = Ledger(store, "quickstart")
     with pytest.raises(ContractError, match="does not follow"):
         ledger.append(an_entry(2, "a", None))
     ledger.append(an_entry(1, "a", None))
@@ -95,10 +95,10 @@ def test_an_entry_that_skips_a_number_or_another_production_is_refused(store: St
     ],
 )
 def test_nothing_is_decided_on_a_damaged_ledger(store: Store, damage, message: str) -> None:
-    ledger = Ledger(store)
+    ledger = Ledger(store, "quickstart")
     ledger.append(an_entry(1, "a", None))
     ledger.append(an_entry(2, "b", "a"))
-    damage(store.root / "ledger")
+    damage(store.root / "ledger" / "quickstart")
     with pytest.raises(ContractError, match=message):
         ledger.production()
     with pytest.raises(ContractError, match=message):

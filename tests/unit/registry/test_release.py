@@ -51,7 +51,7 @@ class MemoryRegistry:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(Store.open(str(tmp_path)))
+    return Ledger(Store.open(str(tmp_path)), "quickstart")
 
 
 @pytest.fixture
