@@ -34,7 +34,7 @@ MARGINS = {"ranker": 0.002, "student": 0.004}  # ranker against the peer, studen
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--run", help="run id; default: the last run of the home that has metrics")
+    parser.add_argument("--run", help="run id; default: all runs of the home that have metrics")
     options = parser.parse_args()
     home = Home.resolve(options.home)
     for report in reports(home, options.run):

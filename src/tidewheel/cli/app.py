@@ -16,6 +16,8 @@ import typer
 from tidewheel import __version__
 from tidewheel.errors import TidewheelError
 
+INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
+
 app = typer.Typer(
     name="tidewheel",
     help="Retrain a recommendation ranker from its own logs and roll each new model out safely.",
@@ -191,6 +193,8 @@ def main() -> NoReturn:
     is_debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("TIDEWHEEL_DEBUG"))
     try:
         code = app(args=arguments or ["--help"], standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except typer.TyperException as error:
         _complain(f"{error} (see tidewheel --help)", "UsageError", arguments)

@@ -29,7 +29,7 @@ def suite(split: str, features: Sequence[FeatureSpec], labels: Sequence[LabelCon
 
     Every expectation of a label carries `meta["decides"]`: false where a label that is not gated is only reported.
     """
-    gx = _library()
+    gx = library()
     expect = gx.expectations
     columns = [*KEY_COLUMNS, WEIGHT, *(label_column(label.name) for label in labels), *(feature.name for feature in features)]
     rules: list[Any] = [
@@ -67,7 +67,7 @@ def check(
     for rule in list(wanted.expectations):
         if getattr(rule, "column", None) not in columns:
             wanted.delete_expectation(rule)
-    context = _library().get_context(mode="ephemeral")
+    context = library().get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     asset = context.data_sources.add_pandas("splits").add_dataframe_asset(split)
     batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": _frame(table)})
@@ -216,7 +216,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _library() -> Any:
+def library() -> Any:
     """Import Great Expectations without its optional engines. Not thread-safe, like any first import with side effects."""
     if "great_expectations" not in sys.modules:
         os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")

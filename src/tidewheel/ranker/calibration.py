@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from tidewheel.contracts.base import Contract
 from tidewheel.ranker.scorer import sigmoid
 
-# Platt's map is pulled toward the identity: the network was fitted to far more rows than the calibrator sees, and the
-# odds of one day differ from another's by a few percent. 500 is the precision of a shift known to within 0.045.
+# Platt's map is pulled toward the identity, since the network was fitted to far more rows than the calibrator sees: 500 is
+# the precision of a shift known to within 0.045, about what the odds of one day differ from another's.
 PRIOR_PRECISION = 500.0
 MAX_KNOTS = 64
 

@@ -8,6 +8,7 @@ from tidewheel.contracts.schema import feature_digest
 from tidewheel.contracts.steps import ValidatePart
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.errors import RejectedError
+from tidewheel.quality.expectations import library
 from tidewheel.quality.validate import validate
 from tidewheel.ranker.bundle import load_bundle
 from tidewheel.registry.ledger import Ledger
@@ -28,6 +29,8 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
 def work(part: ValidatePart, job: Job) -> Result:
     baseline = pin_baseline(part, job)
     known = Profile.read(load_bundle(job.store, baseline.production).profile) if baseline.production else None
+    with job.overhead():
+        library()
     tables = {name: read(*job.dataset(name)) for name in ("train", "calibration", "eval")}
     verdict, profile = validate(tables, part.features, part.labels, part.validate_data, known, job.progress)
     if not verdict.is_successful:

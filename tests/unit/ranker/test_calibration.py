@@ -43,9 +43,9 @@ def test_platt_never_turns_a_ranking_around():
 
 
 def test_few_rows_move_platt_little_and_many_move_it_all_the_way():
-    few = fit_platt(*rows(count=100))
+    few = fit_platt(*rows(count=30))
     many = fit_platt(*rows(count=200_000))
-    assert few.scale > 0.75
+    assert few.scale > 0.7
     assert many.scale == pytest.approx(0.5, abs=0.02)
     assert many.shift == pytest.approx(-1.0, abs=0.03)
 
