@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -136,22 +135,23 @@ def _show(report: RunReport, home: Home) -> None:
     out.print(f"production {short(report.production)}   report {where}", highlight=False, soft_wrap=True)
 
 
-def _show_turns(results: list[RunReport], home: Home) -> None:
-    label = next(iter(results[0].metrics.get("student", {})), "click") if results else "click"
+def _show_turns(results: Sequence[RunReport], home: Home) -> None:
+    """A row a turn in 80 columns, then where the reports are."""
+    label = next((label for result in results for label in result.metrics.get("student", {})), "click")
     rows = [
         [
             str(number),
-            str(result.window),
+            iso(result.window.end),
             outcome_text(result.outcome),
-            short(result.teacher),
+            short(result.teacher)[:8],
             metric(result, "student", label, "auc"),
             metric(result, "production", label, "auc"),
-            short(result.production),
+            short(result.production)[:8],
             f"{sum(step.seconds for step in result.steps):.0f} s",
         ]
         for number, result in enumerate(results, start=1)
     ]
-    columns = ("turn", "window", "outcome", "teacher", f"{label} auc", "of production", "serves now", "steps")
-    table([columns[0], *columns[1:]], [[row[0], plain(row[1]), *row[2:]] for row in rows])
+    table(("turn", "window end", "outcome", "teacher", f"auc {label}", "before", "serves", "took"), rows)
+    print("\nreports")
     for result in results:
-        print(home.run(result.run_id) / "report.html", file=sys.stdout)
+        print(f"  {home.run(result.run_id) / 'report.html'}")

@@ -218,8 +218,8 @@ class DistillConfig(Contract):
     """The student learns the ranker's probabilities with weight `soft_weight` and the labels with the rest."""
 
     network: NetworkConfig = NetworkConfig(embedding_dim=8, cross_layers=1, experts=1, hidden=(64,), dropout=0.0)
-    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=0.002)
-    soft_weight: Share = 0.7
+    optimizer: OptimizerConfig = OptimizerConfig(wide_rate=0.25, embedding_learning_ratio=1.0)
+    soft_weight: Share = 0.9
     seed: int = 0
     calibrator: Literal["isotonic", "platt"] = "platt"
 
