@@ -44,7 +44,9 @@ class Verdict(Contract):
         return self.phase is Phase.SUCCESSFUL
 
     def explain(self) -> str:
-        """The reasons that decided the phase, in one line."""
+        """The reasons that decided the phase, in one line; of a pass only how many there are."""
+        if self.is_successful:
+            return f"{len(self.reasons)} checks passed"
         return "; ".join(reason.message for reason in self.reasons if reason.phase is self.phase)
 
 

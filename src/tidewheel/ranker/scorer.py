@@ -5,6 +5,7 @@ The only module that imports onnxruntime, and only when something is scored.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ class _Graph:
 
     def _opened(self) -> onnxruntime.InferenceSession:
         if self._session is None:
+            os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import: else it keeps a device id in the home
             import onnxruntime
 
             options = onnxruntime.SessionOptions()
