@@ -4,7 +4,8 @@
     python bench/calibration.py --home HOME [--run RUN_ID]
 
 Peers, on the same rows: the uncalibrated twin, and the floor, i.e. the ECE that a perfectly calibrated model would show on
-that many rows by chance (mean over labels drawn from the student's own probabilities).
+that many rows by chance (mean over labels drawn from the student's own probabilities). ECE is over bins of equal mass, as
+in run.json; the last column has it over bins of equal width.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ def ece(predicted: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float
     return float(np.abs(gaps).sum() / weights.sum())
 
 
+def equal_width_ece(predicted: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+    """The same over BINS bins of equal width (Guo et al. 2017, eq. 5): the figure that most papers print."""
+    bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
+    return float(np.abs(np.bincount(bins, weights * (predicted - labels), BINS)).sum() / weights.sum())
+
+
 def measure(report: RunReport, store: Store) -> None:
     random = np.random.default_rng(0)
     bundle = load_bundle(store, report.bundle or "")
@@ -53,14 +60,16 @@ def measure(report: RunReport, store: Store) -> None:
     scorer = Scorer(bundle)
     scores, logits = scorer.score(columns), scorer.logits(columns)
     print(f"\n{report.recipe} {report.window}: {test.num_rows:,} rows of the last day")
-    print(f"{'label':<14} {'ratio':>7} {'without':>8} {'ECE':>8} {'without':>8} {'floor':>8}")
+    print(f"{'label':<14} {'ratio':>7} {'without':>8} {'ECE':>8} {'without':>8} {'floor':>8} {'equal width':>12}")
     for label, predicted in scores.items():
         labels = test.column(label_column(label)).to_numpy()
         raw, rate = sigmoid(logits[label]), np.average(labels, weights=weights)
         floor = np.mean([ece(predicted, random.random(len(labels)) < predicted, weights) for _ in range(DRAWS)])
         ratios = [np.average(values, weights=weights) / rate for values in (predicted, raw)]
         errors = [ece(values, labels, weights) for values in (predicted, raw)]
-        print(f"{label:<14} {ratios[0]:>7.3f} {ratios[1]:>8.3f} {errors[0]:>8.4f} {errors[1]:>8.4f} {floor:>8.4f}")
+        width = equal_width_ece(predicted, labels, weights)
+        row = f"{label:<14} {ratios[0]:>7.3f} {ratios[1]:>8.3f} {errors[0]:>8.4f} {errors[1]:>8.4f} {floor:>8.4f}"
+        print(f"{row} {width:>12.4f}")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_a_pipeline_killed_without_warning_is_concluded_and_leaves_no_server(hom
         os.kill(step.pid, signal.SIGKILL)
     code = process.wait(PATIENCE_SECONDS)
 
-    gone, alive = psutil.wait_procs(servers, timeout=30)
+    _, alive = psutil.wait_procs(servers, timeout=30)
     assert code == 1
     assert alive == []
     assert production(home) == before
@@ -185,7 +185,9 @@ def test_a_rejected_candidate_ends_green_and_stands_in_the_ledger(home: Path) ->
 def test_drifted_data_stops_the_run_with_production_untouched(home: Path) -> None:
     before = production(home)
 
-    ended = tidewheel(*RUN, *settings("validate_data.max_psi=0.000001", "validate_data.unchecked_drift=[]"), "--json", home=home)
+    ended = tidewheel(
+        *RUN, *settings("validate_data.max_psi=0.000001", "validate_data.unchecked_drift=[]"), "--json", home=home
+    )
 
     assert ended.code == 3
     assert ended.document["outcome"] == "data_rejected"
