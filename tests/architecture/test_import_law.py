@@ -22,7 +22,6 @@ DOORS = {
     "mlflow": ("registry/mlflow.py",),
     "onnxruntime": ("ranker/scorer.py",),
     "kfp": ("cluster",),
-    "kubernetes": ("cluster",),
     "torch": ("ranker", "training"),
     "matplotlib": ("evaluation",),
 }

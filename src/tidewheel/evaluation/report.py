@@ -10,10 +10,7 @@ from tidewheel.contracts.report import Estimate, RunReport
 from tidewheel.contracts.verdict import SEVERITY, Phase, Reason, Verdict
 from tidewheel.contracts.window import iso
 from tidewheel.evaluation.canary import canary_section
-from tidewheel.evaluation.drawings import draw
 from tidewheel.evaluation.page import badge, code, number, page, table
-
-__all__ = ["draw", "render"]
 
 OUTCOMES = {
     "bootstrap": ("good", "First release", "the candidate became the first production"),

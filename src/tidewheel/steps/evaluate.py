@@ -8,8 +8,8 @@ from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.evidence import Baseline, Evaluation, ModelManifest
 from tidewheel.contracts.steps import EvaluatePart
+from tidewheel.evaluation.drawings import draw
 from tidewheel.evaluation.evaluate import evaluate
-from tidewheel.evaluation.report import draw
 from tidewheel.ranker.bundle import load_bundle, load_model
 from tidewheel.ranker.encoding import columns_of
 from tidewheel.ranker.scorer import GraphScorer, Scorer

@@ -52,6 +52,7 @@ def fit_distributed(
     started = not ray.is_initialized()
     if started:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # a busy machine needs more than the usual 30
         ray.init(include_dashboard=False, log_to_driver=False)
     try:
         with tempfile.TemporaryDirectory(prefix="workers-", dir=shared) as folder:

@@ -48,8 +48,10 @@ def test_a_fixed_interval_does_not_hold_under_peeking_which_is_why_this_one_exis
     assert np.mean((means > 1.645 / np.sqrt(looks)).any(axis=1)) > 0.15
 
 
-@given(st.floats(1e-4, 1.0), st.floats(1e-6, 0.1), st.floats(1e-4, 1.0))
-def test_the_bound_is_wider_than_a_fixed_one_and_wider_for_a_smaller_alpha(error: float, alpha: float, sharpest: float) -> None:
+@given(st.floats(1e-4, 1.0), st.floats(1e-6, 0.1), st.floats(0.25, 4.0))
+def test_the_bound_is_wider_than_a_fixed_one_and_wider_for_a_smaller_alpha(error: float, alpha: float, ratio: float) -> None:
+    """Far from the standard error where it is sharpest, tuning for another alpha may outweigh the alpha itself."""
+    sharpest = error * ratio
     assert width(error, alpha, sharpest) > error * norm.isf(alpha)
     assert width(error, alpha / 2, sharpest) > width(error, alpha, sharpest)
 
