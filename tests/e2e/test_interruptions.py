@@ -195,3 +195,17 @@ def test_drifted_data_stops_the_run_with_production_untouched(home: Path) -> Non
     assert [step["name"] for step in ended.document["steps"]][-1] == "validate_data"
     assert production(home) == before
     assert len(tidewheel("history", "--json", home=home).document) == 1
+
+
+def test_a_simulation_goes_on_where_it_stopped_and_a_finished_one_is_kept_aside(home: Path) -> None:
+    simulate = ["simulate", "--recipe", str(QUICKSTART), *settings(*SMALL)]
+
+    second = tidewheel(*simulate, "--turns", "2", home=home)
+    again = tidewheel(*simulate, "--turns", "1", home=home)
+
+    assert second.code == 0, second.err
+    assert "turn 1 of 2: decided before: bootstrap" in second.err
+    assert again.code == 0, again.err
+    assert "kept as home.1" in again.err
+    assert len(list((home.parent / "home.1" / "runs").iterdir())) == 2
+    assert len(list((home / "runs").iterdir())) == 1

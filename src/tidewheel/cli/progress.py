@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 Event = dict[str, Any]
 POLL_SECONDS = 0.1
@@ -20,10 +21,10 @@ def follow(events: Path, is_over: Callable[[], bool], console: Console) -> None:
     """Show the steps of a run until `is_over`; everything goes to `console` (stderr, so stdout stays for results)."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description:<14}"),
+        TextColumn("{task.description}", table_column=Column(min_width=14, no_wrap=True)),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[words]}[/]"),
+        TextColumn("[dim]{task.fields[words]}[/]", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         current = None

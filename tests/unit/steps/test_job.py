@@ -1,0 +1,142 @@
+"""The harness of every step, driven with small work of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.report import StepRecord
+from tidewheel.contracts.window import Window, parse_time
+from tidewheel.errors import RejectedError
+from tidewheel.steps.job import DATASETS, Job, Result, document, run_step
+from tidewheel.store import Home
+
+WINDOW = Window.ending(parse_time("2026-01-12"), 7)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("TIDEWHEEL_HOME", str(tmp_path / "home"))
+    for name in ("TIDEWHEEL_STORE", "TIDEWHEEL_RUN_ID", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    yield Home.resolve()
+    signal.signal(signal.SIGTERM, before)
+
+
+def publishing(calls: list[str]) -> Callable[[Job], Result]:
+    """Work that publishes one small dataset, and notes that it was done."""
+
+    def work(job: Job) -> Result:
+        calls.append(job.run_id)
+        folder = job.store.staging("rows")
+        (folder / "part-0.parquet").write_text("rows")
+        manifest = DatasetManifest(kind="train", window=WINDOW, rows=1, weight_sum=1.0, features=(), labels=())
+        digest, manifest = job.store.publish(DATASETS, folder, manifest)
+        return Result(documents={"train": manifest.to_json()}, folders={"train": f"{DATASETS}/{digest}"}, summary="1 row")
+
+    return work
+
+
+def step(run_id: str, work: Callable[[Job], Result], outputs: dict[str, str], key: object = "same") -> Result:
+    return run_step("sample", run_id, "2026-01-12", {}, outputs, work, None if key is None else lambda job: key)
+
+
+def record(home: Home, run_id: str) -> StepRecord:
+    return StepRecord.read(home.run(run_id) / "steps" / "sample.json")
+
+
+def test_a_step_writes_its_outputs_its_record_and_its_events(home: Home, tmp_path: Path) -> None:
+    step("one", publishing([]), {"train": str(tmp_path / "out" / "train")})
+
+    manifest = DatasetManifest.read(tmp_path / "out" / "train")
+    events = [json.loads(line)["event"] for line in (home.run("one") / "events.jsonl").read_text().splitlines()]
+    assert (home.store().folder(DATASETS, manifest.digest) / "part-0.parquet").read_text() == "rows"
+    assert record(home, "one").status == "succeeded"
+    assert record(home, "one").summary == "1 row"
+    assert events == ["started", "finished"]
+
+
+def test_the_same_key_is_reused_and_says_so(home: Home) -> None:
+    calls: list[str] = []
+    first = step("one", publishing(calls), {})
+
+    assert step("two", publishing(calls), {}) == first
+    assert calls == ["one"]
+    assert record(home, "two").reused
+    assert document(home.store(), "two", "sample", "train") == first.documents["train"]
+
+
+def test_another_key_is_work_again(home: Home) -> None:
+    calls: list[str] = []
+    step("one", publishing(calls), {}, key="a")
+    step("two", publishing(calls), {}, key="b")
+
+    assert calls == ["one", "two"]
+
+
+def test_without_a_key_nothing_is_ever_reused(home: Home) -> None:
+    calls: list[str] = []
+    step("one", publishing(calls), {}, key=None)
+    step("two", publishing(calls), {}, key=None)
+
+    assert calls == ["one", "two"]
+
+
+def test_a_result_whose_bytes_are_gone_is_not_believed(home: Home) -> None:
+    calls: list[str] = []
+    result = step("one", publishing(calls), {})
+    (home.store().root / result.folders["train"] / "part-0.parquet").unlink()
+
+    step("two", publishing(calls), {})
+
+    assert calls == ["one", "two"]
+    assert not record(home, "two").reused
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RejectedError("no positives"), "RejectedError"),
+        (ZeroDivisionError("oops"), "Bug"),
+        (KeyboardInterrupt(), "Interrupted"),
+    ],
+)
+def test_a_failure_is_recorded_by_who_must_act(home: Home, error: BaseException, kind: str) -> None:
+    def work(job: Job) -> Result:
+        raise error
+
+    with pytest.raises(type(error)):
+        step("one", work, {})
+
+    failed = record(home, "one")
+    assert failed.failure is not None
+    assert failed.failure.kind == kind
+    assert failed.status == ("interrupted" if kind == "Interrupted" else "failed")
+
+
+def test_termination_interrupts_the_work(home: Home) -> None:
+    def work(job: Job) -> Result:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.sigtimedwait([], 5)
+        raise AssertionError("the signal did not arrive")
+
+    with pytest.raises(KeyboardInterrupt):
+        step("one", work, {})
+
+    assert record(home, "one").status == "interrupted"
+
+
+def test_the_run_id_of_the_environment_wins(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEWHEEL_RUN_ID", "chosen")
+    calls: list[str] = []
+
+    step("from the orchestrator", publishing(calls), {})
+
+    assert calls == ["chosen"]
