@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -51,6 +52,11 @@ def short(digest: str | None) -> str:
 
 def outcome_text(outcome: Outcome) -> str:
     return f"[{STYLES[outcome]}]{outcome.value}[/]"
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it: relative to the current folder where it lies in it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def plain(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tidewheel.cli.output import emit, metric, outcome_text, plain, short, table
+from tidewheel.cli.output import emit, metric, outcome_text, plain, short, shown, table
 from tidewheel.cli.recipes import load_recipe
 from tidewheel.cli.turning import UNDECIDED, next_window_end, reports, turn
 from tidewheel.contracts.recipe import Recipe, WorldSource
@@ -131,7 +131,7 @@ def _show(report: RunReport, home: Home) -> None:
             for label in labels
         ]
         table(("model", "label", "auc", "log-loss", "predicted/actual", "ece"), rows)
-    where = home.run(report.run_id) / "report.html"
+    where = shown(home.run(report.run_id) / "report.html")
     out.print(f"production {short(report.production)}   report {where}", highlight=False, soft_wrap=True)
 
 
@@ -154,4 +154,4 @@ def _show_turns(results: Sequence[RunReport], home: Home) -> None:
     table(("turn", "window end", "outcome", "teacher", f"auc {label}", "before", "serves", "took"), rows)
     print("\nreports")
     for result in results:
-        print(f"  {home.run(result.run_id) / 'report.html'}")
+        print(f"  {shown(home.run(result.run_id) / 'report.html')}")

@@ -115,7 +115,10 @@ def outcome_of(records: tuple[StepRecord, ...], found: Findings) -> tuple[Outcom
         is_data = record.name in ("ingest", "sample", "validate_data") and failure.kind in DATA_AT_FAULT
         return (Outcome.DATA_REJECTED if is_data else Outcome.FAILED), failure.message
     if found.rollout is not None:
-        return Outcome(found.rollout.decision), found.rollout.verdict.explain()
+        verdict = found.rollout.verdict
+        # The last signal of the last step is what the canary was about.
+        goal = f"; {verdict.reasons[-1].message}" if verdict.is_successful and verdict.reasons else ""
+        return Outcome(found.rollout.decision), verdict.explain() + goal
     if found.evaluation is not None and not found.evaluation.verdict.is_successful:
         return Outcome.REJECTED, found.evaluation.verdict.explain()
     return Outcome.FAILED, "the run ended before a decision"
