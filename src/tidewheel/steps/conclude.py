@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime
 from typing import TypeVar
 
@@ -69,6 +70,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
     canary = json.loads(document(store, run_id, "deploy", "canary") or "{}").get("steps")
     (folder / "report.html").write_text(render(report, drawings, canary), encoding="utf-8")
     report.write(folder / "run.json")
+    store.sweep(time.time())
     return report
 
 

@@ -16,6 +16,7 @@ from tidewheel.contracts.dataset import FileEntry
 from tidewheel.errors import ConfigError, ContractError
 
 MANIFEST = "manifest.json"
+ABANDONED_SECONDS = 24 * 3600.0  # no step works longer on one folder without writing to it
 
 
 class FolderManifest(Protocol):
@@ -76,9 +77,18 @@ class Store:
     # --- folders ---
 
     def staging(self, kind: str) -> Path:
-        """A fresh empty folder to build in; `publish` moves it into place. What a killed step leaves is swept later."""
+        """A fresh empty folder to build in; `publish` moves it into place. `sweep` removes what a killed step leaves."""
         (self.root / "staging").mkdir(exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self.root / "staging"))
+
+    def sweep(self, now: float, older_than_seconds: float = ABANDONED_SECONDS) -> int:
+        """Remove staging folders that nobody has written to for so long; returns how many. `now`: seconds since the epoch."""
+        abandoned = [
+            folder for folder in (self.root / "staging").glob("*") if now - folder.stat().st_mtime > older_than_seconds
+        ]
+        for folder in abandoned:
+            shutil.rmtree(folder, ignore_errors=True)
+        return len(abandoned)
 
     def publish(self, kind: str, folder: Path, manifest: M) -> tuple[str, M]:
         """Make `folder` the immutable `<kind>/<digest>/`; returns the digest and the manifest with its files filled in.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -48,6 +49,16 @@ def test_what_was_published_loads_with_its_files(store: Store) -> None:
 
     assert [entry.path for entry in manifest.files] == ["part-0.parquet"]
     assert (folder / "part-0.parquet").read_text() == "rows"
+
+
+def test_what_a_killed_step_left_is_swept_and_what_is_at_work_is_not(store: Store) -> None:
+    left, at_work = store.staging("train"), store.staging("train")
+    os.utime(left, (0, 0))
+    now = at_work.stat().st_mtime
+
+    assert store.sweep(now) == 1
+    assert not left.exists()
+    assert at_work.exists()
 
 
 def test_a_folder_without_a_manifest_is_not_there(store: Store) -> None:
