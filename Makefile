@@ -31,7 +31,7 @@ else
 endif
 
 test: $(STAMP)  ## the whole default test suite
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not cluster"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not cluster"
 
 check: $(STAMP)  ## format, lint, types, import law
 	@$(BIN)/ruff format --check .

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.command import PROGRAM, QUICKSTART, SMALL, Ended, environment, settings, tidewheel
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("interruptions")]
+pytestmark = pytest.mark.slow
 
 RUN = ["run", "--recipe", str(QUICKSTART), *settings(*SMALL)]
 PATIENCE_SECONDS = 120

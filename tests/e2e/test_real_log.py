@@ -11,7 +11,6 @@ from tests.e2e.command import KUAIRAND, KUAIRAND_DATA, tidewheel
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("real log"),
     pytest.mark.skipif(
         not KUAIRAND_DATA.is_dir(), reason="KuaiRand is not beside this checkout (../shared/data/kuairand_pure_std)"
     ),

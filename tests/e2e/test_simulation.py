@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.command import QUICKSTART, Ended, tidewheel
 from tidewheel.contracts.report import Outcome, RunReport
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("simulation")]
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
