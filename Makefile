@@ -42,8 +42,8 @@ check: $(STAMP)  ## format, lint, types, import law
 golden: $(STAMP)  ## refresh compiled pipelines, schemas and component READMEs
 	@$(BIN)/python -m pytest tests/pipelines tests/components tests/unit/contracts -q --golden
 
-test-cluster: $(STAMP)  ## tests marked cluster, against $$KUBECONFIG
-	@$(BIN)/python -m pytest -m cluster
+test-cluster: $(STAMP)  ## tests marked cluster, against KUBECONFIG
+	@$(BIN)/python -m pytest -m cluster; code=$$?; test $$code -ne 5 || { echo "no test is marked cluster yet"; exit 0; }; exit $$code
 
 lock: $(STAMP)  ## resolve constraints.txt again
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --extra dev --no-header --no-annotate --no-emit-package tidewheel pyproject.toml -o constraints.txt
