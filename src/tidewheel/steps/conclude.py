@@ -11,7 +11,7 @@ from tidewheel.contracts.base import Contract
 from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.evidence import Baseline, Evaluation, Rollout
-from tidewheel.contracts.ledger import production_after
+from tidewheel.contracts.ledger import Decision, LedgerEntry, production_after
 from tidewheel.contracts.report import DatasetSummary, Outcome, RunReport, StepFailure, StepRecord
 from tidewheel.contracts.steps import ConcludePart
 from tidewheel.contracts.verdict import Verdict
@@ -47,8 +47,9 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
     found = Findings(store, run_id)
     folder = home.run(run_id)
     records = tuple(StepRecord.read(path) for name in STEPS if (path := folder / "steps" / f"{name}.json").exists())
-    outcome, reason = outcome_of(records, found)
     ledger = Ledger(store, part.recipe)
+    decided = next((entry for entry in ledger.entries() if entry.run_id == run_id), None)
+    outcome, reason = outcome_of(records, found, decided)
     if outcome is Outcome.REJECTED and not dry_run:
         record_rejection(ledger, found, run_id)
     report = RunReport(
@@ -108,8 +109,14 @@ class Findings:
         return {name: verdict for name, verdict in verdicts.items() if verdict is not None}
 
 
-def outcome_of(records: tuple[StepRecord, ...], found: Findings) -> tuple[Outcome, str]:
-    """How the run ended and why, in one line."""
+def outcome_of(records: tuple[StepRecord, ...], found: Findings, decided: LedgerEntry | None) -> tuple[Outcome, str]:
+    """How the run ended and why, in one line. `decided` is the ledger's entry of this run: what it says, is so.
+
+    A `deploy` that was stopped between its entry and its end has decided all the same.
+    """
+    if decided is not None and found.rollout is None and decided.decision is not Decision.REJECTED:
+        stopped = "deploy was stopped after its decision: run tidewheel reconcile"
+        return Outcome(decided.decision.value), f"{decided.verdict.explain()}; {stopped}"
     for record in records:
         if record.status == "succeeded":
             continue
