@@ -46,7 +46,7 @@ class Verdict(Contract):
     def explain(self) -> str:
         """The reasons that decided the phase, in one line; of a pass only how many there are."""
         if self.is_successful:
-            return f"{len(self.reasons)} checks passed"
+            return f"{len(self.reasons)} check{'s' if len(self.reasons) > 1 else ''} passed"
         return "; ".join(reason.message for reason in self.reasons if reason.phase is self.phase)
 
 

@@ -90,7 +90,7 @@ def test_the_canarys_decision_is_the_outcome(store: Store) -> None:
     outcome, reason = outcome_of((), left(store, Phase.SUCCESSFUL, "promoted"), entry(Decision.PROMOTED))
 
     assert outcome is Outcome.PROMOTED
-    assert reason == "1 checks passed; auc 0.71 < 0.75"
+    assert reason == "1 check passed; auc 0.71 < 0.75"
 
 
 def test_a_deploy_killed_after_its_ledger_entry_has_decided(store: Store) -> None:
