@@ -30,6 +30,8 @@ def main() -> None:
     rows.append(
         ("tidewheel --help", seconds("-c", "import sys; sys.argv[1:] = ['--help']; from tidewheel.cli import main; main()"))
     )
+    door = "from tidewheel.quality.expectations import library; library()"
+    rows.append(("great_expectations, our door", seconds("-c", door)))
     rows += [(engine, seconds("-c", f"import {engine}")) for engine in ENGINES]
     for name, taken in rows:
         print(f"{name:<30} {taken:6.2f} s  {taken / empty:6.1f} x an empty interpreter")

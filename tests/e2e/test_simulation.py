@@ -123,6 +123,8 @@ def test_a_second_look_at_the_same_week_reuses_what_did_not_change(simulation: S
     assert reused["ingest"]
     assert reused["sample"]
     assert not reused["deploy"]
+    assert ended.document["dry_run"]
+    assert ended.document["production"] == simulation.reports[2].production
     assert len(tidewheel("history", "--json", home=simulation.home).document) == 3
 
 

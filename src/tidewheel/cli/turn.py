@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tidewheel.cli.output import emit, metric, outcome_text, plain, short, shown, table
 from tidewheel.cli.recipes import load_recipe
-from tidewheel.cli.turning import UNDECIDED, next_window_end, reports, turn
+from tidewheel.cli.turning import UNDECIDED, decided, next_window_end, turn
 from tidewheel.contracts.recipe import Recipe, WorldSource
 from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.window import Window, iso, parse_time
@@ -51,23 +51,21 @@ def simulate(recipe: Path, turns: int, settings: list[str], home: str, as_json: 
     place = Home.resolve(Path(home) if home else None)
     console = Console(stderr=True)
     wanted = [chosen.window.first_end + timedelta(days=chosen.window.stride_days * number) for number in range(turns)]
-    decided = _decided(chosen, place)
-    if all(end in decided for end in wanted) or set(decided) - set(wanted):
+    done = decided(chosen, place)
+    if all(end in done for end in wanted) or set(done) - set(wanted):
         _move_aside(place, console)
-        decided = {}
+        done = {}
     for number, end in enumerate(wanted, start=1):
-        if end in decided:
-            console.print(f"turn {number} of {turns}: decided before: {decided[end].outcome.value}", highlight=False)
+        if end in done:
+            console.print(f"turn {number} of {turns}: decided before: {done[end].outcome.value}", highlight=False)
             continue
         console.print(f"[bold]turn {number} of {turns}[/]", highlight=False)
         _announce(chosen, end, console)
-        decided[end] = turn(chosen, place, end, f"simulated turn {number}", False, console)
-        console.print(
-            f"  → {outcome_text(decided[end].outcome)}: {plain(decided[end].reason)}\n", highlight=False, soft_wrap=True
-        )
-        if decided[end].outcome in UNDECIDED:
+        done[end] = turn(chosen, place, end, f"simulated turn {number}", False, console)
+        console.print(f"  → {outcome_text(done[end].outcome)}: {plain(done[end].reason)}\n", highlight=False, soft_wrap=True)
+        if done[end].outcome in UNDECIDED:
             break
-    results = [decided[end] for end in wanted if end in decided]
+    results = [done[end] for end in wanted if end in done]
     emit([result.model_dump(mode="json", by_alias=True) for result in results], as_json, lambda: _show_turns(results, place))
     return max(exit_code(result) for result in results)
 
@@ -102,10 +100,6 @@ def _moment(text: str) -> datetime:
 def _announce(recipe: Recipe, end: datetime, console: Console) -> None:
     window = Window.ending(end, recipe.window.days)
     console.print(f"[bold]{recipe.name}[/] window \\[{iso(window.start)}, {iso(window.end)})", highlight=False)
-
-
-def _decided(recipe: Recipe, home: Home) -> dict[datetime, RunReport]:
-    return {r.window.end: r for r in reports(home) if r.recipe == recipe.name and r.outcome not in UNDECIDED}
 
 
 def _move_aside(home: Home, console: Console) -> None:

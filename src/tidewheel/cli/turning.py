@@ -54,12 +54,12 @@ def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run:
             follow(folder / "events.jsonl", lambda: process.poll() is not None, console)
         except KeyboardInterrupt:
             _stop(process)
-            _conclude(recipe, home, run_id, end)
+            _conclude(recipe, home, run_id, end, dry_run)
             raise
         finally:
             _stop(process)
     if not (folder / "run.json").exists():
-        _conclude(recipe, home, run_id, end)
+        _conclude(recipe, home, run_id, end, dry_run)
     report = RunReport.read(folder / "run.json")
     if not report.steps:
         raise TidewheelError(f"run {run_id}: the pipeline did not start; see {log}")
@@ -68,8 +68,17 @@ def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run:
 
 def next_window_end(recipe: Recipe, home: Home) -> datetime:
     """The end of the window after the last one that this recipe decided about, or its first."""
-    ends = [report.window.end for report in reports(home) if report.recipe == recipe.name and report.outcome not in UNDECIDED]
+    ends = decided(recipe, home)
     return max(ends) + timedelta(days=recipe.window.stride_days) if ends else recipe.window.first_end
+
+
+def decided(recipe: Recipe, home: Home) -> dict[datetime, RunReport]:
+    """Window end -> the latest run of this recipe that came to a release decision; a dry run decides nothing."""
+    return {
+        report.window.end: report
+        for report in reports(home)
+        if report.recipe == recipe.name and report.outcome not in UNDECIDED and not report.dry_run
+    }
 
 
 def reports(home: Home) -> list[RunReport]:
@@ -93,12 +102,12 @@ def _new_run(recipe: Recipe, home: Home, window_end: datetime) -> tuple[str, Pat
     raise ConfigError(f"home {home.root}: 10,000 runs of {recipe.name} for {day}; choose another with --home")
 
 
-def _conclude(recipe: Recipe, home: Home, run_id: str, window_end: str) -> None:
+def _conclude(recipe: Recipe, home: Home, run_id: str, window_end: str, dry_run: bool) -> None:
     from tidewheel.steps.conclude import conclude_interrupted
 
     part = parts(recipe)["conclude"]
     assert isinstance(part, ConcludePart)
-    conclude_interrupted(part, home, run_id, window_end)
+    conclude_interrupted(part, home, run_id, window_end, dry_run)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -68,6 +68,7 @@ class RunReport(Contract):
     window: Window
     outcome: Outcome
     reason: str
+    dry_run: bool = False  # `outcome` is what would have followed: nothing was decided
     steps: tuple[StepRecord, ...]
     datasets: dict[str, DatasetSummary] = {}
     teacher: str | None = None

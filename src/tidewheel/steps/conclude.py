@@ -58,7 +58,8 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
         recipe_digest=part.recipe_digest,
         window=Window.ending(window_end, part.window.days),
         outcome=outcome,
-        reason=reason,
+        reason=f"dry run, nothing was changed: {reason}" if dry_run else reason,
+        dry_run=dry_run,
         steps=records,
         datasets=found.datasets(),
         teacher=found.baseline.teacher if found.baseline else None,
@@ -150,6 +151,6 @@ def record_rejection(ledger: Ledger, found: Findings, run_id: str) -> None:
     )
 
 
-def conclude_interrupted(part: ConcludePart, home: Home, run_id: str, window_end: str) -> RunReport:
+def conclude_interrupted(part: ConcludePart, home: Home, run_id: str, window_end: str, dry_run: bool) -> RunReport:
     """Conclude a run whose orchestrator was stopped before its exit handler ran. Steps still `running` were killed."""
-    return conclude(part, home, home.store(), run_id, parse_time(window_end), dry_run=False)
+    return conclude(part, home, home.store(), run_id, parse_time(window_end), dry_run)

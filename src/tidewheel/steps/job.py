@@ -186,8 +186,9 @@ def _document(run_id: str, step: str, name: str) -> str:
 def _work_or_reuse(job: Job, work: Work, reuse_key: Callable[[Job], object] | None) -> tuple[Result, bool]:
     if reuse_key is None:
         return work(job), False
+    key = reuse_key(job)  # not overhead: ingest lets the built-in world live up to its window here
     with job.overhead():
-        name = f"reuse/{job.step}/{digest_of({'version': __version__, 'key': reuse_key(job)})}.json"
+        name = f"reuse/{job.step}/{digest_of({'version': __version__, 'key': key})}.json"
         earlier = _reusable(job.store, name)
     if earlier is not None:
         return earlier, True

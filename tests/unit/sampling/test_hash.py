@@ -49,9 +49,8 @@ def test_the_numbers_are_uniform_and_salts_are_independent() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("java") is None, reason="no java: real Spark cannot start")
 def test_numpy_and_real_spark_draw_the_same_numbers() -> None:
-    if shutil.which("java") is None:
-        pytest.skip("no java: real Spark cannot start")
     salts = [0, 1, -7, 2**63 - 1, -(2**63)]
     program = f"""
 import json

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tidewheel.cli.recipes import load_recipe
+from tidewheel.cli.turning import next_window_end
+from tidewheel.contracts.report import Outcome, RunReport
+from tidewheel.contracts.window import Window, iso, parse_time
+from tidewheel.store import Home
+
+RECIPE = load_recipe(Path(__file__).parents[3] / "recipes" / "quickstart.yaml")
+
+
+def left(home: Home, end: str, outcome: Outcome, *, recipe: str = "quickstart", dry_run: bool = False) -> None:
+    """A concluded run of a window that ended at `end`."""
+    report = RunReport(
+        run_id=f"{recipe}-{end}",
+        recipe=recipe,
+        recipe_digest="d",
+        window=Window.ending(parse_time(end), 7),
+        outcome=outcome,
+        reason="",
+        dry_run=dry_run,
+        steps=(),
+    )
+    report.write(home.run(report.run_id) / "run.json")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.resolve(tmp_path, {})
+
+
+def test_the_first_window_is_the_recipes(home: Home) -> None:
+    assert iso(next_window_end(RECIPE, home)) == "2026-01-12"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.BOOTSTRAP, Outcome.PROMOTED, Outcome.REJECTED, Outcome.ROLLED_BACK])
+def test_after_a_decision_comes_the_next_window(home: Home, outcome: Outcome) -> None:
+    left(home, "2026-01-12", outcome)
+
+    assert iso(next_window_end(RECIPE, home)) == "2026-01-19"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.DATA_REJECTED])
+def test_a_window_that_nothing_was_decided_about_comes_again(home: Home, outcome: Outcome) -> None:
+    left(home, "2026-01-12", outcome)
+
+    assert iso(next_window_end(RECIPE, home)) == "2026-01-12"
+
+
+def test_a_dry_run_decides_nothing(home: Home) -> None:
+    left(home, "2026-01-12", Outcome.PROMOTED, dry_run=True)
+
+    assert iso(next_window_end(RECIPE, home)) == "2026-01-12"
+
+
+def test_another_recipe_in_the_same_home_does_not_matter(home: Home) -> None:
+    left(home, "2026-02-01", Outcome.PROMOTED, recipe="kuairand")
+
+    assert iso(next_window_end(RECIPE, home)) == "2026-01-12"
