@@ -46,7 +46,10 @@ class Fault(Contract):
 
 
 class WorldSource(Contract):
-    """The built-in click world. Its days are made when a window first asks for them, ranked by who was production."""
+    """The built-in click world. Its days are made when a window first asks for them, ranked by who was production.
+
+    It writes a hybrid log (docs/hybrid-log.md); its users react within four hours of an impression.
+    """
 
     kind: Literal["world"]
     seed: int = 7
@@ -327,7 +330,9 @@ class Recipe(Contract):
         if unknown := sorted(set(self.evaluate.slices) - set(names)):
             raise ValueError(f"evaluate.slices names {', '.join(unknown)}; expected features of this recipe")
         if isinstance(self.source, WorldSource | HybridSource) and not self.window.label_horizon_hours:
-            raise ValueError("window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression")
+            raise ValueError(
+                "window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression"
+            )
         if not any(label.gated for label in self.labels):
             raise ValueError("no label is gated: nothing would ever be judged")
         return self

@@ -83,13 +83,13 @@ def judged_days(
     files = dated(adapter.log_files(request), adapter.time_column(request.source))
     part = _part(adapter, request, features)
     wanted: dict[date | None, list[LogFile]] = {}
-    for day in request.days:
-        told = [file for file, _ in files if file.days is None or day in file.days]
+    for each in request.days:
+        told = [file for file, _ in files if file.days is None or each in file.days]
         if told:
-            wanted[day] = told
+            wanted[each] = told
     if undated := [file for file, may_lack_times in files if may_lack_times]:
         wanted[None] = undated
-    keys = {day: digest_of([part, str(day), _fingerprints(request.folder, told)]) for day, told in wanted.items()}
+    keys = {day: digest_of([part, str(day), fingerprints(request.folder, told)]) for day, told in wanted.items()}
     found = {day: cache.find(key) for day, key in keys.items()}
     missing = {day: wanted[day] for day, kept in found.items() if kept is None}
     read = list(dict.fromkeys(file for told in missing.values() for file in told))
@@ -110,11 +110,11 @@ def _part(adapter: Adapter, request: Request, features: Sequence[FeatureSpec]) -
         FORMAT,
         request.source.model_dump(mode="json", exclude={"path", "faults"}),
         [request.labels, kept, request.label_horizon.total_seconds(), request.max_lateness_days],
-        _fingerprints(request.folder, tables),
+        fingerprints(request.folder, tables),
     ]
 
 
-def _fingerprints(folder: Path, files: Sequence[LogFile]) -> list[Fingerprint]:
+def fingerprints(folder: Path, files: Sequence[LogFile]) -> list[Fingerprint]:
     """Name, bytes and time of each file that is there."""
     there = [(file.path, file.path.stat()) for file in files if file.path.exists()]
     return [(path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in there]

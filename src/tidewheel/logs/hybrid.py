@@ -289,7 +289,8 @@ def _arrived(lines: DataFrame, faults: dict[str, Column], reach: int, prefix: st
         prefix + TOO_LATE: served < F.col("arrival") - reach,
     }
     is_known = served.between(F.col("arrival") - reach, F.col("arrival"))
-    day = F.when(is_known, served).otherwise(F.col("arrival"))
+    # May be null as far as the planner knows: Sail's physical plan says so, and refuses a logical one that does not.
+    day = F.nullif(F.when(is_known, served).otherwise(F.col("arrival")), F.lit(-1))
     judged = lines.withColumn("reason", first_fault(faults)).withColumn("day", day)
     return judged.withColumn("row_key", F.xxhash64(*_KEY)).drop("arrival")
 

@@ -18,7 +18,7 @@ from tidewheel.errors import ContractError, RejectedError
 from tidewheel.logs.adapter import LABEL_TIME_PREFIX, Days, Request, day_number, day_of
 from tidewheel.logs.cleaning import AFTER_HORIZON, CONFLICTING_DUPLICATE, EXACT_DUPLICATE, FINE, STATUS, VALID
 from tidewheel.logs.counters import billionths
-from tidewheel.logs.days import DayCache, FolderCache, judged_days
+from tidewheel.logs.days import DayCache, FolderCache, fingerprints, judged_days
 from tidewheel.logs.hybrid import NEVER_SERVED
 from tidewheel.logs.sources import ADAPTERS, check_features, counter_names, folder_of, time_span
 from tidewheel.logs.tables import BEFORE, IMMATURE, WITHIN, WindowPlan, write_tables
@@ -78,20 +78,7 @@ def ingest(
     """
     check_features(source, features, labels, config.counters)
     adapter = ADAPTERS[source.kind]
-    lookback = timedelta(days=config.counters.lookback_days)
-    last = day_of(window.end - timedelta(microseconds=1))
-    days = Days(day_of(window.start) - lookback, last + timedelta(days=1))
-    counted = counter_names(config.counters)
-    raw_features = [feature for feature in features if feature.name not in counted]
-    request = Request(
-        source,
-        folder_of(source, base),
-        days,
-        tuple(label.name for label in labels),
-        tuple(feature.name for feature in raw_features),
-        label_horizon,
-        config.max_lateness_days,
-    )
+    request, raw_features = _request(source, labels, features, config, window, base, label_horizon)
     scratch = out / "partial"
     scratch.mkdir()
     with _engine_faults_named(request.folder):
@@ -111,6 +98,53 @@ def ingest(
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return result
+
+
+def inputs_of(
+    source: Source,
+    labels: Sequence[LabelConfig],
+    features: Sequence[FeatureSpec],
+    config: IngestConfig,
+    window: Window,
+    base: Path,
+    label_horizon: timedelta,
+) -> list[object]:
+    """What `ingest` would read, as JSON data: name, bytes and time of each file; equal lists, equal results.
+
+    Raises:
+        ConfigError: the data folder is missing.
+    """
+    adapter = ADAPTERS[source.kind]
+    request, _ = _request(source, labels, features, config, window, base, label_horizon)
+    files = [*adapter.log_files(request), *adapter.side_tables(request)]
+    return [str(adapter.watermark(request)), *fingerprints(request.folder, files)]
+
+
+def _request(
+    source: Source,
+    labels: Sequence[LabelConfig],
+    features: Sequence[FeatureSpec],
+    config: IngestConfig,
+    window: Window,
+    base: Path,
+    label_horizon: timedelta,
+) -> tuple[Request, list[FeatureSpec]]:
+    """The request, and those of the features that are in the log."""
+    lookback = timedelta(days=config.counters.lookback_days)
+    last = day_of(window.end - timedelta(microseconds=1))
+    days = Days(day_of(window.start) - lookback, last + timedelta(days=1))
+    counted = counter_names(config.counters)
+    raw_features = [feature for feature in features if feature.name not in counted]
+    request = Request(
+        source,
+        folder_of(source, base),
+        days,
+        tuple(label.name for label in labels),
+        tuple(feature.name for feature in raw_features),
+        label_horizon,
+        config.max_lateness_days,
+    )
+    return request, raw_features
 
 
 def _count(plan: WindowPlan, staged: DataFrame) -> IngestResult:

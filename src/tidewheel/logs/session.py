@@ -11,7 +11,7 @@ from weakref import WeakSet
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_EMBEDDED: WeakSet[SparkSession] = WeakSet()
+_EMBEDDED: WeakSet[object] = WeakSet()
 # pyspark.sql.functions looks here whether to build Connect expressions; gRPC would otherwise take a proxy to reach us.
 _ENVIRONMENT = {"SPARK_CONNECT_MODE_ENABLED": "1", "no_grpc_proxy": "127.0.0.1"}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -207,7 +206,7 @@ def _zero() -> Column:
 def _is_one_of(column: str, values: Sequence[object]) -> Column:
     from pyspark.sql import functions as F
 
-    return reduce(lambda a, b: a | b, (F.col(column) == value for value in values))
+    return F.col(column).isin(list(values))
 
 
 def moment(time: datetime) -> Column:

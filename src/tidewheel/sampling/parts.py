@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidewheel.logs.parts import part_of, write_sorted
+from tidewheel.logs.parts import ROWS_A_PART, part_of, write_sorted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -27,9 +27,11 @@ def write_splits(frame: DataFrame, out: Path, splits: Sequence[str], rows: int) 
         rows: how many rows there are: sizes the parts.
     """
     import pyarrow.parquet as pq
+    from pyspark.sql import functions as F
 
     staging = out / "partial"
-    write_sorted(frame, staging, ("split",), "row_key", _ORDER, rows)
+    numbered = frame.withColumn("part", F.pmod(F.col("row_key"), F.lit(-(-rows // ROWS_A_PART))))
+    write_sorted(numbered, staging, ("split",), _ORDER)
     written = {split: sorted((staging / f"split={split}").glob("part=*/*.parquet"), key=part_of) for split in splits}
     schema = pq.read_schema(next(path for paths in written.values() for path in paths))
     for split, paths in written.items():

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.dataset import DatasetManifest, LogDay
 from tidewheel.contracts.recipe import WorldSource
 from tidewheel.contracts.steps import IngestPart
 from tidewheel.contracts.window import Window
-from tidewheel.logs.ingest import ingest
+from tidewheel.errors import ContractError
+from tidewheel.logs.ingest import IngestResult, ingest, inputs_of
 from tidewheel.logs.session import embedded_session
 from tidewheel.logs.sources import check_features
 from tidewheel.steps.job import DATASETS, Job, Result, run_step
 from tidewheel.steps.production import production_scorer
+from tidewheel.store.store import Store
 from tidewheel.world import World
+
+DAYS = "days"
 
 
 def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
@@ -23,7 +28,8 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
     def key(job: Job) -> object:
         prepare(part, job)
         window = Window.ending(job.window_end, part.window.days)
-        return [part.model_dump(mode="json"), str(window), fingerprint(log_folder(part, job), window)]
+        read = inputs_of(part.source, part.labels, part.features, part.ingest, window, log_folder(part, job), horizon(part))
+        return [part.model_dump(mode="json"), str(window), read]
 
     run_step("ingest", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
 
@@ -43,6 +49,8 @@ def work(part: IngestPart, job: Job) -> Result:
             window=window,
             out=staging,
             base=log_folder(part, job),
+            label_horizon=horizon(part),
+            cache=StoredDays(job.store),
         )
     with job.overhead():
         manifest = DatasetManifest(
@@ -53,15 +61,45 @@ def work(part: IngestPart, job: Job) -> Result:
             features=part.features,
             labels=tuple(label.name for label in part.labels),
             statistics=found.statistics,
+            watermark=found.watermark,
         )
         digest, manifest = job.store.publish(DATASETS, staging, manifest)
-    quarantined = f", {found.statistics['quarantined']:.0f} quarantined" if found.statistics["quarantined"] else ""
-    repeats = found.statistics["exact_duplicates"]
     return Result(
         documents={"impressions": manifest.to_json()},
         folders={"impressions": f"{DATASETS}/{digest}"},
-        summary=f"{found.rows:,} impressions, {repeats:,.0f} repeats removed{quarantined}",
+        summary=summary_of(found),
     )
+
+
+def summary_of(found: IngestResult) -> str:
+    """What came in, and what did not become an impression, in a few words."""
+    counts = found.statistics
+    repeats = counts["exact_duplicates"] + counts.get("repeated_events", 0.0)
+    words = f"{found.rows:,} impressions, {repeats:,.0f} repeats removed"
+    for name, shown in (("quarantined", "quarantined"), ("immature", "without their labels yet")):
+        words += f", {counts[name]:,.0f} {shown}" if counts[name] else ""
+    return words
+
+
+class StoredDays:
+    """Judged days in the store: a record from what a day was made of to the folder that holds it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def find(self, key: str) -> tuple[Path, LogDay] | None:
+        digest = self._store.get(f"judged/{key}")
+        if digest is None:
+            return None
+        try:
+            return self._store.load(DAYS, digest, LogDay)
+        except ContractError:
+            return None  # gone or damaged: judged again
+
+    def keep(self, key: str, folder: Path, day: LogDay) -> tuple[Path, LogDay]:
+        digest, manifest = self._store.publish(DAYS, folder, day)
+        self._store.put(f"judged/{key}", digest)
+        return self._store.folder(DAYS, digest), manifest
 
 
 def prepare(part: IngestPart, job: Job) -> None:
@@ -70,16 +108,13 @@ def prepare(part: IngestPart, job: Job) -> None:
     if isinstance(part.source, WorldSource):
         bundle, scorer = production_scorer(job.store, part.recipe)
         world = World(part.source, part.labels, part.ingest.counters, part.features, job.home.world(part.recipe))
-        world.ensure_log(job.window_end, scorer, bundle)
+        whole_days = -(-horizon(part) // timedelta(days=1))  # the last rows' labels come after the window
+        world.ensure_log(job.window_end + timedelta(days=whole_days), scorer, bundle)
 
 
 def log_folder(part: IngestPart, job: Job) -> Path:
     return job.home.world(part.recipe) if isinstance(part.source, WorldSource) else Path(part.source.path)
 
 
-def fingerprint(folder: Path, window: Window) -> list[tuple[str, int, int]]:
-    """Name, bytes and time of every Parquet file of the log that this window may read; days after it do not matter."""
-    files = sorted(folder.rglob("*.parquet"))
-    first_unread = f"date={window.end.date().isoformat()}"
-    read = [path for path in files if not (path.parent.name.startswith("date=") and path.parent.name >= first_unread)]
-    return [(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
+def horizon(part: IngestPart) -> timedelta:
+    return timedelta(hours=part.window.label_horizon_hours)

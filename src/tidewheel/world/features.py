@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig, WorldSource
-from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec, label_column
+from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ConfigError, ContractError
 from tidewheel.world.population import CATEGORIES, LABELS, QUERIES, SEGMENTS, SURFACES, Population, Requests
 
@@ -29,17 +30,21 @@ RAW_FEATURES: Mapping[str, Entity] = {
     "query_category": Entity.CONTEXT,
     "surface": Entity.CONTEXT,
 }
+ONLINE = ".online"  # <day>.parquet: what the impressions of a day add to the counters, and on which day
+ONLINE_SCHEMA = pa.schema(
+    [
+        ("entity", pa.string()),
+        ("day", pa.int32()),  # since the world's start: that of the impressions, or the day after
+        ("key", pa.int64()),
+        *((name, pa.float64()) for name in ("impressions", *LABELS)),
+    ]
+)
 COUNTED: Mapping[str, Entity] = {"user": Entity.USER, "item": Entity.ITEM, "author": Entity.ITEM}
 
 _SEGMENT_TEXT = np.array(SEGMENTS, dtype=object)
 _CATEGORY_TEXT = np.array(CATEGORIES, dtype=object)
 _QUERY_TEXT = np.array(QUERIES, dtype=object)
 _SURFACE_TEXT = np.array(SURFACES, dtype=object)
-
-
-def day_folder(folder: Path, source: WorldSource, day: int) -> Path:
-    """Where the log of a day lies; days count from `source.start`."""
-    return folder / f"date={(source.start + timedelta(days=day)).date().isoformat()}"
 
 
 def known_features(counters: CounterConfig) -> dict[str, Entity]:
@@ -82,7 +87,7 @@ class _DayTotals:
 
 
 class Counters:
-    """As-of counters over the hybrid log in `folder`, exactly as `CounterConfig` defines them."""
+    """As-of counters over the world in `folder`, exactly as `CounterConfig` defines them."""
 
     def __init__(self, folder: Path, source: WorldSource, labels: tuple[LabelConfig, ...], config: CounterConfig) -> None:
         self._folder = folder
@@ -100,16 +105,19 @@ class Counters:
         """Counters of `keys` as known at the start of `day`; each of them float64 and as long as `keys`.
 
         Raises:
-            ContractError: a day of the log between the world's start and `day` is missing or unreadable.
+            ContractError: a day between the world's start and `day` is missing or unreadable.
         """
         order = np.argsort(keys)
         totals = np.zeros((len(keys), 1 + len(self._config.labels)))
-        for past in range(max(0, day - self._config.lookback_days), day):
-            logged = self._days(past)[entity]
-            place = np.minimum(np.searchsorted(keys, logged.keys, sorter=order), len(keys) - 1)
-            target = order[place]
-            is_wanted = keys[target] == logged.keys
-            totals[target[is_wanted]] += logged.totals[is_wanted]  # keys of a day are distinct
+        first = day - self._config.lookback_days
+        for past in range(max(0, first - 1), day):  # a day's impressions may also count on the day after
+            for counted_on, logged in self._days(past)[entity].items():
+                if not first <= counted_on < day or not len(keys):
+                    continue
+                place = np.minimum(np.searchsorted(keys, logged.keys, sorter=order), len(keys) - 1)
+                target = order[place]
+                is_wanted = keys[target] == logged.keys
+                totals[target[is_wanted]] += logged.totals[is_wanted]  # keys of a day are distinct
         impressions, smoothing = totals[:, 0], self._config.smoothing
         columns = {f"{entity}_impressions": impressions}
         for index, label in enumerate(self._config.labels):
@@ -117,23 +125,22 @@ class Counters:
             columns[f"{entity}_{label}_rate"] = (totals[:, 1 + index] + smoothing * prior) / (impressions + smoothing)
         return columns
 
-    def _read_day(self, day: int) -> dict[str, _DayTotals]:
-        path = day_folder(self._folder, self._source, day) / "part-0.parquet"
-        label_columns = [label_column(label) for label in self._config.labels]
+    def _read_day(self, day: int) -> dict[str, dict[int, _DayTotals]]:
+        """entity -> day on which they count -> what the impressions of `day` add."""
+        path = self._folder / ONLINE / f"{day}.parquet"
         try:
-            table = pq.ParquetFile(path).read([f"{e}_id" for e in COUNTED] + ["inclusion_probability", *label_columns])
+            table = pq.ParquetFile(path).read()
         except (OSError, ValueError, KeyError) as error:
             raise ContractError(
-                f"{path}: cannot be read as the world's log ({error}); delete the world's folder to make it again"
+                f"{path}: cannot be read as the world's counters ({error}); delete the world's folder to make it again"
             ) from error
-        weight = 1.0 / table["inclusion_probability"].to_numpy()
-        weighted = [weight, *(weight * table[column].to_numpy() for column in label_columns)]
-        result = {}
+        found: dict[str, dict[int, _DayTotals]] = {entity: {} for entity in COUNTED}
         for entity in COUNTED:
-            keys, inverse = np.unique(table[f"{entity}_id"].to_numpy(), return_inverse=True)
-            totals = np.column_stack([np.bincount(inverse, column, len(keys)) for column in weighted])
-            result[entity] = _DayTotals(keys, totals)
-        return result
+            for counted_on in (day, day + 1):
+                rows = table.filter((pc.field("entity") == entity) & (pc.field("day") == counted_on))
+                totals = np.column_stack([rows[name].to_numpy() for name in ("impressions", *self._config.labels)])
+                found[entity][counted_on] = _DayTotals(rows["key"].to_numpy(), totals)
+        return found
 
 
 class RequestFeatures(Mapping[str, np.ndarray]):

@@ -3,55 +3,31 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig, WorldSource
-from tidewheel.contracts.schema import FeatureSpec, label_column
+from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
 from tidewheel.world.demand import Demand
-from tidewheel.world.features import RAW_FEATURES, Counters, FeatureSnapshot, check_features, day_folder
+from tidewheel.world.features import Counters, FeatureSnapshot, check_features
+from tidewheel.world.hybrid import Slates, is_written, write_day
 from tidewheel.world.policy import Scorer, explore, rank, utility
 from tidewheel.world.population import LABELS, Population, Requests, examination
 from tidewheel.world.traffic import WorldTraffic
 
 IDENTITY = "world.sha256"
 
-LOG_SCHEMA = pa.schema(
-    [
-        ("request_id", pa.string()),
-        ("user_id", pa.int64()),
-        ("item_id", pa.int64()),
-        ("author_id", pa.int64()),
-        ("event_time", pa.timestamp("us", tz="UTC")),
-        ("position", pa.int32()),
-        ("is_randomized", pa.bool_()),
-        ("propensity", pa.float64()),
-        ("inclusion_probability", pa.float64()),
-        *((label_column(label), pa.int8()) for label in LABELS),
-        ("bundle", pa.string()),
-        ("user_segment", pa.string()),
-        ("user_tenure_days", pa.float64()),
-        ("item_category", pa.string()),
-        ("item_age_days", pa.float64()),
-        ("query_category", pa.string()),
-        ("surface", pa.string()),
-    ]
-)
-
 
 class World:
-    """A seeded world whose log lies in `folder`: `date=YYYY-MM-DD/part-0.parquet`, in the columns of `LOG_SCHEMA`.
+    """A seeded world whose hybrid log (docs/hybrid-log.md) lies in `folder`, beside what its online store counted.
 
     The same source, and the same scorers on the same days, give the same bytes.
 
@@ -109,12 +85,12 @@ class World:
         Raises:
             ConfigError: `until` lies before the world's start, the folder cannot be written or holds another world's log.
         """
-        missing = [day for day in range(self.day_of(until)) if not day_folder(self.folder, self.source, day).is_dir()]
+        missing = [day for day in range(self.day_of(until)) if not is_written(self.folder, self.source, day)]
         try:
             self._claim_folder()
             for done, day in enumerate(missing):
                 progress(done / len(missing), f"the world's day {day + 1}")
-                self._publish(day, self._day_table(day, scorer, bundle))
+                self._write_day(day, scorer, bundle)
         except OSError as error:
             raise ConfigError(
                 f"world's log {self.folder}: cannot be written ({error.strerror}); choose another folder with --home"
@@ -135,29 +111,18 @@ class World:
                 f"world's log {self.folder}: made by another source section; delete the folder or choose another --home"
             )
 
-    def _publish(self, day: int, table: pa.Table) -> None:
-        target = day_folder(self.folder, self.source, day)
-        partial = self.folder / f".{target.name}-{os.getpid()}"
-        try:
-            partial.mkdir(exist_ok=True)
-            pq.write_table(table, partial / "part-0.parquet")
-            os.rename(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-    def _day_table(self, day: int, scorer: Scorer | None, bundle: str | None) -> pa.Table:
+    def _write_day(self, day: int, scorer: Scorer | None, bundle: str | None) -> None:
         """One day of the hybrid log. Chance does not depend on the ranking: each purpose has its own generator."""
-        demand_rng, order_rng, luck_rng, keep_rng = np.random.default_rng([self.source.seed, 3, day]).spawn(4)
+        demand_rng, order_rng, luck_rng, keep_rng, client_rng = np.random.default_rng([self.source.seed, 3, day]).spawn(5)
         requests = self._demand.draw(demand_rng, day, self.source.requests_per_day)
-        worth = explore(self.popularity(day, requests) if scorer is None else self.worth(day, requests, scorer), order_rng)
+        scores = None if scorer is None else self.scores(day, requests, scorer)
+        worth = explore(self.popularity(day, requests) if scores is None else utility(scores), order_rng)
         is_randomized = order_rng.random(len(requests)) < self.source.randomized_share
         random_order = order_rng.random(worth.shape)
         shown = rank(np.where(is_randomized[:, None], random_order, worth), self.source.slate_size)
-        labels = self._react(day, requests, shown, luck_rng)
-        is_positive = labels["click"] | labels["long_view"] | labels["like"]
-        is_kept = is_positive | (keep_rng.random(shown.shape) < self.source.negative_logging_rate)
-        inclusion = np.where(is_positive, 1.0, self.source.negative_logging_rate)
-        return self._table(day, requests, shown, is_kept, inclusion, is_randomized, labels, bundle)
+        slates = Slates(day, requests, shown, is_randomized, bundle, scores or {})
+        reactions = self._react(day, requests, shown, luck_rng)
+        write_day(self.folder, self.source, slates, reactions, self.snapshot(day), keep_rng, client_rng)
 
     def _react(self, day: int, requests: Requests, shown: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """label -> (N, S) bool: what users did with the items shown; luck belongs to (request, candidate)."""
@@ -168,51 +133,18 @@ class World:
         click: np.ndarray = happens["click"] < looked
         return {label: click & (happened < 1.0) for label, happened in happens.items()}
 
-    def _table(
-        self,
-        day: int,
-        requests: Requests,
-        shown: np.ndarray,
-        is_kept: np.ndarray,
-        inclusion: np.ndarray,
-        is_randomized: np.ndarray,
-        labels: Mapping[str, np.ndarray],
-        bundle: str | None,
-    ) -> pa.Table:
-        """The kept impressions in the order of time and position. All of `shown is_kept inclusion labels` are (N, S)."""
-        row, position = np.nonzero(is_kept)
-        names = tuple(RAW_FEATURES)
-        only_shown = Requests(
-            users=requests.users[row],
-            surfaces=requests.surfaces[row],
-            queries=requests.queries[row],
-            seconds=requests.seconds[row],
-            candidates=np.take_along_axis(requests.candidates, shown, axis=1)[is_kept][:, None],
-        )
-        start = self.source.start + timedelta(days=day)
-        micros = int(start.timestamp()) * 1_000_000 + (only_shown.seconds * 1e6).astype(np.int64)
-        # Every slot of a uniformly random order holds each of the C candidates with probability 1 / C.
-        propensity = pa.array(np.full(len(row), 1.0 / requests.candidates.shape[1]), mask=~is_randomized[row])
-        request_ids = np.array([f"{start.date().isoformat()}-{number:06d}" for number in range(len(requests))], dtype=object)
-        columns = {
-            "request_id": request_ids[row],
-            "event_time": pa.array(micros, pa.timestamp("us", tz="UTC")),
-            "position": position.astype(np.int32),
-            "is_randomized": is_randomized[row],
-            "propensity": propensity,
-            "inclusion_probability": inclusion[is_kept],
-            "bundle": pa.array([bundle] * len(row), pa.string()),
-            **{label_column(label): value[is_kept].astype(np.int8) for label, value in labels.items()},
-            **self.snapshot(day).flat(only_shown, names),
-        }
-        return pa.table({name: columns[name] for name in LOG_SCHEMA.names}, schema=LOG_SCHEMA)
-
     # --- serving ---
 
     def worth(self, day: int, requests: Requests, scorer: Scorer) -> np.ndarray:
         """(N, C) worth of every candidate by the model's scores, on the features of that day."""
-        scores = scorer.score(self.snapshot(day).flat(requests))
-        return utility(scores).reshape(requests.candidates.shape)
+        return utility(self.scores(day, requests, scorer))
+
+    def scores(self, day: int, requests: Requests, scorer: Scorer) -> dict[str, np.ndarray]:
+        """label -> (N, C) what the model says of every candidate, on the features of that day."""
+        found = scorer.score(self.snapshot(day).flat(requests))
+        return {
+            label: np.asarray(column, dtype=np.float64).reshape(requests.candidates.shape) for label, column in found.items()
+        }
 
     def traffic(self, at: datetime) -> WorldTraffic:
         """The stream of requests from `at` on, for a canary; the log must reach until `at`'s day."""
