@@ -13,7 +13,7 @@ the counters; then split by time, keep by hash, weigh, count, and write the spli
     duckdb  bench/peer_duckdb.py, one SQL script; its sums and counts must be ours, but for what its own hash draws
 
 Each runs in a process of its own, one after the other. Seconds are the whole process's, imports and engine starts included;
-memory is the peak of the sum over its processes, looked at ten times a second; CPU seconds are theirs too, and on a machine
+memory is the peak of the sum over its processes, looked at five times a second; CPU seconds are theirs too, and on a machine
 with other work the ratio of these is the steadier one.
 """
 
@@ -24,7 +24,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,7 +40,7 @@ from bench.work import ROOT, Work, recipe, run_ours, work_of
 ENGINES = ("ours", "spark", "duckdb")
 WINDOW_END = "2022-05-06"  # the nine days that the log ends with; two days before them are lookback
 _GIB = 2**30
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -189,9 +188,10 @@ def _show(found: list[Measured]) -> None:
     )
     for x in found:
         phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in x.phases.items())
+        speed = f"{x.seconds / first.seconds:6.2f} {x.cpu_seconds / first.cpu_seconds:6.2f}"
         print(
             f"{x.engine:<8} {x.seconds:8.1f} {x.rows / x.seconds:9,.0f} {x.cpu_seconds:7.1f} {x.peak_gib:9.2f} "
-            f"{x.summary['bytes'] / 2**20:8.0f}  {x.seconds / first.seconds:6.2f} {x.cpu_seconds / first.cpu_seconds:6.2f}  {phases}",
+            f"{x.summary['bytes'] / 2**20:8.0f}  {speed}  {phases}",
             flush=True,
         )
     print(f"speed: {first.engine} against it; same rows, sums and counts in all of them")

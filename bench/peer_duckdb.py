@@ -86,7 +86,7 @@ def _stage(db: duckdb.DuckDBPyConnection, work: Work) -> None:
           FROM typed WHERE day IS NULL OR (day >= {work.first_day} AND day < {work.end_day})
         )
         SELECT * EXCLUDE (reason, positives, content),
-          coalesce(event_time >= {_time(work.start_us)}, true) AND coalesce(event_time < {_time(work.end_us)}, true) AS in_window,
+          coalesce(event_time >= {_time(work.start_us)} AND event_time < {_time(work.end_us)}, true) AS in_window,
           CASE WHEN reason IS NOT NULL THEN reason
             WHEN lag(content) OVER same IS NULL THEN 'valid'
             WHEN lag(content) OVER same = content THEN 'exact_duplicate' ELSE 'conflicting_duplicate' END AS status
@@ -127,7 +127,8 @@ def _counters(db: duckdb.DuckDBPyConnection, work: Work) -> None:
               SELECT {entity}_id, day, {_weighted()} FROM staged WHERE status = 'valid' GROUP BY ALL
             ), sums AS (
               SELECT {entity}_id, day, {before} FROM daily
-              WINDOW before AS (PARTITION BY {entity}_id ORDER BY day RANGE BETWEEN {work.lookback_days} PRECEDING AND 1 PRECEDING)
+              WINDOW before AS (
+                PARTITION BY {entity}_id ORDER BY day RANGE BETWEEN {work.lookback_days} PRECEDING AND 1 PRECEDING)
             )
             SELECT {entity}_id, day, {_rates(work, "{}", entity + "_{}")} FROM sums
         """)
@@ -159,13 +160,14 @@ def _sample(db: duckdb.DuckDBPyConnection, work: Work) -> dict[str, Any]:
               < {work.calibration_share} THEN 'calibration' ELSE 'train' END AS split
           FROM '{work.out}/impressions/*.parquet'
         ), rated AS (
-          SELECT *, CASE WHEN split <> 'train' OR {is_positive} THEN 1.0 ELSE {work.negative_rate} END::DOUBLE AS rate FROM placed
+          SELECT *, CASE WHEN split <> 'train' OR {is_positive} THEN 1.0 ELSE {work.negative_rate} END::DOUBLE AS rate
+          FROM placed
         )
         SELECT *, {uniform.format(salt=work.salt)} < rate AS is_kept, 1.0 / (inclusion_probability * rate) AS weight FROM rated
     """)
     positives = ", ".join(f"sum(label_{name}) FILTER (is_kept) AS {name}" for name, _ in LABELS)
     counts = db.execute(f"""
-        SELECT split, count(*) AS rows_seen, count(*) FILTER (is_kept) AS rows, sum(weight) FILTER (is_kept) AS weight_sum, {positives}
+        SELECT split, count(*), count(*) FILTER (is_kept), sum(weight) FILTER (is_kept), {positives}
         FROM chosen GROUP BY split
     """).fetchall()
     for split in ("train", "calibration", "eval", "randomized"):

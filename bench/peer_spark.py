@@ -179,7 +179,7 @@ def _sample(spark: SparkSession, work: Work) -> dict[str, Any]:
     def uniform(salt: int) -> Column:
         return F.shiftrightunsigned(F.xxhash64("row_key", F.lit(salt).cast("bigint")), 11).cast("double") / F.lit(2.0**53)
 
-    rows = spark.read.parquet(str(work.out / "impressions"))
+    impressions = spark.read.parquet(str(work.out / "impressions"))
     eval_start, calibration_start = (F.timestamp_micros(F.lit(x)) for x in (work.eval_start_us, work.calibration_start_us))
     is_drawn = uniform(calibration_salt(work.salt)) < work.calibration_share
     split = (
@@ -191,17 +191,16 @@ def _sample(spark: SparkSession, work: Work) -> dict[str, Any]:
     is_positive = reduce(lambda found, label: found | (F.col(f"label_{label[0]}") == 1), LABELS, F.lit(False))
     rate = F.when((F.col("split") != "train") | is_positive, 1.0).otherwise(work.negative_rate)
     chosen = (
-        rows.withColumn("split", split)
+        impressions.withColumn("split", split)
         .withColumn("rate", rate)
         .withColumn("is_kept", uniform(work.salt) < F.col("rate"))
         .withColumn("weight", F.lit(1.0) / (F.col("inclusion_probability") * F.col("rate")))
     )
     kept = F.col("is_kept").cast("int")
     positives = [F.sum(F.col(f"label_{name}") * kept).alias(f"positives.{name}") for name, _ in LABELS]
-    counts = chosen.groupBy("split").agg(
-        F.count("*").alias("rows_seen"), F.sum(kept).alias("rows"), F.sum(F.when(F.col("is_kept"), F.col("weight"))).alias("weight_sum"),
-        *positives,
-    ).collect()  # fmt: skip
+    weight_sum = F.sum(F.when(F.col("is_kept"), F.col("weight"))).alias("weight_sum")
+    seen, rows = F.count("*").alias("rows_seen"), F.sum(kept).alias("rows")
+    counts = chosen.groupBy("split").agg(seen, rows, weight_sum, *positives).collect()
     written = chosen.filter("is_kept").drop("rate", "is_kept").repartitionByRange("split", "row_key")
     written.sortWithinPartitions("split", *_ORDER).write.partitionBy("split").parquet(str(work.out / "splits"))
     return {row["split"]: {name: float(row[name]) for name in ("rows_seen", "rows", "weight_sum")} for row in counts}

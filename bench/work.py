@@ -85,7 +85,7 @@ def work_of(of: Recipe, end: str, data: Path, out: Path, cores: int) -> Work:
 
 
 def run_ours(work: Work, end: str) -> dict[str, dict[str, float]]:
-    """Ingest and sample, each on an engine of its own, as their steps call them. The only place that knows how they are called."""
+    """Ingest and sample, each on an engine of its own, as their steps call them: the only place that knows how."""
     from tidewheel.logs import embedded_session, ingest
     from tidewheel.sampling import sample
 
