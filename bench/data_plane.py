@@ -41,6 +41,7 @@ ENGINES = ("ours", "spark", "duckdb")
 WINDOW_END = "2022-05-06"  # the nine days that the log ends with; two days before them are lookback
 _GIB = 2**30
 _LOOK_SECONDS = 0.2
+_MALFORMED = 0.0005  # share of rows, so that the quarantine has work
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _log(options: argparse.Namespace, folder: Path, rows: int) -> tuple[Path, in
             sys.exit(f"no log in {folder}; give --data, the folder of KuaiRand-Pure, to make it from")
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        resample(options.data, rows, partial, seed=1)
+        resample(options.data, rows, partial, seed=1, malformed=_MALFORMED)
         partial.rename(folder)
     return folder, sum(pq.read_metadata(path).num_rows for path in folder.glob("log_*.parquet"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,10 +30,11 @@ AGE = {7: "new", 8: "old", 9: "older", 10: "never seen"}
 @pytest.fixture(scope="module")
 def resample() -> ModuleType:
     path = Path(__file__).parents[2] / "bench" / "resample.py"
-    spec = importlib.util.spec_from_file_location("resample", path)
+    spec = importlib.util.spec_from_file_location("bench_resample", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
@@ -120,3 +122,13 @@ def test_batches_cut_between_minutes_change_no_row(resample: ModuleType, data: P
         patch.setattr(resample, "ROW_GROUP", 50)
         resample.resample(data, 700, tmp_path / "cut", seed=3)
     assert rows(tmp_path / "cut") == rows(log)
+
+
+def test_malformed_rows_are_about_the_share_asked_for_and_nothing_else_changes(
+    resample: ModuleType, data: Path, log: Path, tmp_path: Path
+) -> None:
+    resample.resample(data, 700, tmp_path / "spoiled", seed=3, malformed=0.25)
+    spoiled = rows(tmp_path / "spoiled")
+    # 700 rows at 0.25: five standard deviations are 57 rows.
+    assert 118 <= sum(row["is_click"] == 2 for row in spoiled) <= 232
+    assert [row | {"is_click": None} for row in spoiled] == [row | {"is_click": None} for row in rows(log)]
