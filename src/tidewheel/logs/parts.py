@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidewheel.logs.footer import sort_encodings
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
@@ -52,6 +54,8 @@ def write_sorted(frame: DataFrame, folder: Path, split_by: Sequence[str], bucket
     ordered = ordered.withColumn("rank", F.row_number().over(Window.partitionBy(*split_by, "part").orderBy(*order)))
     ordered = ordered.filter(F.col("rank") > 0).drop("rank")
     ordered.write.mode("overwrite").partitionBy(*split_by, "part").parquet(folder.as_posix())
+    for path in folder.rglob("*.parquet"):
+        sort_encodings(path)
 
 
 def part_of(path: Path) -> int:
