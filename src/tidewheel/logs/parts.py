@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidewheel.logs.footer import sort_encodings
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
@@ -43,6 +45,8 @@ def write_sorted(frame: DataFrame, folder: Path, split_by: Sequence[str], order:
     ordered = frame.withColumn("rank", F.row_number().over(Window.partitionBy(*split_by, "part").orderBy(*order)))
     ordered = ordered.filter(F.col("rank") > 0).drop("rank")
     ordered.write.mode("overwrite").partitionBy(*split_by, "part").parquet(folder.as_posix())
+    for path in folder.rglob("*.parquet"):
+        sort_encodings(path)
 
 
 def part_of(path: Path) -> int:
