@@ -8,7 +8,6 @@ from tidewheel.cli.inspect import existing_home
 from tidewheel.cli.output import emit, plain, short, table
 from tidewheel.cli.recipes import load_recipe
 from tidewheel.contracts.schema_changes import Change, ChangeKind, SchemaPlan, SchemaRecord
-from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
 from tidewheel.registry.schema import SchemaHistory, recipes
 from tidewheel.store.home import Home
@@ -94,7 +93,7 @@ def _show_features(records: tuple[SchemaRecord, ...], latest: SchemaRecord) -> N
             feature.kind.value,
             feature.dtype.value,
             feature.entity.value,
-            iso(since[feature.id].time.replace(microsecond=0)),
+            since[feature.id].time.date().isoformat(),
             plain(since[feature.id].reason[:60]),
         ]
         for feature in latest.features

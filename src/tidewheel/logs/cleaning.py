@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from tidewheel.contracts.schema import FeatureKind, FeatureSpec, label_column
+from tidewheel.contracts.schema import FeatureSpec, label_column
 from tidewheel.logs.adapter import GIVEN_COLUMNS, RAW
+from tidewheel.logs.fitting import UNFIT_PREFIX, fitted, unfit
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -33,6 +34,8 @@ _TYPES = {
 def judge(rows: DataFrame, labels: Sequence[str], features: Sequence[FeatureSpec]) -> DataFrame:
     """Canonical rows in canonical types, each with `status`, `day` (days since 1970, UTC) and `raw`.
 
+    Where a feature may lose values to its type, a column `_unfit_<feature>` says whether the row did.
+
     `status` is `valid`, the reason why the row is malformed (`raw` then holds the log's row as JSON, else null), or:
     - `exact_duplicate`: all its columns equal those of another row of the same impression;
     - `conflicting_duplicate`: its request, user, item and time equal those of a row that stays, its other columns do not.
@@ -42,10 +45,12 @@ def judge(rows: DataFrame, labels: Sequence[str], features: Sequence[FeatureSpec
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    typed = rows.select(*_typed(rows, labels, features), RAW)
+    own = [feature for feature in features if feature.name not in GIVEN_COLUMNS]
+    typed = rows.select(*_typed(rows, labels, features), *unfit(own, dict(rows.dtypes)), RAW)
     typed = typed.withColumn("reason", _reason(labels)).withColumn("row_key", F.xxhash64("request_id", "item_id", "event_time"))
     typed = typed.withColumn(RAW, F.when(F.col("reason").isNotNull(), F.to_json(RAW)))
-    content = [name for name in typed.columns if name not in (RAW, "reason", "row_key")]
+    marks = [name for name in typed.columns if name.startswith(UNFIT_PREFIX)]
+    content = [name for name in typed.columns if name not in (RAW, "reason", "row_key", *marks)]
     positives = reduce(lambda total, label: total + F.coalesce(F.col(label_column(label)), F.lit(0)), labels, F.lit(0))
     typed = typed.withColumn("positives", positives).withColumn("content", F.xxhash64(*content))
     typed = typed.withColumn("identity", F.xxhash64("item_id", "event_time", "request_id", F.col("reason").isNull()))
@@ -60,7 +65,7 @@ def judge(rows: DataFrame, labels: Sequence[str], features: Sequence[FeatureSpec
         .otherwise(F.lit(CONFLICTING_DUPLICATE))
     )
     day = F.unix_date(F.col("event_time").cast("date"))
-    return neighbours.select("row_key", *content, day.alias("day"), status.alias(STATUS), RAW)
+    return neighbours.select("row_key", *content, *marks, day.alias("day"), status.alias(STATUS), RAW)
 
 
 def _typed(rows: DataFrame, labels: Sequence[str], features: Sequence[FeatureSpec]) -> list[Column]:
@@ -76,16 +81,8 @@ def _typed(rows: DataFrame, labels: Sequence[str], features: Sequence[FeatureSpe
     for feature in features:
         if feature.name in columns:
             continue
-        columns[feature.name] = F.col(feature.name).try_cast(_feature_type(feature, found[feature.name]))
+        columns[feature.name] = fitted(feature, found[feature.name])
     return [column.alias(name) for name, column in columns.items()]
-
-
-def _feature_type(feature: FeatureSpec, found: str) -> str:
-    if feature.kind is FeatureKind.NUMERIC:
-        return "double"
-    if feature.kind is FeatureKind.HASHED:
-        return "bigint"
-    return "string" if found in {"string", "date", "timestamp", "timestamp_ntz", "binary"} else "bigint"
 
 
 def _reason(labels: Sequence[str]) -> Column:

@@ -17,6 +17,7 @@ from tidewheel.errors import ContractError, RejectedError
 from tidewheel.logs.adapter import RAW, Adapter, Days, Request
 from tidewheel.logs.cleaning import CONFLICTING_DUPLICATE, EXACT_DUPLICATE, STATUS, VALID, judge
 from tidewheel.logs.counters import snapshot, with_counters
+from tidewheel.logs.fitting import UNFIT_PREFIX
 from tidewheel.logs.parts import write_parts
 from tidewheel.logs.sources import ADAPTERS, check_features, check_files, counter_names, folder_of, time_span
 
@@ -36,8 +37,9 @@ class IngestResult:
         weight_sum: sum of 1 / inclusion_probability, the impressions that the log stands for.
         statistics: `rows_read` = rows + `exact_duplicates` + `conflicting_duplicates` + `quarantined`, of the window; rows
             without a time count as the window's. `quarantine_share` = quarantined / rows_read, `quarantined.<reason>` one a
-            reason, `positives.<label>`, `history_rows` (valid rows of the days before, seen by the counters only) and
-            `history_malformed` (not seen by anything).
+            reason, `positives.<label>`, `unfit.<feature>` (values that did not fit in its type and became null),
+            `history_rows` (valid rows of the days before, seen by the counters only) and `history_malformed` (not seen by
+            anything).
     """
 
     rows: int
@@ -159,7 +161,11 @@ def _count(staged: DataFrame, labels: Sequence[LabelConfig]) -> IngestResult:
     randomized = F.sum(F.col("is_randomized").cast("bigint")).alias("randomized")
     # A malformed row may have any inclusion probability, 0 too.
     weights = F.sum(F.when(F.col(STATUS) == VALID, weight)).alias("weight_sum")
-    groups = staged.groupBy("place", STATUS).agg(F.count(F.lit(1)).alias("rows"), randomized, weights, *positives).collect()
+    marks = [name for name in staged.columns if name.startswith(UNFIT_PREFIX)]
+    unfit = [F.sum(F.col(name).cast("bigint")).alias(name) for name in marks]
+    groups = (
+        staged.groupBy("place", STATUS).agg(F.count(F.lit(1)).alias("rows"), randomized, weights, *positives, *unfit).collect()
+    )
     here: dict[str, Any] = {row[STATUS]: row for row in groups if row["place"] == "window"}
     counts = {status: int(row["rows"]) for status, row in sorted(here.items())}
     valid = here.get(VALID)
@@ -173,6 +179,7 @@ def _count(staged: DataFrame, labels: Sequence[LabelConfig]) -> IngestResult:
         "quarantine_share": malformed / read if read else 0.0,
         **{f"quarantined.{status}": count for status, count in counts.items() if status not in known},
         **{f"positives.{label.name}": int(valid[label.name] or 0) if valid else 0 for label in labels},
+        **{f"unfit.{name.removeprefix(UNFIT_PREFIX)}": int(valid[name] or 0) if valid else 0 for name in marks},
         "history_rows": sum(row["rows"] for row in groups if row["place"] == "before" and row[STATUS] == VALID),
         "history_malformed": sum(row["rows"] for row in groups if row["place"] == "before" and row[STATUS] not in known),
     }

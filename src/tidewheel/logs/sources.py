@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig, Source
-from tidewheel.contracts.schema import Entity, FeatureSpec
+from tidewheel.contracts.schema import DType, Entity, FeatureSpec
 from tidewheel.errors import ConfigError, ContractError
 from tidewheel.logs import kuairand, parquet, world
 from tidewheel.logs.adapter import Adapter, LogFile, Request
@@ -48,6 +48,8 @@ def check_features(
     counted = counter_names(counters or CounterConfig(labels=tuple(label.name for label in labels)))
     for feature in features:
         if feature.name in counted:
+            if feature.dtype is not DType.FLOAT64:
+                raise ConfigError(f"features: {feature.name} is a counter and float64; found dtype {feature.dtype.value}")
             continue
         if reason := roles.forbidden.get(feature.name):
             raise ConfigError(f"features: {feature.name} cannot be a feature: it {reason}; remove feature {feature.id}")
