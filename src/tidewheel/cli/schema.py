@@ -7,6 +7,7 @@ from pathlib import Path
 from tidewheel.cli.inspect import existing_home
 from tidewheel.cli.output import emit, plain, short, table
 from tidewheel.cli.recipes import load_recipe
+from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.schema_changes import Change, ChangeKind, SchemaPlan, SchemaRecord
 from tidewheel.errors import ConfigError
 from tidewheel.registry.schema import SchemaHistory, recipes
@@ -36,8 +37,7 @@ def apply(recipe: Path, settings: list[str], reason: str, home: str, as_json: bo
 def show(name: str, home: str, as_json: bool) -> None:
     """Every feature that a recipe ever had."""
     records = _history_of(existing_home(home), name).records()
-    latest = records[-1]
-    emit(latest, as_json, lambda: _show_features(records, latest))
+    emit(records[-1], as_json, lambda: _show_features(records))
 
 
 def _history_of(home: Home, name: str) -> SchemaHistory:
@@ -83,8 +83,12 @@ def _show_applied(recipe: str, number: int, done: SchemaPlan) -> None:
     print(f"{recipe}: {words}, record {number}, features {short(done.feature_digest)}")
 
 
-def _show_features(records: tuple[SchemaRecord, ...], latest: SchemaRecord) -> None:
-    since = {feature.id: record for record in reversed(records) for feature in record.features}
+def _show_features(records: tuple[SchemaRecord, ...]) -> None:
+    """A row a feature with the record that last changed it, then who made these records and why."""
+    changed: dict[FeatureSpec, int] = {}
+    for record in records:
+        for feature in record.features:
+            changed.setdefault(feature, record.number)
     rows = [
         [
             str(feature.id),
@@ -93,13 +97,15 @@ def _show_features(records: tuple[SchemaRecord, ...], latest: SchemaRecord) -> N
             feature.kind.value,
             feature.dtype.value,
             feature.entity.value,
-            since[feature.id].time.date().isoformat(),
-            plain(since[feature.id].reason[:60]),
+            str(changed[feature]),
         ]
-        for feature in latest.features
+        for feature in records[-1].features
     ]
-    table(("id", "feature", "", "kind", "type", "of", "since", "reason"), rows)
-    print(f"\n{latest.recipe}: record {latest.number}, features {latest.feature_digest}")
+    table(("id", "feature", "", "kind", "type", "of", "record"), rows)
+    print()
+    for record in records:
+        print(f"record {record.number}, {record.time.date().isoformat()}, {record.by}: {record.reason}")
+    print(f"features {records[-1].feature_digest}")
 
 
 def _kind(kind: ChangeKind) -> str:

@@ -40,7 +40,7 @@ def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run:
     check_features(recipe, features)
     run_id, folder = _new_run(recipe, home, window_end)
     if not dry_run:
-        features.register(recipe.features, reason=reason, by=run_id)
+        _register(recipe, features, reason, run_id, folder)
     recipe.write(folder / "recipe.json")
     log = folder / "pipeline.log"
     end = window_end.isoformat()
@@ -82,6 +82,15 @@ def check_features(recipe: Recipe, registered: SchemaHistory) -> None:
     sources.check_features(recipe.source, recipe.active_features, recipe.labels, recipe.ingest.counters)
     if (found := registered.plan(recipe.features)).refused:
         raise ConfigError(f"recipe {recipe.name}: {found.explain_refusal()}")
+
+
+def _register(recipe: Recipe, features: SchemaHistory, reason: str, run_id: str, folder: Path) -> None:
+    """Register what the recipe adds; where another process was faster and that is refused now, there is no run."""
+    try:
+        features.register(recipe.features, reason=reason, by=run_id)
+    except TidewheelError:
+        folder.rmdir()
+        raise
 
 
 def next_window_end(recipe: Recipe, home: Home) -> datetime:

@@ -41,9 +41,11 @@ class SchemaHistory:
             if record.feature_digest != feature_digest(record.features):
                 raise ContractError(f"schema: {name} does not match its feature_digest; restore it from a backup of the store")
         for before, after in pairwise(records):
-            if refused := plan(before.features, after.features).refused:
+            if plan(before.features, after.features).features != after.features:
                 name = name_of(self._folder, after.number)
-                raise ContractError(f"schema: {name} does not follow from the record before it: {refused[0].reason}")
+                raise ContractError(
+                    f"schema: {name} does not follow from the one before by addition; restore it from a backup of the store"
+                )
         return records
 
     def plan(self, wanted: Sequence[FeatureSpec]) -> SchemaPlan:

@@ -14,6 +14,14 @@ from tidewheel.serving.protocol import decode_request, decode_response, encode_r
 DIGEST = "5" * 64
 
 
+def test_a_request_for_other_features_is_refused_before_anything_else() -> None:
+    sent = {"inputs": [], "parameters": {"feature_digest": "7" * 64}}
+    with pytest.raises(ContractError, match=f"made for features {'7' * 64}, this model takes {DIGEST}"):
+        decode_request(json.dumps(sent).encode(), ("x",), DIGEST)
+    sent = {"inputs": [tensor()], "parameters": {"feature_digest": DIGEST}}
+    assert decode_request(json.dumps(sent).encode(), ("x",), DIGEST).columns["x"].tolist() == [1, 2]
+
+
 def tensor(name: str = "x", datatype: str = "INT64", data: object = (1, 2), shape: object = None) -> dict[str, object]:
     return {"name": name, "datatype": datatype, "shape": shape or [len(data)], "data": list(data)}  # type: ignore[arg-type]
 
