@@ -26,6 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+schema_app = typer.Typer(help="The registered features: what a recipe may change of them.", rich_markup_mode=None)
+app.add_typer(schema_app, name="schema")
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 HomeOption = Annotated[
     str, typer.Option("--home", help="Folder of the store, runs and registry. Default: $TIDEWHEEL_HOME, else .tidewheel.")
@@ -185,6 +188,36 @@ def doctor(
     from tidewheel.cli import project
 
     raise typer.Exit(project.doctor(recipe, data, home, as_json))
+
+
+@schema_app.command(name="plan")
+def schema_plan(recipe: RecipeOption, settings: SetOption = None, home: HomeOption = "", as_json: JsonFlag = False) -> None:
+    """What the recipe would change of its registered features. Exit code 2 when a change is refused."""
+    from tidewheel.cli import schema
+
+    raise typer.Exit(schema.plan(recipe, settings or [], home, as_json))
+
+
+@schema_app.command(name="apply")
+def schema_apply(
+    recipe: RecipeOption,
+    reason: Annotated[str, typer.Option(help="Why; stands in the record.")],
+    settings: SetOption = None,
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Register the features of the recipe, when every change is additive."""
+    from tidewheel.cli import schema
+
+    schema.apply(recipe, settings or [], reason, home, as_json)
+
+
+@schema_app.command(name="show")
+def schema_show(name: NameOption = "", home: HomeOption = "", as_json: JsonFlag = False) -> None:
+    """Every feature that a recipe ever had, the deprecated ones too."""
+    from tidewheel.cli import schema
+
+    schema.show(name, home, as_json)
 
 
 def main() -> NoReturn:

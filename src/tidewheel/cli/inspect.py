@@ -125,9 +125,13 @@ def _explain(report: RunReport) -> None:
         [name, short(data.digest), f"{data.rows:,}", f"{data.weight_sum:,.0f}"] for name, data in report.datasets.items()
     ]
     table(("dataset", "digest", "rows", "weight sum"), datasets)
-    out.print(
-        f"\nteacher {report.teacher or 'none'}\nbundle {report.bundle or 'none'}\nproduction {report.production or 'none'}\n"
-    )
+    digests = {
+        "features": report.feature_digest,
+        "teacher": report.teacher,
+        "bundle": report.bundle,
+        "production": report.production,
+    }
+    out.print("\n" + "\n".join(f"{what} {digest or 'none'}" for what, digest in digests.items()) + "\n")
     for name, verdict in report.verdicts.items():
         out.print(f"[bold]{name}[/]: {_phase(verdict.phase)}")
         for reason in verdict.reasons:

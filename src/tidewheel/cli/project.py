@@ -128,14 +128,14 @@ def _production(home: Home) -> Check:
 def _recipe(path: Path, data: Path | None) -> Check:
     recipe = load_recipe(path, (), data)
     return Check(
-        name="recipe", is_well=True, found=f"{recipe.name}, {len(recipe.features)} features, {len(recipe.labels)} labels"
+        name="recipe", is_well=True, found=f"{recipe.name}, {len(recipe.active_features)} features, {len(recipe.labels)} labels"
     )
 
 
 def _log(recipe: Recipe, home: Home) -> Check:
     from tidewheel.logs.sources import check_features, time_span
 
-    check_features(recipe.source, recipe.features, recipe.labels, recipe.ingest.counters)
+    check_features(recipe.source, recipe.active_features, recipe.labels, recipe.ingest.counters)
     if isinstance(recipe.source, WorldSource):
         return Check(name="log", is_well=True, found="the built-in world makes its own")
     span = time_span(recipe.source, Path(recipe.source.path))

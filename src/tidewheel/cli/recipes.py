@@ -15,13 +15,14 @@ from tidewheel.contracts.recipe import Recipe, WorldSource
 from tidewheel.errors import ConfigError
 
 
-def load_recipe(path: Path, settings: Iterable[str] = (), data: Path | None = None) -> Recipe:
+def load_recipe(path: Path, settings: Iterable[str] = (), data: Path | None = None, *, needs_data: bool = True) -> Recipe:
     """Read and check a recipe.
 
     Args:
         path: the YAML file.
         settings: `section.key=value` each; the value is YAML.
         data: folder of the log; replaces `source.path`.
+        needs_data: whether the log's folder must be named and there.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or breaks the recipe contract.
@@ -42,7 +43,7 @@ def load_recipe(path: Path, settings: Iterable[str] = (), data: Path | None = No
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"recipe {path.name}: {_suggest(error)}") from error
-    return _with_absolute_path(recipe, path, data)
+    return _with_absolute_path(recipe, path, data) if needs_data else recipe
 
 
 def _set(document: dict[str, Any], setting: str) -> None:

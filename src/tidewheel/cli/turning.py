@@ -19,6 +19,7 @@ from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.steps import ConcludePart, parts
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError, TidewheelError
+from tidewheel.registry.schema import SchemaHistory
 from tidewheel.store.home import Home
 
 # Seconds that a pipeline gets to stop its servers after an interrupt, before it is killed.
@@ -30,12 +31,16 @@ def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run:
     """Run the pipeline of `recipe` for one window and return what it concluded.
 
     Raises:
-        ConfigError: the home cannot be written.
+        ConfigError: the home cannot be written, or the recipe changes its registered features other than by addition;
+            nothing was started.
         KeyboardInterrupt: interrupted; the run is concluded as failed first, and nothing was published.
         TidewheelError: the orchestrator itself failed; the message names its log.
     """
-    home.store()
+    features = SchemaHistory(home.store(), recipe.name)
+    check_features(recipe, features)
     run_id, folder = _new_run(recipe, home, window_end)
+    if not dry_run:
+        _register(recipe, features, reason, run_id, folder)
     recipe.write(folder / "recipe.json")
     log = folder / "pipeline.log"
     end = window_end.isoformat()
@@ -64,6 +69,28 @@ def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run:
     if not report.steps:
         raise TidewheelError(f"run {run_id}: the pipeline did not start; see {log}")
     return report
+
+
+def check_features(recipe: Recipe, registered: SchemaHistory) -> None:
+    """Refuse a recipe whose features cannot become the registered ones, or that its log cannot have: before an id is taken.
+
+    Raises:
+        ConfigError: a change is not additive, or a feature leaks or is unknown to the log.
+    """
+    from tidewheel.logs import sources
+
+    sources.check_features(recipe.source, recipe.active_features, recipe.labels, recipe.ingest.counters)
+    if (found := registered.plan(recipe.features)).refused:
+        raise ConfigError(f"recipe {recipe.name}: {found.explain_refusal()}")
+
+
+def _register(recipe: Recipe, features: SchemaHistory, reason: str, run_id: str, folder: Path) -> None:
+    """Register what the recipe adds; where another process was faster and that is refused now, there is no run."""
+    try:
+        features.register(recipe.features, reason=reason, by=run_id)
+    except TidewheelError:
+        folder.rmdir()
+        raise
 
 
 def next_window_end(recipe: Recipe, home: Home) -> datetime:

@@ -8,8 +8,9 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from tidewheel.contracts.base import Contract, digest_of
-from tidewheel.contracts.schema import FeatureSpec
+from tidewheel.contracts.schema import FeatureSpec, feature_digest
 from tidewheel.contracts.window import Window
+from tidewheel.errors import ContractError
 
 
 class FileEntry(Contract):
@@ -40,6 +41,25 @@ class DatasetManifest(Contract):
     def digest(self) -> str:
         """Identity of the content: the same files give the same digest, wherever they lie."""
         return digest_of(self)
+
+    @property
+    def feature_digest(self) -> str:
+        """Digest of the features that a model may use of this dataset; its files may hold more columns."""
+        return feature_digest(self.features)
+
+    def expect_features(self, features: tuple[FeatureSpec, ...]) -> None:
+        """Refuse a model other features than these rows were made with.
+
+        Raises:
+            ContractError: the digests of the two allowlists differ; the message names the features that do.
+        """
+        if self.feature_digest == feature_digest(features):
+            return
+        differing = sorted({feature.name for feature in {*self.features} ^ {*features}})
+        raise ContractError(
+            f"dataset {self.kind} {self.digest[:12]}: made with features {self.feature_digest[:12]}, expected "
+            f"{feature_digest(features)[:12]} ({', '.join(differing)} differ); run again with this recipe from ingest on"
+        )
 
 
 class LogDay(Contract):

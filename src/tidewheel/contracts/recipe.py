@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
 from tidewheel.contracts.base import Contract, digest_of
-from tidewheel.contracts.schema import FeatureSpec
+from tidewheel.contracts.schema import FeatureSpec, active
 from tidewheel.contracts.window import parse_time
 
 
@@ -311,7 +311,9 @@ class Recipe(Contract):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         labels = {label.name for label in self.labels}
-        names = [feature.name for feature in self.features]
+        names = [feature.name for feature in self.active_features]
+        if not names:
+            raise ValueError("every feature is deprecated; a model needs at least one")
         ids = [str(feature.id) for feature in self.features]
         for what, values in (("feature name", names), ("feature id", ids), ("label", [label.name for label in self.labels])):
             if repeated := sorted({value for value in values if values.count(value) > 1}):
@@ -340,6 +342,11 @@ class Recipe(Contract):
     @property
     def digest(self) -> str:
         return digest_of(self)
+
+    @property
+    def active_features(self) -> tuple[FeatureSpec, ...]:
+        """What models are trained on; `features` also lists the deprecated ones, whose ids stay taken."""
+        return active(self.features)
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -71,6 +71,7 @@ class RunReport(Contract):
     dry_run: bool = False  # `outcome` is what would have followed: nothing was decided
     steps: tuple[StepRecord, ...]
     datasets: dict[str, DatasetSummary] = {}
+    feature_digest: str | None = None  # of the allowlist that datasets and bundle carry; null before they were made
     teacher: str | None = None
     bundle: str | None = None
     production: str | None = None

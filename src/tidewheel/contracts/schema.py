@@ -13,14 +13,15 @@ Every adapter delivers this table and nothing downstream knows which log it came
 | propensity | float64, null | probability of what was shown, on randomized rows |
 | inclusion_probability | float64 | probability in (0, 1] that the log kept this row |
 | label_<name> | int8 | 0 or 1 |
-| <feature> | int64, string or float64 | as known before the impression |
+| <feature> | its `dtype` | as known before the impression; null where the log's value does not fit in its type |
 | weight | float64 | from `sample` on: 1 / (inclusion_probability x probability kept by the sampler) |
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -47,9 +48,31 @@ def label_column(label: str) -> str:
 
 
 class FeatureKind(StrEnum):
-    HASHED = "hashed"  # int64 id -> xxhash64 modulo num_buckets
-    VOCABULARY = "vocabulary"  # int64 or string -> position in the vocabulary of the training rows; 0 = unseen or null
-    NUMERIC = "numeric"  # float64 -> transformed, then standardized with the mean and deviation of the training rows
+    HASHED = "hashed"  # an integer id -> hashed modulo num_buckets
+    VOCABULARY = "vocabulary"  # integer or text -> position in the vocabulary of the training rows; 0 = unseen or null
+    NUMERIC = "numeric"  # number -> transformed, then standardized with the mean and deviation of the training rows
+
+
+class DType(StrEnum):
+    """How a feature's column is stored and sent. What does not fit in it is null."""
+
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    STRING = "string"
+
+    @property
+    def is_integer(self) -> bool:
+        return self in (DType.INT32, DType.INT64)
+
+
+# Kind -> the types that it may be stored in, the default first.
+DTYPES = {
+    FeatureKind.HASHED: (DType.INT64, DType.INT32),
+    FeatureKind.VOCABULARY: (DType.STRING, DType.INT64, DType.INT32),
+    FeatureKind.NUMERIC: (DType.FLOAT64, DType.FLOAT32, DType.INT64, DType.INT32),
+}
 
 
 class Entity(StrEnum):
@@ -60,15 +83,25 @@ class Entity(StrEnum):
     CONTEXT = "context"
 
 
+def _default_dtype(given: dict[str, Any]) -> DType:
+    return DTYPES[given["kind"]][0]
+
+
 class FeatureSpec(Contract):
-    """One feature. Its numeric id is never given to another feature."""
+    """One feature. Its numeric id is never given to another feature, see tidewheel.contracts.schema_changes.
+
+    `dtype` defaults to int64 (hashed), string (vocabulary) or float64 (numeric). A `deprecated` feature is listed so that
+    its id stays taken; no model is trained on it.
+    """
 
     id: int = Field(ge=1)
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     kind: FeatureKind
     entity: Entity
+    dtype: DType = Field(default_factory=_default_dtype)
     num_buckets: int = Field(default=0, ge=0)
     transform: str = Field(default="identity", pattern="^(identity|log1p)$")
+    deprecated: bool = False
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Self:
@@ -78,9 +111,18 @@ class FeatureSpec(Contract):
             )
         if self.kind is not FeatureKind.NUMERIC and self.transform != "identity":
             raise ValueError(f"feature {self.name} is {self.kind.value}; transform belongs to numeric features")
+        if self.dtype not in (allowed := DTYPES[self.kind]):
+            raise ValueError(
+                f"feature {self.name} is {self.kind.value} and {self.dtype.value}; expected dtype {', '.join(allowed)}"
+            )
         return self
 
 
-def feature_digest(features: tuple[FeatureSpec, ...]) -> str:
+def active(features: Iterable[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+    """The features that a model may use, in their order: the allowlist."""
+    return tuple(feature for feature in features if not feature.deprecated)
+
+
+def feature_digest(features: Iterable[FeatureSpec]) -> str:
     """Digest of the allowlist, independent of its order: what data, bundle and server must agree on."""
-    return digest_of([f.model_dump(mode="json") for f in sorted(features, key=lambda f: f.id)])
+    return digest_of([f.model_dump(mode="json") for f in sorted(active(features), key=lambda f: f.id)])

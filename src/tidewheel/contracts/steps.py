@@ -79,7 +79,7 @@ class ConcludePart(Contract):
 
 def parts(recipe: Recipe) -> dict[str, Contract]:
     """Step name -> its part."""
-    labels, features, digest = recipe.labels, recipe.features, recipe.digest
+    labels, features, digest = recipe.labels, recipe.active_features, recipe.digest
     return {
         "ingest": IngestPart(
             recipe=recipe.name,

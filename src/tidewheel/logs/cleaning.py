@@ -7,8 +7,9 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidewheel.contracts.schema import FeatureKind, FeatureSpec, label_column
+from tidewheel.contracts.schema import FeatureSpec, label_column
 from tidewheel.logs.adapter import FAULT, IMPRESSION_RATE, LABEL_TIME_PREFIX, RAW, day_number
+from tidewheel.logs.fitting import UNFIT_PREFIX, fitted, unfit
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -43,6 +44,8 @@ def judge(
 ) -> DataFrame:
     """Canonical rows in canonical types, each with `row_key`, `status`, `day` (days since 1970, UTC) and `raw`.
 
+    Where a feature may lose values to its type, a column `_unfit_<feature>` says whether the row did.
+
     `status` is `valid`, `after_horizon`, the reason why the row is malformed (`raw` then holds the log's row as JSON, else
     null), or:
     - `exact_duplicate`: all its columns equal those of another row of the same impression;
@@ -58,19 +61,21 @@ def judge(
     from pyspark.sql import functions as F
 
     given = [name for name in (FAULT, "day") if name in rows.columns]
-    typed = rows.select(*_typed(rows, labels, features), RAW, *given)
+    own = [feature for feature in features if feature.name not in _TYPES]
+    typed = rows.select(*_typed(rows, labels, features), *unfit(own, dict(rows.dtypes)), RAW, *given)
     if "day" not in given:
         typed = typed.withColumn("day", day_number(F.col("event_time")))
     found = F.coalesce(F.col(FAULT), _reason(labels)) if FAULT in rows.columns else _reason(labels)
     typed = typed.withColumn("reason", found).drop(FAULT).withColumn("row_key", F.xxhash64(*key))
     typed = typed.withColumn(RAW, F.when(~F.coalesce(F.col("reason").isin(*FINE), F.lit(True)), F.to_json(RAW)))
     positives = reduce(lambda total, label: total + F.coalesce(F.col(label_column(label)), F.lit(0)), labels, F.lit(0))
-    content = [name for name in typed.columns if name not in (RAW, "reason", "row_key", "day")]
+    marks = [name for name in typed.columns if name.startswith(UNFIT_PREFIX)]
+    content = [name for name in typed.columns if name not in (RAW, "reason", "row_key", "day", *marks)]
     if is_unique:
         judged = typed.withColumn(STATUS, F.coalesce(F.col("reason"), F.lit(VALID)))
     else:
         judged = deduplicate(typed.withColumn("positives", positives), key, content, ("positives", "event_time"), scratch)
-    return judged.select("row_key", *content, "day", STATUS, RAW)
+    return judged.select("row_key", *content, *marks, "day", STATUS, RAW)
 
 
 def deduplicate(rows: DataFrame, key: Sequence[str], content: Sequence[str], latest: Sequence[str], scratch: Path) -> DataFrame:
@@ -125,17 +130,8 @@ def _typed(rows: DataFrame, labels: Sequence[str], features: Sequence[FeatureSpe
     for feature in features:
         if feature.name in columns:
             continue
-        columns[feature.name] = F.col(feature.name).try_cast(feature_type(feature, found[feature.name]))
+        columns[feature.name] = fitted(feature, found[feature.name])
     return [column.alias(name) for name, column in columns.items()]
-
-
-def feature_type(feature: FeatureSpec, found: str) -> str:
-    """The canonical type of a feature whose column the engine calls `found`."""
-    if feature.kind is FeatureKind.NUMERIC:
-        return "double"
-    if feature.kind is FeatureKind.HASHED:
-        return "bigint"
-    return "string" if found in {"string", "date", "timestamp", "timestamp_ntz", "binary"} else "bigint"
 
 
 def _reason(labels: Sequence[str]) -> Column:

@@ -19,6 +19,7 @@ from tidewheel.logs.adapter import LABEL_TIME_PREFIX, Days, Request, day_number,
 from tidewheel.logs.cleaning import AFTER_HORIZON, CONFLICTING_DUPLICATE, EXACT_DUPLICATE, FINE, STATUS, VALID
 from tidewheel.logs.counters import billionths
 from tidewheel.logs.days import DayCache, FolderCache, fingerprints, judged_days
+from tidewheel.logs.fitting import UNFIT_PREFIX
 from tidewheel.logs.hybrid import NEVER_SERVED
 from tidewheel.logs.sources import ADAPTERS, check_features, counter_names, folder_of, time_span
 from tidewheel.logs.tables import BEFORE, IMMATURE, WITHIN, WindowPlan, write_tables
@@ -39,7 +40,8 @@ class IngestResult:
         files_read: of the log; the others' days were judged by an earlier window.
         statistics: `rows_read` = rows + `exact_duplicates` + `conflicting_duplicates` + `immature` + `after_horizon` +
             `quarantined`, of the window; rows without a time count as the window's. `quarantine_share` = quarantined /
-            rows_read, `quarantined.<reason>` one a reason, `positives.<label>`, `history_rows` (valid rows of the days
+            rows_read, `quarantined.<reason>` one a reason, `positives.<label>`, `unfit.<feature>` (values
+            that did not fit in its type and became null), `history_rows` (valid rows of the days
             before, seen by the counters only) and `history_malformed` (not seen by anything). Of hybrid logs also
             `served`, `not_seen` and the events that made no row of their own, of the window's days; `late_labels`, known
             only on a later day than the impression's, and `label_delay_seconds_max`.
@@ -159,7 +161,9 @@ def _count(plan: WindowPlan, staged: DataFrame) -> IngestResult:
     times = [name for name in staged.columns if name.startswith(LABEL_TIME_PREFIX)]
     late = [F.sum((day_number(F.col(name)) > F.col("day")).cast("bigint")).alias(f"late_{name}") for name in times]
     delays = [F.max(F.unix_micros(name) - F.unix_micros("event_time")).alias(f"delay_{name}") for name in times]
-    wanted = [F.count(F.lit(1)).alias("rows"), randomized, F.sum(weight).alias("weight"), *positives, *late, *delays]
+    marks = [name for name in staged.columns if name.startswith(UNFIT_PREFIX)]
+    unfit = [F.sum(F.col(name).cast("bigint")).alias(name) for name in marks]
+    wanted = [F.count(F.lit(1)).alias("rows"), randomized, F.sum(weight).alias("weight"), *positives, *unfit, *late, *delays]
     groups = staged.groupBy("place", STATUS).agg(*wanted).collect()
     here: dict[str, Any] = {row[STATUS]: row for row in groups if row["place"] == WITHIN}
     before: dict[str, int] = {row[STATUS]: int(row["rows"]) for row in groups if row["place"] == BEFORE}
@@ -177,6 +181,7 @@ def _count(plan: WindowPlan, staged: DataFrame) -> IngestResult:
         "quarantine_share": malformed / read if read else 0.0,
         **{f"quarantined.{status}": count for status, count in rows.items() if status not in FINE},
         **{f"positives.{name}": int(valid[name] or 0) if valid else 0 for name in names},
+        **{f"unfit.{name.removeprefix(UNFIT_PREFIX)}": int(valid[name] or 0) if valid else 0 for name in marks},
         "history_rows": before.get(VALID, 0),
         "history_malformed": sum(count for status, count in before.items() if status not in FINE),
         **_of_parts(plan, rows, immature),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig, Source
-from tidewheel.contracts.schema import Entity, FeatureSpec
+from tidewheel.contracts.schema import DType, Entity, FeatureSpec
 from tidewheel.errors import ConfigError
 from tidewheel.logs import hybrid, kuairand, parquet
 from tidewheel.logs.adapter import Adapter, Request
@@ -51,6 +51,8 @@ def check_features(
     counted = counter_names(counters or CounterConfig(labels=tuple(label.name for label in labels)))
     for feature in features:
         if feature.name in counted:
+            if feature.dtype is not DType.FLOAT64:
+                raise ConfigError(f"features: {feature.name} is a counter and float64; found dtype {feature.dtype.value}")
             continue
         if reason := roles.forbidden.get(feature.name):
             raise ConfigError(f"features: {feature.name} cannot be a feature: it {reason}; remove feature {feature.id}")

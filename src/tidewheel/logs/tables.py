@@ -16,9 +16,10 @@ from tidewheel.contracts.recipe import CounterConfig, LabelConfig
 from tidewheel.contracts.schema import KEY_COLUMNS, Entity, FeatureSpec, label_column
 from tidewheel.contracts.window import Window
 from tidewheel.logs.adapter import EPOCH, RAW, Adapter, Request, day_of
-from tidewheel.logs.cleaning import FINE, STATUS, VALID, feature_type
+from tidewheel.logs.cleaning import FINE, STATUS, VALID
 from tidewheel.logs.counters import as_of, increments, snapshot
 from tidewheel.logs.days import JudgedDay, bucket_of, power_of_two
+from tidewheel.logs.fitting import fitted
 from tidewheel.logs.parts import ROWS_A_PART, write_parts
 from tidewheel.logs.session import is_embedded
 
@@ -127,7 +128,7 @@ class _UserTable:
             return
         table = plan.adapter.user_table(spark, plan.request)
         types = dict(table.dtypes)
-        typed = [F.col(x.name).try_cast(feature_type(x, types[x.name])).alias(x.name) for x in wanted]
+        typed = [fitted(x, types[x.name]).alias(x.name) for x in wanted]
         self._frame = table.select(F.col("user_id").try_cast("bigint").alias("user_id"), *typed)
         if of > 1:
             bucketed = self._frame.withColumn("bucket", bucket_of(of))

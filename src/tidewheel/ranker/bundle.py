@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.bundle import BundleManifest, ModelEntry, TensorSpec
 from tidewheel.contracts.evidence import ModelManifest
+from tidewheel.contracts.schema import feature_digest
 from tidewheel.errors import ContractError
 from tidewheel.ranker.encoding import Encoders
 from tidewheel.store import Store
@@ -49,7 +50,16 @@ class OpenBundle:
         return self.manifest.models[name]
 
     def encoders(self, name: str = RANKER) -> Encoders:
-        return Encoders.read(self.folder / self.model(name).encoders)
+        """The encoders of one model.
+
+        Raises:
+            ContractError: they take a feature that the bundle does not list.
+        """
+        path = self.folder / self.model(name).encoders
+        encoders = Encoders.read(path)
+        if unlisted := sorted({feature.name for feature in {*encoders.features} - {*self.manifest.features}}):
+            raise ContractError(f"{path}: takes {', '.join(unlisted)} otherwise than the bundle's features say; distill again")
+        return encoders
 
     @property
     def profile(self) -> Path:
@@ -131,7 +141,11 @@ def load_model(store: Store, digest: str) -> tuple[Path, ModelManifest]:
 
 
 def _layout_fault(manifest: BundleManifest, files: frozenset[str]) -> str | None:
-    """Why these files cannot be this bundle, or None."""
+    """Why these files and features cannot be this bundle, or None."""
+    if (found := feature_digest(manifest.features)) != manifest.feature_digest:
+        return f"its features have the digest {found[:12]}…, expected {manifest.feature_digest[:12]}…; distill again"
+    if deprecated := [feature.name for feature in manifest.features if feature.deprecated]:
+        return f"feature {deprecated[0]} is deprecated; a model may not take it"
     named = [manifest.profile]
     for entry in manifest.models.values():
         named += [entry.weights, entry.network, entry.encoders, entry.calibrators, entry.graph, entry.uncalibrated_graph]

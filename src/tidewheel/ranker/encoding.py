@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from tidewheel.contracts.base import Contract
-from tidewheel.contracts.schema import FeatureKind, FeatureSpec
+from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ class Encoders(Contract):
     def _ids(self, feature: FeatureSpec, values: np.ndarray) -> np.ndarray:
         if feature.kind is FeatureKind.HASHED:
             keys, is_null = _integers(feature, values)
+            if feature.dtype is DType.INT32:
+                is_null = is_null | ~_fits(feature.dtype, keys)
             bucket = splitmix64(keys) % np.uint64(feature.num_buckets)
             return np.where(is_null, 0, 1 + bucket.astype(np.int64))
         lookup = self._lookups.get(feature.name)
@@ -164,7 +166,7 @@ def columns_of(table: pa.Table, features: Sequence[FeatureSpec]) -> dict[str, np
             raise ContractError(f"features: column {feature.name} is missing; the table has {', '.join(table.column_names)}")
         column = table.column(feature.name)
         if feature.kind is FeatureKind.NUMERIC and not types.is_floating(column.type):
-            column = column.cast(pa.float64())
+            column = column.cast(pa.float64(), safe=False)  # beyond 2^53 the last digits do not matter
         if types.is_integer(column.type) and column.null_count:
             columns[feature.name] = np.array(column.to_pylist(), dtype=object)
         else:
@@ -184,6 +186,8 @@ def splitmix64(keys: np.ndarray) -> np.ndarray:
 def transformed(feature: FeatureSpec, values: np.ndarray) -> np.ndarray:
     """Values of a numeric feature after its transform, float64 with NaN for null; log1p takes negative values as 0.
 
+    A value that does not fit in the feature's type is null, as ingest would have made it.
+
     Raises:
         ContractError: the values are not numbers.
     """
@@ -191,8 +195,19 @@ def transformed(feature: FeatureSpec, values: np.ndarray) -> np.ndarray:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ContractError(f"feature {feature.name} is numeric; found {np.asarray(values).dtype} values ({error})") from error
-    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
+    numbers = np.where(_fits(feature.dtype, numbers), numbers, np.nan)
     return np.log1p(np.maximum(numbers, 0.0)) if feature.transform == "log1p" else numbers
+
+
+def _fits(dtype: DType, numbers: np.ndarray) -> np.ndarray:
+    """(B,) whether the type holds each number; NaN and infinities are never held."""
+    finite = np.isfinite(numbers)
+    if dtype is DType.FLOAT32:
+        return finite & (np.abs(numbers) <= np.finfo(np.float32).max)
+    if not dtype.is_integer:
+        return finite
+    bits = 31 if dtype is DType.INT32 else 63
+    return finite & (numbers >= -(2.0**bits)) & (numbers < 2.0**bits) & (numbers == np.floor(numbers))
 
 
 def _moments(feature: FeatureSpec, values: np.ndarray, weights: np.ndarray) -> Moments:

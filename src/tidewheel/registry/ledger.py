@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 
 from tidewheel.contracts.ledger import LedgerEntry, production_after, production_at
 from tidewheel.errors import ContractError, RetryableError
+from tidewheel.registry.records import name_of, read_all
 from tidewheel.store import Store
 
 PREFIX = "ledger"
-_NAME = re.compile(r"^\d{6}\.json$")
 
 
 class Ledger:
@@ -32,18 +31,7 @@ class Ledger:
             ContractError: a number is missing, or a record is damaged or not the entry that its name says. Nothing is
                 decided on half a ledger.
         """
-        entries: list[LedgerEntry] = []
-        for name in self._store.names(self._folder):
-            expected = self._name(len(entries) + 1)
-            if not _NAME.match(name.removeprefix(f"{self._folder}/")):
-                raise ContractError(f"ledger: {name} is no entry; expected {expected}. Move it out of the ledger's folder")
-            if name != expected:
-                raise ContractError(f"ledger: {expected} is missing, found {name}; restore it from a backup of the store")
-            entry = LedgerEntry.parse(self._store.get(name) or "", name)
-            if entry.number != len(entries) + 1:
-                raise ContractError(f"ledger: {name} holds entry {entry.number}; restore it from a backup of the store")
-            entries.append(entry)
-        return tuple(entries)
+        return read_all(self._store, self._folder, LedgerEntry, "ledger")
 
     def append(self, entry: LedgerEntry) -> LedgerEntry:
         """Write the next entry, whole or not at all.
@@ -61,7 +49,7 @@ class Ledger:
             raise ContractError(f"ledger: entry {entry.number} does not follow {len(entries)}")
         if entry.previous != (serving := production_after(entries)):
             raise ContractError(f"ledger: entry {entry.number} says that {entry.previous} served before it, found {serving}")
-        if not self._store.create(self._name(entry.number), entry.to_json() + "\n"):
+        if not self._store.create(name_of(self._folder, entry.number), entry.to_json() + "\n"):
             raise RetryableError(f"ledger: entry {entry.number} was taken at this moment; decide again")
         return entry
 
@@ -72,9 +60,6 @@ class Ledger:
     def at(self, time: datetime) -> str | None:
         """Digest of the bundle that served at `time`."""
         return production_at(self.entries(), time)
-
-    def _name(self, number: int) -> str:
-        return f"{self._folder}/{number:06d}.json"
 
 
 def recipes(store: Store) -> list[str]:

@@ -95,7 +95,7 @@ def _column(table: pa.Table, feature: FeatureSpec) -> np.ndarray:
     """(N,) float64 with NaN for null, int64, or object where integers have nulls or values are text."""
     column = table.column(feature.name)
     if feature.kind is FeatureKind.NUMERIC:
-        return column.cast("float64").to_numpy().astype(np.float64)
+        return column.cast("float64", safe=False).to_numpy().astype(np.float64)
     if column.null_count or not str(column.type).startswith(("int", "uint")):
         return np.array(column.to_pylist(), dtype=object)
     return column.to_numpy().astype(np.int64)

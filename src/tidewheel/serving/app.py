@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tidewheel import __version__
-from tidewheel.contracts.schema import FeatureKind, FeatureSpec
+from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import OpenBundle
 from tidewheel.ranker.scorer import Scorer
@@ -19,7 +19,15 @@ from tidewheel.serving.protocol import decode_request, encode_response
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 BUNDLE_HEADER = b"tidewheel-bundle"
-_DATATYPES = {FeatureKind.HASHED: "INT64", FeatureKind.VOCABULARY: "BYTES", FeatureKind.NUMERIC: "FP64"}
+FEATURES_HEADER = b"tidewheel-features"
+# Integers have one width on the wire.
+_DATATYPES = {
+    DType.INT32: "INT64",
+    DType.INT64: "INT64",
+    DType.FLOAT32: "FP32",
+    DType.FLOAT64: "FP64",
+    DType.STRING: "BYTES",
+}
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,7 +53,10 @@ class ServingApp:
         self.features = tuple(feature.name for feature in bundle.manifest.features)
         self.scorers = {name: Scorer(bundle, threads, name) for name in bundle.manifest.models}
         self.metrics = ServingMetrics(bundle.digest, bundle.manifest.labels)
-        self._version = (BUNDLE_HEADER, bundle.digest.encode())
+        self._version = (
+            (BUNDLE_HEADER, bundle.digest.encode()),
+            (FEATURES_HEADER, bundle.manifest.feature_digest.encode()),
+        )
 
     def warm_up(self) -> None:
         """Make the sessions and score one row of unknown values, so that the first user does not wait for it."""
@@ -62,7 +73,7 @@ class ServingApp:
             status, body, kind = error.status, json.dumps({"error": str(error)}).encode(), b"application/json"
         if scope["path"] == "/metrics" and status == 200:
             kind = b"text/plain; version=0.0.4; charset=utf-8"
-        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), self._version]
+        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *self._version]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -100,8 +111,9 @@ class ServingApp:
             "name": name,
             "versions": [self.bundle.digest],
             "platform": "onnx",
-            "inputs": [{"name": f.name, "datatype": _DATATYPES[f.kind], "shape": [-1]} for f in manifest.features],
+            "inputs": [{"name": f.name, "datatype": _DATATYPES[f.dtype], "shape": [-1]} for f in manifest.features],
             "outputs": [output.model_dump() for output in manifest.models[name].outputs],
+            "parameters": {"feature_digest": manifest.feature_digest},
         }
 
     def _scorer(self, name: str) -> Scorer:
@@ -114,7 +126,7 @@ class ServingApp:
             scorer = self._scorer(name)
             body = await _whole_body(receive)
             started = time.perf_counter()
-            request = decode_request(body, self.features)
+            request = decode_request(body, self.features, self.bundle.manifest.feature_digest)
             scores = scorer.score(request.columns)
             answer = encode_response(name, self.bundle.digest, request, scores)
         except ContractError as error:

@@ -28,21 +28,29 @@ class InferRequest:
     outputs: tuple[str, ...]
 
 
-def decode_request(body: bytes, features: Sequence[str]) -> InferRequest:
+def decode_request(body: bytes, features: Sequence[str], feature_digest: str) -> InferRequest:
     """The columns of `features` in a request; tensors of other names are left alone.
 
     During a rollout both bundles get the same request, and one of them may know a feature that the other does not.
+    A caller that makes features for one allowlist only says so with `parameters.feature_digest`.
 
     Raises:
-        ContractError: not this protocol, a feature is missing, or lengths disagree; the message is for the caller.
+        ContractError: not this protocol, made for other features, a feature is missing, or lengths disagree; the message is
+            for the caller.
     """
     try:
         document = json.loads(body)
         inputs = {tensor["name"]: tensor for tensor in document["inputs"]}
         outputs = tuple(output["name"] for output in document.get("outputs", ()))
+        made_for = document.get("parameters", {}).get("feature_digest", feature_digest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = "expected an object with `inputs`, a list of tensors with `name`, `datatype`, `shape` and `data`"
         raise ContractError(f"request: {message} ({type(error).__name__}: {error})") from error
+    if made_for != feature_digest:
+        raise ContractError(
+            f"parameters.feature_digest: the request is made for features {made_for}, this model takes {feature_digest}; "
+            "read the model's metadata and send its inputs"
+        )
     if missing := sorted(set(features) - set(inputs)):
         raise ContractError(f"inputs: {', '.join(missing)} is missing; expected one tensor for each of {', '.join(features)}")
     columns = {name: _column(name, inputs[name]) for name in features}

@@ -62,6 +62,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
         dry_run=dry_run,
         steps=records,
         datasets=found.datasets(),
+        feature_digest=found.train.feature_digest if found.train else None,
         teacher=found.baseline.teacher if found.baseline else None,
         bundle=found.bundle.digest if found.bundle else None,
         production=production_after(ledger.entries()),
@@ -81,6 +82,7 @@ class Findings:
 
     def __init__(self, store: Store, run_id: str) -> None:
         self._store, self._run_id = store, run_id
+        self.train = self._read("sample", "train", DatasetManifest)
         self.data = self._read("validate_data", "verdict", Verdict)
         self.baseline = self._read("validate_data", "baseline", Baseline)
         self.bundle = self._read("distill", "bundle", BundleManifest)

@@ -14,6 +14,7 @@ from tidewheel.registry.release import decision_of, release
 from tidewheel.rollout import ReplayTraffic, Traffic, run_canary
 from tidewheel.serving import start_server
 from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.steps.production import with_production
 from tidewheel.steps.tables import read
 from tidewheel.world import World
 
@@ -43,7 +44,7 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
             part.labels,
             production.folder if production else None,
             candidate.folder,
-            traffic_of(part, job, candidate),
+            traffic_of(part, job, candidate, production),
             start_server,
             job.progress,
         )
@@ -70,14 +71,15 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
     )
 
 
-def traffic_of(part: DeployPart, job: Job, candidate: OpenBundle) -> Traffic:
-    """The world's users right after the window, or the held-out requests of a recorded log."""
+def traffic_of(part: DeployPart, job: Job, candidate: OpenBundle, production: OpenBundle | None) -> Traffic:
+    """The world's users right after the window, or the held-out requests of a recorded log; both servers' features."""
+    features = with_production(candidate.manifest.features, production)
     if isinstance(part.source, WorldSource):
-        world = World(part.source, part.labels, part.ingest.counters, part.features, job.home.world(part.recipe))
+        world = World(part.source, part.labels, part.ingest.counters, features, job.home.world(part.recipe))
         return world.traffic(job.window_end)
     table = read(*job.dataset("eval"))
     labels = tuple(label.name for label in part.labels)
-    return ReplayTraffic(table, candidate.manifest.features, labels)
+    return ReplayTraffic(table, features, labels)
 
 
 def summary_of(canary: CanaryResult, decision: str, note: str) -> str:

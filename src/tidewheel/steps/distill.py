@@ -27,6 +27,8 @@ def work(part: DistillPart, job: Job) -> Result:
     folder, ranker = load_model(job.store, digest_of(job.input("ranker", ModelManifest)))
     train_folder, train = job.dataset("train")
     calibration_folder, calibration = job.dataset("calibration")
+    for dataset in (train, calibration):
+        dataset.expect_features(ranker.features)
     lineage = Lineage(
         run_id=job.run_id,
         recipe=part.recipe,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tidewheel.contracts.dataset import DatasetManifest, LogDay
 from tidewheel.contracts.recipe import WorldSource
+from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.steps import IngestPart
 from tidewheel.contracts.window import Window
 from tidewheel.errors import ContractError
@@ -15,7 +16,7 @@ from tidewheel.logs.ingest import IngestResult, ingest, inputs_of
 from tidewheel.logs.session import embedded_session
 from tidewheel.logs.sources import check_features
 from tidewheel.steps.job import DATASETS, Job, Result, run_step
-from tidewheel.steps.production import production_scorer
+from tidewheel.steps.production import production_scorer, with_production
 from tidewheel.store.store import Store
 from tidewheel.world import World
 
@@ -25,16 +26,19 @@ DAYS = "days"
 def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
     part = IngestPart.parse(config, "ingest")
 
+    read: list[tuple[FeatureSpec, ...]] = []  # production is looked up once: what reuse is asked for is what is read
+
     def key(job: Job) -> object:
-        prepare(part, job)
+        read.append(prepare(part, job))
         window = Window.ending(job.window_end, part.window.days)
-        read = inputs_of(part.source, part.labels, part.features, part.ingest, window, log_folder(part, job), horizon(part))
-        return [part.model_dump(mode="json"), str(window), read]
+        columns = [feature.model_dump(mode="json") for feature in read[0]]
+        files = inputs_of(part.source, part.labels, read[0], part.ingest, window, log_folder(part, job), horizon(part))
+        return [part.model_dump(mode="json"), columns, str(window), files]
 
-    run_step("ingest", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
+    run_step("ingest", run_id, window_end, inputs, outputs, lambda job: work(part, job, read[0]), key)
 
 
-def work(part: IngestPart, job: Job) -> Result:
+def work(part: IngestPart, job: Job, features: tuple[FeatureSpec, ...]) -> Result:
     window = Window.ending(job.window_end, part.window.days)
     staging = job.store.staging("impressions")
     with ExitStack() as engines:
@@ -44,7 +48,7 @@ def work(part: IngestPart, job: Job) -> Result:
             spark,
             source=part.source,
             labels=part.labels,
-            features=part.features,
+            features=features,
             config=part.ingest,
             window=window,
             out=staging,
@@ -102,14 +106,20 @@ class StoredDays:
         return self._store.folder(DAYS, digest), manifest
 
 
-def prepare(part: IngestPart, job: Job) -> None:
-    """Refuse features that leak, and let the built-in world live up to the window's end, ranked by production."""
-    check_features(part.source, part.features, part.labels, part.ingest.counters)
+def prepare(part: IngestPart, job: Job) -> tuple[FeatureSpec, ...]:
+    """Refuse features that leak, and let the built-in world live up to the window's end, ranked by production.
+
+    Returns:
+        The features to read: the model's, and those that only production needs to be compared with it.
+    """
+    bundle, scorer = production_scorer(job.store, part.recipe)
+    features = with_production(part.features, scorer.bundle if scorer else None)
+    check_features(part.source, features, part.labels, part.ingest.counters)
     if isinstance(part.source, WorldSource):
-        bundle, scorer = production_scorer(job.store, part.recipe)
-        world = World(part.source, part.labels, part.ingest.counters, part.features, job.home.world(part.recipe))
+        world = World(part.source, part.labels, part.ingest.counters, features, job.home.world(part.recipe))
         whole_days = -(-horizon(part) // timedelta(days=1))  # the last rows' labels come after the window
         world.ensure_log(job.window_end + timedelta(days=whole_days), scorer, bundle)
+    return features
 
 
 def log_folder(part: IngestPart, job: Job) -> Path:

@@ -23,6 +23,7 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
 def work(part: TrainPart, job: Job) -> Result:
     baseline = job.input("baseline", Baseline)
     folder, dataset = job.dataset("train")
+    dataset.expect_features(part.features)
     teacher = load_bundle(job.store, baseline.teacher) if baseline.teacher else None
     # Checkpoints are found again by a later run of the same work, whatever that run is called.
     work_digest = digest_of([part.model_dump(mode="json"), dataset.digest, baseline.teacher])

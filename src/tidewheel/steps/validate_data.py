@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from tidewheel.contracts.evidence import Baseline, Profile
 from tidewheel.contracts.ledger import eligible_teacher, production_after
-from tidewheel.contracts.schema import feature_digest
+from tidewheel.contracts.schema import FeatureSpec, feature_digest
 from tidewheel.contracts.steps import ValidatePart
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.errors import RejectedError
 from tidewheel.quality.expectations import library
 from tidewheel.quality.validate import validate
-from tidewheel.ranker.bundle import load_bundle
+from tidewheel.ranker.bundle import OpenBundle, load_bundle
 from tidewheel.registry.ledger import Ledger
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.tables import read
@@ -29,7 +29,7 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
 
 
 def work(part: ValidatePart, job: Job, baseline: Baseline) -> Result:
-    known = Profile.read(load_bundle(job.store, baseline.production).profile) if baseline.production else None
+    known = profile_of(load_bundle(job.store, baseline.production), part.features) if baseline.production else None
     with job.overhead():
         library()
     tables = {name: read(*job.dataset(name)) for name in ("train", "calibration", "eval")}
@@ -39,6 +39,18 @@ def work(part: ValidatePart, job: Job, baseline: Baseline) -> Result:
     return Result(
         documents={"verdict": verdict.to_json(), "profile": profile.to_json(), "baseline": baseline.to_json()},
         summary=f"{len(verdict.reasons)} checks passed",
+    )
+
+
+def profile_of(production: OpenBundle, features: tuple[FeatureSpec, ...]) -> Profile:
+    """What production's training rows were like, of the features that the new model will use: a deprecated one may drift."""
+    known = Profile.read(production.profile)
+    used = {feature.name for feature in features}
+    return known.model_copy(
+        update={
+            field: {name: value for name, value in getattr(known, field).items() if name in used}
+            for field in ("numeric_edges", "categorical_values", "shares")
+        }
     )
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from tidewheel.cli.recipes import load_recipe
-from tidewheel.cli.turning import next_window_end
+from tidewheel.cli.turning import _register, next_window_end
 from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.window import Window, iso, parse_time
+from tidewheel.errors import ConfigError
+from tidewheel.registry.schema import SchemaHistory
 from tidewheel.store import Home
 
 RECIPE = load_recipe(Path(__file__).parents[3] / "recipes" / "quickstart.yaml")
@@ -61,3 +63,15 @@ def test_another_recipe_in_the_same_home_does_not_matter(home: Home) -> None:
     left(home, "2026-02-01", Outcome.PROMOTED, recipe="kuairand")
 
     assert iso(next_window_end(RECIPE, home)) == "2026-01-12"
+
+
+def test_a_run_whose_features_were_taken_meanwhile_leaves_no_folder(home: Home) -> None:
+    features = SchemaHistory(home.store(), RECIPE.name)
+    first, *others = RECIPE.features
+    features.register((first.model_copy(update={"name": "taken"}), *others), reason="faster", by="another run")
+    home.run("mine").mkdir(parents=True)
+
+    with pytest.raises(ConfigError, match="id 1 belongs to taken"):
+        _register(RECIPE, features, "why", "mine", home.run("mine"))
+
+    assert not home.run("mine").exists()

@@ -13,6 +13,7 @@ from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.ledger import LedgerEntry
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.report import RunReport
+from tidewheel.contracts.schema_changes import SchemaRecord
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS: dict[str, type[Contract]] = {
@@ -21,6 +22,7 @@ SCHEMAS: dict[str, type[Contract]] = {
     "docs/schemas/dataset.schema.json": DatasetManifest,
     "docs/schemas/bundle.schema.json": BundleManifest,
     "docs/schemas/ledger.schema.json": LedgerEntry,
+    "docs/schemas/schema.schema.json": SchemaRecord,
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tidewheel.contracts.schema import FeatureSpec, feature_digest
 from tidewheel.errors import ContractError
 from tidewheel.ranker import OpenBundle, load_bundle, open_bundle, publish
 from tidewheel.store import Store
@@ -88,6 +89,36 @@ def test_a_folder_with_a_pickle_is_not_published(tiny_bundle: OpenBundle, tmp_pa
     (staging / "extra.pkl").write_bytes(b"pickle")
     with pytest.raises(ContractError, match=r"extra\.pkl is no file of a bundle"):
         publish(store, staging, tiny_bundle.manifest)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: {"features": m.features[:-1]}, "its features have the digest .*, expected .*; distill again"),
+        (lambda m: {"feature_digest": "7" * 64}, "its features have the digest .*, expected 777777777777"),
+        (lambda m: {"features": (deprecated(m.features[0]), *m.features)}, "feature user_id is deprecated"),
+    ],
+)
+def test_a_bundle_that_disagrees_with_its_own_features_neither_publishes_nor_opens(
+    tiny_bundle: OpenBundle, copy: Path, tmp_path: Path, change, message: str
+):
+    manifest = tiny_bundle.manifest.model_copy(update=change(tiny_bundle.manifest))
+    manifest.write(copy / "manifest.json")
+    with pytest.raises(ContractError, match=message):
+        open_bundle(copy, expected_digest=manifest.digest)
+    with pytest.raises(ContractError, match=message):
+        publish(Store.open(str(tmp_path / "store")), copy, manifest)
+
+
+def deprecated(feature: FeatureSpec) -> FeatureSpec:
+    return feature.model_copy(update={"id": 99, "deprecated": True})
+
+
+def test_encoders_that_take_other_features_than_the_bundle_lists_are_refused(tiny_bundle: OpenBundle):
+    features = tiny_bundle.manifest.features[1:]
+    manifest = tiny_bundle.manifest.model_copy(update={"features": features, "feature_digest": feature_digest(features)})
+    with pytest.raises(ContractError, match=r"encoders\.json: takes user_id otherwise"):
+        OpenBundle(tiny_bundle.folder, manifest, manifest.digest).encoders()
 
 
 def test_publishing_the_same_bundle_in_another_store_gives_the_same_digest(tiny_bundle: OpenBundle, tmp_path: Path):

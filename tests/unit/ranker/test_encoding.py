@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
+from tidewheel.contracts.schema import DType, Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
-from tidewheel.ranker.encoding import Encoders, columns_of, fit, splitmix64
+from tidewheel.ranker.encoding import Encoders, columns_of, fit, splitmix64, transformed
 
 USER = FeatureSpec(id=1, name="user_id", kind=FeatureKind.HASHED, entity=Entity.USER, num_buckets=16)
 SURFACE = FeatureSpec(id=2, name="surface", kind=FeatureKind.VOCABULARY, entity=Entity.CONTEXT)
@@ -139,3 +139,29 @@ def test_an_arrow_table_gives_raw_columns_with_its_nulls():
     assert np.isnan(found["rate"][1])
     with pytest.raises(ContractError, match="column rate is missing"):
         columns_of(table.drop_columns(["rate"]), FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "want"),
+    [
+        ("int32", 2.0**31, np.nan),
+        ("int64", 2.5, np.nan),
+        ("int64", 3.0, 3.0),
+        ("float32", 1e39, np.nan),
+        ("float64", 1e39, 1e39),
+    ],
+)
+def test_a_served_number_that_does_not_fit_in_its_type_is_null_as_ingest_made_it(dtype: str, value: float, want: float):
+    spec = FeatureSpec(id=1, name="x", kind=FeatureKind.NUMERIC, entity=Entity.ITEM, dtype=DType(dtype))
+    np.testing.assert_array_equal(transformed(spec, np.array([value])), [want])
+
+
+def test_a_served_id_that_does_not_fit_in_its_type_is_null():
+    spec = FeatureSpec(id=1, name="x", kind=FeatureKind.HASHED, entity=Entity.ITEM, num_buckets=8, dtype=DType.INT32)
+    encoded = fit({"x": np.array([1])}, np.ones(1), (spec,)).encode({"x": np.array([5, 2**31, -(2**31)])})
+    assert (encoded.ids[:, 0] > 0).tolist() == [True, False, True]
+
+
+def test_whole_numbers_beyond_what_a_float_can_say_are_still_read():
+    spec = FeatureSpec(id=1, name="x", kind=FeatureKind.NUMERIC, entity=Entity.ITEM, dtype=DType.INT64)
+    assert columns_of(pa.table({"x": [2**60 + 1, None]}), (spec,))["x"].tolist()[0] == 2.0**60

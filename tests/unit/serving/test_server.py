@@ -8,17 +8,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tidewheel.contracts.schema import FeatureKind
+from tidewheel.contracts.recipe import Recipe
+from tidewheel.contracts.schema import FeatureKind, feature_digest
 from tidewheel.errors import ContractError, RetryableError
 from tidewheel.ranker import OpenBundle, Scorer
 from tidewheel.serving import Client, ServerProcess, start_server
 from tidewheel.serving.app import MAX_BODY_BYTES
+from tidewheel.serving.protocol import encode_request
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,29 @@ def test_a_bad_request_is_refused_with_its_fault_and_the_connection_goes_on(clie
     with pytest.raises(ContractError, match="400"):
         client.infer(columns | {"user_id": np.array(["not an id"], dtype=object)})
     assert client.infer(columns).bundle == tiny_bundle.digest
+
+
+def test_the_recipes_allowlist_is_what_the_server_says(server: ServerProcess, quickstart: Recipe) -> None:
+    want = feature_digest(quickstart.features)
+    with urllib.request.urlopen(f"{server.url}/v2/models/ranker", timeout=10) as answer:
+        metadata, header = json.load(answer), answer.headers["tidewheel-features"]
+
+    assert metadata["parameters"] == {"feature_digest": want}
+    assert header == want
+    datatypes = {tensor["name"]: tensor["datatype"] for tensor in metadata["inputs"]}
+    assert [datatypes[name] for name in ("user_id", "user_segment", "item_click_rate")] == ["INT64", "BYTES", "FP64"]
+
+
+def test_a_request_made_for_other_features_is_refused(client: Client, tiny_bundle: OpenBundle) -> None:
+    document = json.loads(encode_request(columns_for(tiny_bundle)))
+    statuses = {}
+    for digest in (tiny_bundle.manifest.feature_digest, "7" * 64):
+        body = json.dumps(document | {"parameters": {"feature_digest": digest}}).encode()
+        statuses[digest], answer, _ = client._exchange("POST", "/v2/models/ranker/infer", body)
+
+    assert list(statuses.values()) == [200, 400]
+    assert "parameters.feature_digest" in json.loads(answer)["error"]
+    assert tiny_bundle.manifest.feature_digest in json.loads(answer)["error"]
 
 
 def test_an_endless_body_is_cut_off(server: ServerProcess) -> None:
