@@ -29,8 +29,9 @@ from tidewheel.serving.rows import Served, event_schema, event_table, served_sch
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TICK_SECONDS = 0.2
-CHUNK_ITEMS = 64  # converted without a pause: a request waits no longer for the interpreter than this takes
+TICK_SECONDS = 1.0
+CHUNK_ITEMS = 256  # converted at once
+SWITCH_SECONDS = 0.0005  # after which a request that waits for the interpreter gets it from the writer; Python's default: 0.005
 RETRY_SECONDS = 5.0
 Clock = Callable[[], datetime]
 
@@ -218,11 +219,14 @@ class HybridLog:
         Raises:
             ConfigError: the log cannot be written.
         """
+        import pyarrow.parquet  # noqa: F401  (half a second that no request shall wait for)
+
         try:
             for stream in self.streams.values():
                 stream.advance(self.clock(), is_last=False)
         except OSError as error:
             raise ConfigError(f"log {self.root}: cannot be written ({error.strerror}); choose another --log") from error
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._thread.start()
         return self
 

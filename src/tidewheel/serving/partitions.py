@@ -74,6 +74,7 @@ class Partitions:
             self.entered.discard(day)
             return False
         self._segments += 1
+        self.beat(now)
         return True
 
     def leave(self, day: date) -> None:

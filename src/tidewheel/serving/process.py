@@ -67,11 +67,15 @@ class ServerProcess:
 
 
 def start_server(
-    bundle: Path, threads: int = 1, start_seconds: float = START_SECONDS, log_folder: Path | None = None
+    bundle: Path,
+    threads: int = 1,
+    start_seconds: float = START_SECONDS,
+    log_folder: Path | None = None,
+    log_seconds: float = 60.0,
 ) -> ServerProcess:
     """Start a server of the bundle in `bundle` on a free port and wait until it is ready.
 
-    With a `log_folder` it writes the hybrid log there.
+    With a `log_folder` it writes the hybrid log there, a segment at least every `log_seconds`.
 
     Raises:
         ContractError: the server refused the bundle; the message is the server's.
@@ -79,7 +83,7 @@ def start_server(
     """
     command = [sys.executable, "-m", "tidewheel.serving", "--bundle", str(bundle), "--port", "0"]
     command += ["--threads", str(threads), "--exit-on-stdin-eof"]
-    command += ["--log", str(log_folder)] if log_folder is not None else []
+    command += ["--log", str(log_folder), "--log-seconds", str(log_seconds)] if log_folder is not None else []
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the server
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, bufsize=0)

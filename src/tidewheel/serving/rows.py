@@ -40,6 +40,9 @@ class LogParameters(Contract):
     is_feature_miss: bool = False
 
 
+_PARAMETERS = tuple(LogParameters.model_fields)
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """One answered request. Columns have length C or 1, scores (C,) float32 by label."""
@@ -58,7 +61,7 @@ def served(request: InferRequest, scores: Mapping[str, np.ndarray], served_time:
         ContractError: it lacks what a row of the log must have; the message is for the caller.
     """
     sent = request.parameters or {}
-    found = {name: sent[name] for name in LogParameters.model_fields if name in sent}
+    found = {name: sent[name] for name in _PARAMETERS if name in sent}
     try:
         parameters = LogParameters.model_validate(found)
     except ValidationError as error:
@@ -98,7 +101,7 @@ def _check_propensity(parameters: LogParameters, values: np.ndarray) -> None:
 
 
 def _check_position(values: np.ndarray) -> None:
-    if values is not _NULL and (values.dtype.kind != "i" or values.min() < 0 or values.max() >= 2**31):
+    if values is not _NULL and (values.dtype.kind != "i" or values.view(np.uint64).max() >= 2**31):
         raise ContractError("inputs.position: expected ranks in the answer, from 0")
 
 
@@ -167,18 +170,20 @@ def served_table(answers: Sequence[Served], schema: pa.Schema, bundle: str) -> p
             label = field.name.removeprefix(SCORE_PREFIX)
             columns.append(pa.array(np.concatenate([answer.scores[label] for answer in answers]).astype(np.float64)))
         else:
-            columns.append(_array(_spread([answer.columns[field.name] for answer in answers], counts), field.type))
+            arrays = [answer.columns[field.name] for answer in answers]
+            columns.append(_array(_spread(arrays, counts), field.type))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _spread(arrays: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
     """One value a candidate of columns that hold one a candidate, or one for all of the request."""
-    if len({array.dtype for array in arrays}) > 1:  # as objects: integers beside floats would become floats
-        arrays = [array.astype(object) for array in arrays]
-    lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
     flat = np.concatenate(arrays)
-    times = np.where(lengths == counts, 1, counts)
-    return flat if (times == 1).all() else np.repeat(flat, np.repeat(times, lengths))
+    if len(flat) == counts.sum():
+        return flat
+    if len(flat) == len(counts):
+        return np.repeat(flat, counts)
+    lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
+    return np.repeat(flat, np.repeat(np.where(lengths == counts, 1, counts), lengths))
 
 
 def _array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
@@ -188,11 +193,13 @@ def _array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     if pa.types.is_floating(kind):
         numbers = values.astype(np.float64)
         return pa.array(numbers, mask=~np.isfinite(numbers))
-    if not pa.types.is_string(kind):
-        return pa.array(values, kind)
+    if pa.types.is_string(kind) and values.dtype.kind == "i":
+        return pa.array(values).cast(kind)
     try:
-        return pa.array(values.astype(object), kind)
-    except pa.ArrowTypeError:  # a vocabulary of numbers
+        return pa.array(values, kind)
+    except pa.ArrowException:  # a vocabulary of numbers, some of them null or of another type
+        if not pa.types.is_string(kind):
+            raise
         names = (value if type(value) is str else vocabulary_name(value) or None for value in values.tolist())
         return pa.array(list(names), kind)
 
