@@ -33,10 +33,11 @@ class _File:
 
 @dataclass(frozen=True)
 class _PartFolder:
-    """One part: its days, which of them are complete, and its good files."""
+    """One part: its days, which of them are complete, which have a file that is not well, and the good files."""
 
     days: tuple[date, ...]
     complete: frozenset[date]
+    broken: frozenset[date]
     files: tuple[_File, ...]
 
 
@@ -65,7 +66,7 @@ def _part(folder: Path, part: Part, found: list[Finding]) -> _PartFolder:
     if not root.is_dir():
         remedy = "servers write backend, clients frontend: docs/hybrid-log.md"
         found.append(fault(str(root), "missing", "a folder with a folder for each day", remedy))
-        return _PartFolder((), frozenset(), ())
+        return _PartFolder((), frozenset(), frozenset(), ())
     days: dict[date, Path] = {}
     for path in _visible(root):
         day = _day(path)
@@ -73,11 +74,17 @@ def _part(folder: Path, part: Part, found: list[Finding]) -> _PartFolder:
             found.append(fault(str(path), "not a partition", "folders date=YYYY-MM-DD", "rename it or move it away"))
         else:
             days[day] = path
-    files = [file for day, path in days.items() for file in _files(part, day, path, found)]
+    files: list[_File] = []
+    broken = set()
+    for day, path in days.items():
+        before = len(found)
+        files += _files(part, day, path, found)
+        if len(found) > before:
+            broken.add(day)
     rows = sum(file.num_rows for file in files)
     complete = frozenset(day for day, path in days.items() if (path / MARKER).is_file())
     found.append(fact(part.value, f"{len(days)} days, {len(complete)} complete, {len(files)} files, {rows:,} rows"))
-    return _PartFolder(tuple(sorted(days)), complete, tuple(files))
+    return _PartFolder(tuple(sorted(days)), complete, frozenset(broken), tuple(files))
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -154,9 +161,10 @@ def _days(parts: Mapping[Part, _PartFolder], skipped: frozenset[date], found: li
                 found.append(
                     fault(f"{part.value}/{_PREFIX}{stuck}", f"{what}, later days are", "complete days in a row", remedy)
                 )
-    open_days = sorted(open_ for open_ in every - complete if open_ > max(complete))
-    if open_days:
-        found.append(fact("incomplete", f"{', '.join(map(str, open_days))}: not read yet"))
+    if early := sorted(other for other in every if other < min(complete)):
+        found.append(fact("incomplete", f"{', '.join(map(str, early))}: before the first day that is complete in both parts"))
+    if late := sorted(other for other in every if other > max(complete)):
+        found.append(fact("incomplete", f"{', '.join(map(str, late))}: not read yet"))
 
 
 def _agreement(files: Sequence[_File], found: list[Finding]) -> None:
@@ -187,7 +195,7 @@ def _sample(part: Part, files: Sequence[_File]) -> pa.Table:
 
 
 def _orphans(events: pa.Table, parts: Mapping[Part, _PartFolder]) -> Finding:
-    """Looks only for candidates of days that are there and complete in the backend part, newest first, within bounds."""
+    """Looks only for candidates of days that are complete and well in the backend part, newest first, within bounds."""
     backend = parts[Part.BACKEND]
     rows = dict.fromkeys(backend.days, 0)
     for file in backend.files:
@@ -195,13 +203,15 @@ def _orphans(events: pa.Table, parts: Mapping[Part, _PartFolder]) -> Finding:
     served_day = pc.cast(events["served_time"], pa.date32())
     wanted: set[date] = set()
     budget = MAX_KEY_ROWS
-    for day in sorted(set(served_day.to_pylist()) & backend.complete, reverse=True):
+    for day in sorted(set(served_day.to_pylist()) & (backend.complete - backend.broken), reverse=True):
         budget -= rows[day]
         if budget < 0:
             break
         wanted.add(day)
     if not wanted:
-        return fact("orphans", "not looked for: no complete day that is small enough; ingest counts them")
+        return fact(
+            "orphans", "not looked for: no day of the backend part is complete, well and small enough; ingest counts them"
+        )
     arrived = wanted | {day + timedelta(days=1) for day in wanted}  # written after midnight
     keys = ["request_id", "item_id"]
     tables = [pq.read_table(file.path, columns=keys) for file in backend.files if file.day in arrived]

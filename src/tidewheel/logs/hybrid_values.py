@@ -62,6 +62,8 @@ def check_events(rows: pa.Table) -> list[Finding]:
         ahead = pc.seconds_between(rows["logged_time"], rows[name])
         bad, remedy = pc.greater(ahead, CLOCK_SKEW_SECONDS), "set the clocks; ingest quarantines events from the future"
         found += _rule(place, name, bad, "after logged_time", f"at most {CLOCK_SKEW_SECONDS} s of skew", remedy)
+    early = pc.greater(pc.seconds_between(rows["event_time"], rows["served_time"]), CLOCK_SKEW_SECONDS)
+    found += _rule(place, "event_time", early, "before served_time", "what happened after the answer", "set the clocks")
     found += _arrived_by_the_end_of_the_day(place, rows, "logged_time")
     if rows.num_rows:
         late = pc.quantile(pc.seconds_between(rows["served_time"], rows["logged_time"]), [0.5, 0.99, 1.0]).to_pylist()
