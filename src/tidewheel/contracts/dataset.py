@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.schema import FeatureSpec
@@ -31,6 +32,7 @@ class DatasetManifest(Contract):
     features: tuple[FeatureSpec, ...]
     labels: tuple[str, ...]
     statistics: dict[str, float] = {}
+    watermark: AwareDatetime | None = None  # until when the log was complete; null where every file is taken as it is
     inputs: dict[str, str] = {}
     files: tuple[FileEntry, ...] = ()
 
@@ -38,3 +40,18 @@ class DatasetManifest(Contract):
     def digest(self) -> str:
         """Identity of the content: the same files give the same digest, wherever they lie."""
         return digest_of(self)
+
+
+class LogDay(Contract):
+    """One day of a log, judged: what `ingest` keeps so that a later window does not read the day's files again.
+
+    `bucket=<n>/*.parquet` hold the rows, by hash of the user; `counts` are of rows that were counted and not kept. `day` is
+    null for rows without a time.
+    """
+
+    schema_: Literal["tidewheel/log-day/v1"] = Field(default="tidewheel/log-day/v1", alias="schema")
+    day: date | None
+    buckets: int = Field(ge=1)
+    rows: int = Field(ge=0)
+    counts: dict[str, int] = {}
+    files: tuple[FileEntry, ...] = ()

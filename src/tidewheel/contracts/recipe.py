@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
@@ -60,6 +60,18 @@ class WorldSource(Contract):
     faults: tuple[Fault, ...] = ()
 
 
+class HybridSource(Contract):
+    """A hybrid log (docs/hybrid-log.md) in the folder `path`. `labels` are the engagements that clients report.
+
+    `skip_days` are days that one part of the log will never have: without being named here they hold back all after them.
+    """
+
+    kind: Literal["hybrid"]
+    path: str = ""
+    labels: tuple[str, ...] = Field(min_length=1)
+    skip_days: tuple[date, ...] = ()
+
+
 class KuaiRandSource(Contract):
     """KuaiRand's standard log: `path` is the folder with `log_standard_*.parquet` and the feature tables."""
 
@@ -82,7 +94,7 @@ class ParquetSource(Contract):
     future: tuple[str, ...] = ()
 
 
-Source = Annotated[WorldSource | KuaiRandSource | ParquetSource, Field(discriminator="kind")]
+Source = Annotated[WorldSource | HybridSource | KuaiRandSource | ParquetSource, Field(discriminator="kind")]
 
 
 # --- one section a step -----------------------------------------------------------------------------------------------
@@ -121,6 +133,8 @@ class CounterConfig(Contract):
 
     On a row of day D (UTC), over the rows of the days [D - lookback_days, D), each weighted by 1 / inclusion_probability:
     impressions = sum(w);  rate = (sum(w * label) + smoothing * prior) / (impressions + smoothing).
+    Where the log tells when a label came, the label counts from that day on, and until then the row counts as the impression
+    that it was: 1 / its logging rate, or nothing if only its engagement was logged.
     """
 
     labels: tuple[str, ...]
@@ -129,7 +143,10 @@ class CounterConfig(Contract):
 
 
 class IngestConfig(Contract):
+    """`max_lateness_days`: lines of a hybrid log that arrive later than this after what they report are quarantined."""
+
     max_quarantine_share: Share = 0.05
+    max_lateness_days: int = Field(default=1, ge=0, le=30)
     counters: CounterConfig
 
 
@@ -309,6 +326,8 @@ class Recipe(Contract):
                 )
         if unknown := sorted(set(self.evaluate.slices) - set(names)):
             raise ValueError(f"evaluate.slices names {', '.join(unknown)}; expected features of this recipe")
+        if isinstance(self.source, WorldSource | HybridSource) and not self.window.label_horizon_hours:
+            raise ValueError("window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression")
         if not any(label.gated for label in self.labels):
             raise ValueError("no label is gated: nothing would ever be judged")
         return self

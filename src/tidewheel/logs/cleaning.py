@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidewheel.contracts.schema import FeatureKind, FeatureSpec, label_column
-from tidewheel.logs.adapter import GIVEN_COLUMNS, RAW
+from tidewheel.logs.adapter import FAULT, IMPRESSION_RATE, LABEL_TIME_PREFIX, RAW, day_number
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -16,6 +17,8 @@ STATUS = "status"
 VALID = "valid"
 EXACT_DUPLICATE = "exact_duplicate"
 CONFLICTING_DUPLICATE = "conflicting_duplicate"
+AFTER_HORIZON = "after_horizon"  # known only through an engagement after its label horizon: not there, had we looked in time
+FINE = (VALID, EXACT_DUPLICATE, CONFLICTING_DUPLICATE, AFTER_HORIZON)  # any other status is why a row is in quarantine
 _IDS = ("request_id", "user_id", "item_id", "author_id")
 _TYPES = {
     "request_id": "string",
@@ -30,45 +33,91 @@ _TYPES = {
 }
 
 
-def judge(rows: DataFrame, labels: Sequence[str], features: Sequence[FeatureSpec]) -> DataFrame:
-    """Canonical rows in canonical types, each with `status`, `day` (days since 1970, UTC) and `raw`.
+def judge(
+    rows: DataFrame,
+    labels: Sequence[str],
+    features: Sequence[FeatureSpec],
+    key: Sequence[str],
+    scratch: Path,
+    is_unique: bool = False,
+) -> DataFrame:
+    """Canonical rows in canonical types, each with `row_key`, `status`, `day` (days since 1970, UTC) and `raw`.
 
-    `status` is `valid`, the reason why the row is malformed (`raw` then holds the log's row as JSON, else null), or:
+    `status` is `valid`, `after_horizon`, the reason why the row is malformed (`raw` then holds the log's row as JSON, else
+    null), or:
     - `exact_duplicate`: all its columns equal those of another row of the same impression;
-    - `conflicting_duplicate`: its request, user, item and time equal those of a row that stays, its other columns do not.
-      The row with the most positive labels stays: logs write an impression again once more is known of it (on KuaiRand, 3
-      such pairs in 185,061 rows; in all three one row's positives contain the other's). Ties go to the smaller hash.
+    - `conflicting_duplicate`: its `key` equals that of a row that stays, its other columns do not. The row with the most
+      positive labels stays: logs write an impression again once more is known of it (on KuaiRand, 3 such pairs in 185,061
+      rows; in all three one row's positives contain the other's). Then the latest; ties go to the smaller hash.
+
+    Args:
+        key: the columns that name one impression.
+        scratch: a folder that is not there yet (see `deduplicate`).
+        is_unique: the rows that are not at fault have distinct keys already.
     """
+    from pyspark.sql import functions as F
+
+    given = [name for name in (FAULT, "day") if name in rows.columns]
+    typed = rows.select(*_typed(rows, labels, features), RAW, *given)
+    if "day" not in given:
+        typed = typed.withColumn("day", day_number(F.col("event_time")))
+    found = F.coalesce(F.col(FAULT), _reason(labels)) if FAULT in rows.columns else _reason(labels)
+    typed = typed.withColumn("reason", found).drop(FAULT).withColumn("row_key", F.xxhash64(*key))
+    typed = typed.withColumn(RAW, F.when(~F.coalesce(F.col("reason").isin(*FINE), F.lit(True)), F.to_json(RAW)))
+    positives = reduce(lambda total, label: total + F.coalesce(F.col(label_column(label)), F.lit(0)), labels, F.lit(0))
+    content = [name for name in typed.columns if name not in (RAW, "reason", "row_key", "day")]
+    if is_unique:
+        judged = typed.withColumn(STATUS, F.coalesce(F.col("reason"), F.lit(VALID)))
+    else:
+        judged = deduplicate(typed.withColumn("positives", positives), key, content, ("positives", "event_time"), scratch)
+    return judged.select("row_key", *content, "day", STATUS, RAW)
+
+
+def deduplicate(rows: DataFrame, key: Sequence[str], content: Sequence[str], latest: Sequence[str], scratch: Path) -> DataFrame:
+    """Rows with `status`: their `reason` where they have one, else `valid` for the one row of each `key` that stays.
+
+    Repeats are rare: the hashes that occur twice are found first, and only their rows are put in order. A window over
+    all rows, or a partition for each impression, costs several times as much.
+
+    Args:
+        rows: with `reason` and `row_key`, the hash of `key`.
+        content: the columns in which an exact repeat equals another row.
+        latest: of the rows of one key, the one with the highest of these stays.
+        scratch: a folder that is not there yet, for the hashes; gone with what is read from it.
+    """
+    import pyarrow.parquet as pq
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    typed = rows.select(*_typed(rows, labels, features), RAW)
-    typed = typed.withColumn("reason", _reason(labels)).withColumn("row_key", F.xxhash64("request_id", "item_id", "event_time"))
-    typed = typed.withColumn(RAW, F.when(F.col("reason").isNotNull(), F.to_json(RAW)))
-    content = [name for name in typed.columns if name not in (RAW, "reason", "row_key")]
-    positives = reduce(lambda total, label: total + F.coalesce(F.col(label_column(label)), F.lit(0)), labels, F.lit(0))
-    typed = typed.withColumn("positives", positives).withColumn("content", F.xxhash64(*content))
-    typed = typed.withColumn("identity", F.xxhash64("item_id", "event_time", "request_id", F.col("reason").isNull()))
-    # Neighbours in one long order a user: a window partition for each impression costs four times as much.
-    of_user = Window.partitionBy("user_id").orderBy("identity", "item_id", "event_time", F.desc("positives"), "content")
-    previous = {name: F.lag(name).over(of_user).alias(f"previous_{name}") for name in ("identity", "content")}
-    neighbours = typed.select("*", *previous.values())
+    usable = rows.filter(F.col("reason").isNull()).groupBy("row_key").agg(F.count(F.lit(1)).alias("times"))
+    found = usable.filter(F.col("times") > 1).select(F.col("row_key").alias("repeated_key"))
+    found.write.parquet(scratch.as_posix())
+    paths = sorted(path.as_posix() for path in scratch.glob("*.parquet"))
+    unrepeated = F.coalesce(F.col("reason"), F.lit(VALID))
+    if not sum(pq.read_metadata(path).num_rows for path in paths):
+        return rows.withColumn(STATUS, unrepeated)
+    repeated = F.broadcast(rows.sparkSession.read.parquet(*paths))
+    is_repeated = (F.col("row_key") == F.col("repeated_key")) & F.col("reason").isNull()
+    alone = rows.join(repeated, is_repeated, "left_anti").withColumn(STATUS, unrepeated)
+    together = rows.join(repeated, is_repeated, "left_semi").withColumn("content", F.xxhash64(*content))
+    of_key = Window.partitionBy("row_key", *key).orderBy(*(F.desc(name) for name in latest), "content")
+    ranked = together.withColumn("rank", F.row_number().over(of_key)).withColumn("previous", F.lag("content").over(of_key))
     status = (
-        F.when(F.col("reason").isNotNull(), F.col("reason"))
-        .when(F.col("previous_identity").isNull() | (F.col("previous_identity") != F.col("identity")), F.lit(VALID))
-        .when(F.col("previous_content") == F.col("content"), F.lit(EXACT_DUPLICATE))
+        F.when(F.col("rank") == 1, F.lit(VALID))
+        .when(F.col("previous") == F.col("content"), F.lit(EXACT_DUPLICATE))
         .otherwise(F.lit(CONFLICTING_DUPLICATE))
     )
-    day = F.unix_date(F.col("event_time").cast("date"))
-    return neighbours.select("row_key", *content, day.alias("day"), status.alias(STATUS), RAW)
+    return alone.unionByName(ranked.withColumn(STATUS, status).drop("rank", "previous", "content"))
 
 
 def _typed(rows: DataFrame, labels: Sequence[str], features: Sequence[FeatureSpec]) -> list[Column]:
     from pyspark.sql import functions as F
 
     found = dict(rows.dtypes)
-    types = dict(_TYPES) | dict.fromkeys(map(label_column, labels), "tinyint")
-    columns = {name: F.col(name).try_cast(kind) for name, kind in types.items() if name in GIVEN_COLUMNS}
+    types = dict(_TYPES)
+    types |= {name: "timestamp" for name in found if name.startswith(LABEL_TIME_PREFIX)}
+    types |= {IMPRESSION_RATE: "double"} if IMPRESSION_RATE in found else {}
+    columns = {name: F.col(name).try_cast(kind) for name, kind in types.items() if name in found}
     for name in map(label_column, labels):
         # Anything but 0 and 1 becomes null; without this 0.5 would be cast to 0.
         number = F.col(name).try_cast("double")
@@ -76,11 +125,12 @@ def _typed(rows: DataFrame, labels: Sequence[str], features: Sequence[FeatureSpe
     for feature in features:
         if feature.name in columns:
             continue
-        columns[feature.name] = F.col(feature.name).try_cast(_feature_type(feature, found[feature.name]))
+        columns[feature.name] = F.col(feature.name).try_cast(feature_type(feature, found[feature.name]))
     return [column.alias(name) for name, column in columns.items()]
 
 
-def _feature_type(feature: FeatureSpec, found: str) -> str:
+def feature_type(feature: FeatureSpec, found: str) -> str:
+    """The canonical type of a feature whose column the engine calls `found`."""
     if feature.kind is FeatureKind.NUMERIC:
         return "double"
     if feature.kind is FeatureKind.HASHED:
@@ -94,9 +144,22 @@ def _reason(labels: Sequence[str]) -> Column:
 
     faults = {f"no_{name}": F.col(name).isNull() for name in (*_IDS, "event_time")}
     faults |= {f"{label_column(label)}_not_0_or_1": F.col(label_column(label)).isNull() for label in labels}
-    inclusion, propensity = F.col("inclusion_probability"), F.col("propensity")
-    faults["inclusion_probability_outside_0_1"] = ~F.coalesce((inclusion > 0) & (inclusion <= 1), F.lit(False))
+    inclusion = F.col("inclusion_probability")
+    faults["inclusion_probability_outside_0_1"] = ~is_probability(inclusion)
     faults["is_randomized_unknown"] = F.col("is_randomized").isNull()
-    is_exact = F.coalesce((propensity > 0) & (propensity <= 1), F.lit(False))
-    faults["propensity_outside_0_1"] = F.col("is_randomized") & ~is_exact
+    faults["propensity_outside_0_1"] = F.col("is_randomized") & ~is_probability(F.col("propensity"))
+    return first_fault(faults)
+
+
+def is_probability(column: Column) -> Column:
+    """In (0, 1]; false for null and NaN."""
+    from pyspark.sql import functions as F
+
+    return F.coalesce((column > 0) & (column <= 1), F.lit(False))
+
+
+def first_fault(faults: dict[str, Column]) -> Column:
+    """The name of the first fault that is true, or null."""
+    from pyspark.sql import functions as F
+
     return F.coalesce(*(F.when(is_wrong, F.lit(reason)) for reason, is_wrong in faults.items()))

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidewheel.contracts.recipe import CounterConfig, IngestConfig, LabelConfig, Source
-from tidewheel.contracts.schema import KEY_COLUMNS, FeatureSpec, label_column
+from tidewheel.contracts.recipe import IngestConfig, LabelConfig, Source
+from tidewheel.contracts.schema import FeatureSpec, label_column
 from tidewheel.contracts.window import Window, iso
 from tidewheel.errors import ContractError, RejectedError
-from tidewheel.logs.adapter import RAW, Adapter, Days, Request
-from tidewheel.logs.cleaning import CONFLICTING_DUPLICATE, EXACT_DUPLICATE, STATUS, VALID, judge
-from tidewheel.logs.counters import snapshot, with_counters
-from tidewheel.logs.parts import write_parts
-from tidewheel.logs.sources import ADAPTERS, check_features, check_files, counter_names, folder_of, time_span
+from tidewheel.logs.adapter import LABEL_TIME_PREFIX, Days, Request, day_number, day_of
+from tidewheel.logs.cleaning import AFTER_HORIZON, CONFLICTING_DUPLICATE, EXACT_DUPLICATE, FINE, STATUS, VALID
+from tidewheel.logs.counters import billionths
+from tidewheel.logs.days import DayCache, FolderCache, judged_days
+from tidewheel.logs.hybrid import NEVER_SERVED
+from tidewheel.logs.sources import ADAPTERS, check_features, counter_names, folder_of, time_span
+from tidewheel.logs.tables import BEFORE, IMMATURE, WITHIN, WindowPlan, write_tables
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
-
-_EPOCH = date(1970, 1, 1)
+    from pyspark.sql import DataFrame, SparkSession
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,21 @@ class IngestResult:
         rows: impressions written.
         randomized_rows: those of randomized requests.
         weight_sum: sum of 1 / inclusion_probability, the impressions that the log stands for.
-        statistics: `rows_read` = rows + `exact_duplicates` + `conflicting_duplicates` + `quarantined`, of the window; rows
-            without a time count as the window's. `quarantine_share` = quarantined / rows_read, `quarantined.<reason>` one a
-            reason, `positives.<label>`, `history_rows` (valid rows of the days before, seen by the counters only) and
-            `history_malformed` (not seen by anything).
+        watermark: until when the log was complete; None where every file is taken as it is.
+        files_read: of the log; the others' days were judged by an earlier window.
+        statistics: `rows_read` = rows + `exact_duplicates` + `conflicting_duplicates` + `immature` + `after_horizon` +
+            `quarantined`, of the window; rows without a time count as the window's. `quarantine_share` = quarantined /
+            rows_read, `quarantined.<reason>` one a reason, `positives.<label>`, `history_rows` (valid rows of the days
+            before, seen by the counters only) and `history_malformed` (not seen by anything). Of hybrid logs also
+            `served`, `not_seen` and the events that made no row of their own, of the window's days; `late_labels`, known
+            only on a later day than the impression's, and `label_delay_seconds_max`.
     """
 
     rows: int
     randomized_rows: int
     weight_sum: float
+    watermark: datetime | None = None
+    files_read: int = 0
     statistics: dict[str, float] = field(default_factory=dict)
 
 
@@ -55,12 +62,14 @@ def ingest(
     window: Window,
     out: Path,
     base: Path,
+    label_horizon: timedelta = timedelta(0),
+    cache: DayCache | None = None,
 ) -> IngestResult:
     """Write `out/impressions`, `out/quarantine` and `out/counters` from the log of one window.
 
     Only impressions of the window come out; those of the `lookback_days` before it are counted. Malformed rows of the
     window stand in `quarantine` with `reason` and `row`, the log's row as JSON. `counters` is the snapshot as of the day
-    of `window.end`. The same log gives the same bytes.
+    of `window.end`. The same log gives the same bytes, whatever `cache` holds of its days.
 
     Raises:
         ConfigError: the data folder is missing; a feature or label is not what `check_features` allows.
@@ -69,68 +78,104 @@ def ingest(
     """
     check_features(source, features, labels, config.counters)
     adapter = ADAPTERS[source.kind]
-    days = Days(
-        window.start.astimezone(UTC).date() - timedelta(days=config.counters.lookback_days),
-        (window.end.astimezone(UTC) - timedelta(microseconds=1)).date() + timedelta(days=1),
-    )
+    lookback = timedelta(days=config.counters.lookback_days)
+    last = day_of(window.end - timedelta(microseconds=1))
+    days = Days(day_of(window.start) - lookback, last + timedelta(days=1))
     counted = counter_names(config.counters)
     raw_features = [feature for feature in features if feature.name not in counted]
-    names = tuple(label.name for label in labels)
-    request = Request(source, folder_of(source, base), days, names, tuple(feature.name for feature in raw_features))
-    staged_folder = out / "partial"
+    request = Request(
+        source,
+        folder_of(source, base),
+        days,
+        tuple(label.name for label in labels),
+        tuple(feature.name for feature in raw_features),
+        label_horizon,
+        config.max_lateness_days,
+    )
+    scratch = out / "partial"
+    scratch.mkdir()
     with _engine_faults_named(request.folder):
         try:
-            staged = _stage(spark, adapter, request, raw_features, window, staged_folder)
-            result = _assess(staged, source, labels, config, window, base)
-            _write(staged, labels, features, config.counters, window, out, result)
+            judged, files_read = judged_days(
+                spark, adapter, request, raw_features, cache or FolderCache(scratch / "days"), scratch
+            )
+            complete_until = adapter.watermark(request)
+            mature_until = complete_until - label_horizon if complete_until else None
+            plan = WindowPlan(adapter, request, labels, features, config.counters, window, mature_until, judged)
+            staged = plan.rows(spark)
+            if staged is None:
+                raise _nothing(plan, complete_until)
+            result = replace(_count(plan, staged), watermark=complete_until, files_read=files_read)
+            _refuse_unfit(plan, result, config)
+            write_tables(spark, plan, out, scratch, result.rows, int(result.statistics["quarantined"]))
         finally:
-            shutil.rmtree(staged_folder, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
     return result
 
 
-def _stage(
-    spark: SparkSession, adapter: Adapter, request: Request, features: Sequence[FeatureSpec], window: Window, folder: Path
-) -> DataFrame:
-    """Judge the rows once and keep them as Parquet: statistics, counters and impressions all read them again."""
+def _count(plan: WindowPlan, staged: DataFrame) -> IngestResult:
+    """Count the judged rows in one pass."""
     from pyspark.sql import functions as F
 
-    files = adapter.log_files(request)
-    if not files:
-        raise _nothing(request.source, window, request.folder)
-    check_files((*files, *adapter.side_tables(request)))
-    assert request.days is not None
-    rows = adapter.read(spark, request, [file.path for file in files])
-    first, end = (F.lit((day - _EPOCH).days) for day in (request.days.first, request.days.end))
-    judged = judge(rows, request.labels, features)
-    judged = judged.filter(F.col("day").isNull() | ((F.col("day") >= first) & (F.col("day") < end)))
-    judged.withColumn("place", _place(window)).write.mode("overwrite").parquet(folder.as_posix())
-    written = sorted(folder.glob("*.parquet"))
-    if not written:
-        raise _nothing(request.source, window, request.folder)
-    return spark.read.parquet(*(path.as_posix() for path in written))
+    names = [label.name for label in plan.labels]
+    positives = [F.sum(F.col(label_column(name)).cast("bigint")).alias(name) for name in names]
+    randomized = F.sum(F.col("is_randomized").cast("bigint")).alias("randomized")
+    # A malformed row may have any inclusion probability, 0 too.
+    weight = F.when(F.col(STATUS) == VALID, billionths(F.col("inclusion_probability"))).cast("decimal(28,0)")
+    times = [name for name in staged.columns if name.startswith(LABEL_TIME_PREFIX)]
+    late = [F.sum((day_number(F.col(name)) > F.col("day")).cast("bigint")).alias(f"late_{name}") for name in times]
+    delays = [F.max(F.unix_micros(name) - F.unix_micros("event_time")).alias(f"delay_{name}") for name in times]
+    wanted = [F.count(F.lit(1)).alias("rows"), randomized, F.sum(weight).alias("weight"), *positives, *late, *delays]
+    groups = staged.groupBy("place", STATUS).agg(*wanted).collect()
+    here: dict[str, Any] = {row[STATUS]: row for row in groups if row["place"] == WITHIN}
+    before: dict[str, int] = {row[STATUS]: int(row["rows"]) for row in groups if row["place"] == BEFORE}
+    rows = {status: int(row["rows"]) for status, row in sorted(here.items())}
+    immature = sum(int(row["rows"]) for row in groups if row["place"] == IMMATURE)
+    read, malformed = sum(rows.values()) + immature, sum(count for status, count in rows.items() if status not in FINE)
+    valid = here.get(VALID)
+    statistics = {
+        "rows_read": read,
+        "exact_duplicates": rows.get(EXACT_DUPLICATE, 0),
+        "conflicting_duplicates": rows.get(CONFLICTING_DUPLICATE, 0),
+        "immature": immature,
+        "after_horizon": rows.get(AFTER_HORIZON, 0),
+        "quarantined": malformed,
+        "quarantine_share": malformed / read if read else 0.0,
+        **{f"quarantined.{status}": count for status, count in rows.items() if status not in FINE},
+        **{f"positives.{name}": int(valid[name] or 0) if valid else 0 for name in names},
+        "history_rows": before.get(VALID, 0),
+        "history_malformed": sum(count for status, count in before.items() if status not in FINE),
+        **_of_parts(plan, rows, immature),
+    }
+    if valid is not None and times:
+        statistics["late_labels"] = sum(int(valid[f"late_{name}"] or 0) for name in times)
+        statistics["label_delay_seconds_max"] = max(int(valid[f"delay_{name}"] or 0) for name in times) / 1e6
+    numbers = {name: float(value) for name, value in statistics.items()}
+    if valid is None:
+        return IngestResult(0, 0, 0.0, statistics=numbers)
+    return IngestResult(int(valid["rows"]), int(valid["randomized"]), float(valid["weight"]) / 1e9, statistics=numbers)
 
 
-def _place(window: Window) -> Column:
-    """`window` (also without a time), `before` or `after`."""
-    from pyspark.sql import functions as F
+def _of_parts(plan: WindowPlan, rows: Mapping[str, int], immature: int) -> dict[str, int]:
+    """What was counted of the lines that made no row, where the window has whole days."""
+    inside = [day.manifest for day in plan.days if day.manifest.day and _is_within(day.manifest.day, plan.window)]
+    totals: Counter[str] = Counter()
+    for manifest in inside:
+        totals.update(manifest.counts)
+    if "served" in totals and plan.window.start.astimezone(UTC).time() == plan.window.end.astimezone(UTC).time() == time(0):
+        reported = immature + sum(count for status, count in rows.items() if status not in NEVER_SERVED)
+        totals["not_seen"] = totals["served"] - reported
+    return dict(totals)
 
-    start, end = (F.timestamp_micros(F.lit(_microseconds(moment)).cast("bigint")) for moment in (window.start, window.end))
-    time = F.col("event_time")
-    return F.when(time < start, F.lit("before")).when(time >= end, F.lit("after")).otherwise(F.lit("window"))
+
+def _is_within(day: date, window: Window) -> bool:
+    return day_of(window.start) <= day <= day_of(window.end - timedelta(microseconds=1))
 
 
-def _microseconds(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def _assess(
-    staged: DataFrame, source: Source, labels: Sequence[LabelConfig], config: IngestConfig, window: Window, base: Path
-) -> IngestResult:
-    """Count the staged rows in one pass and refuse what is unfit."""
-    result = _count(staged, labels)
-    found = result.statistics
+def _refuse_unfit(plan: WindowPlan, result: IngestResult, config: IngestConfig) -> None:
+    found, window = result.statistics, plan.window
     if not found["rows_read"]:
-        raise _nothing(source, window, base)
+        raise _nothing(plan, result.watermark)
     if found["quarantine_share"] > config.max_quarantine_share:
         reasons = ", ".join(
             f"{key.removeprefix('quarantined.')} {count:.0f}" for key, count in found.items() if key.startswith("quarantined.")
@@ -141,78 +186,24 @@ def _assess(
             "ingest.max_quarantine_share"
         )
     if not result.rows:
-        raise _nothing(source, window, base)
-    for label in labels:
+        raise _nothing(plan, result.watermark)
+    for label in plan.labels:
         if not found[f"positives.{label.name}"]:
             raise RejectedError(
                 f"window {window}: label {label.name} has no positives in {result.rows} rows; expected at least one: use a "
                 "longer window, or take the label out of the recipe"
             )
-    return result
 
 
-def _count(staged: DataFrame, labels: Sequence[LabelConfig]) -> IngestResult:
-    from pyspark.sql import functions as F
-
-    weight = (F.lit(1.0) / F.col("inclusion_probability")).cast("decimal(28,9)")
-    positives = [F.sum(F.col(label_column(label.name)).cast("bigint")).alias(label.name) for label in labels]
-    randomized = F.sum(F.col("is_randomized").cast("bigint")).alias("randomized")
-    # A malformed row may have any inclusion probability, 0 too.
-    weights = F.sum(F.when(F.col(STATUS) == VALID, weight)).alias("weight_sum")
-    groups = staged.groupBy("place", STATUS).agg(F.count(F.lit(1)).alias("rows"), randomized, weights, *positives).collect()
-    here: dict[str, Any] = {row[STATUS]: row for row in groups if row["place"] == "window"}
-    counts = {status: int(row["rows"]) for status, row in sorted(here.items())}
-    valid = here.get(VALID)
-    known = (VALID, EXACT_DUPLICATE, CONFLICTING_DUPLICATE)
-    read, malformed = sum(counts.values()), sum(count for status, count in counts.items() if status not in known)
-    statistics = {
-        "rows_read": read,
-        "exact_duplicates": counts.get(EXACT_DUPLICATE, 0),
-        "conflicting_duplicates": counts.get(CONFLICTING_DUPLICATE, 0),
-        "quarantined": malformed,
-        "quarantine_share": malformed / read if read else 0.0,
-        **{f"quarantined.{status}": count for status, count in counts.items() if status not in known},
-        **{f"positives.{label.name}": int(valid[label.name] or 0) if valid else 0 for label in labels},
-        "history_rows": sum(row["rows"] for row in groups if row["place"] == "before" and row[STATUS] == VALID),
-        "history_malformed": sum(row["rows"] for row in groups if row["place"] == "before" and row[STATUS] not in known),
-    }
-    numbers = {name: float(value) for name, value in statistics.items()}
-    if valid is None:
-        return IngestResult(0, 0, 0.0, numbers)
-    return IngestResult(int(valid["rows"]), int(valid["randomized"]), float(valid["weight_sum"]), numbers)
-
-
-def _write(
-    staged: DataFrame,
-    labels: Sequence[LabelConfig],
-    features: Sequence[FeatureSpec],
-    config: CounterConfig,
-    window: Window,
-    out: Path,
-    result: IngestResult,
-) -> None:
-    from pyspark.sql import functions as F
-
-    priors = {label.name: label.prior for label in labels}
-    history = staged.filter((F.col(STATUS) == VALID) & (F.col("place") != "after"))
-    rows = with_counters(history.filter(F.col("place") == "window"), history, config, priors)
-    columns = dict.fromkeys((*KEY_COLUMNS, *(label_column(label.name) for label in labels), *(x.name for x in features)))
-    order = ("row_key", "event_time", "request_id", "item_id", "user_id")
-    write_parts(rows.select(*columns), out / "impressions", "row_key", order, result.rows)
-    end = (window.end.astimezone(UTC).date() - _EPOCH).days
-    num_history = result.rows + int(result.statistics["history_rows"])
-    write_parts(snapshot(history, end, config, priors), out / "counters", "key", ("entity", "key"), num_history)
-    is_malformed = ~F.col(STATUS).isin(VALID, EXACT_DUPLICATE, CONFLICTING_DUPLICATE)
-    malformed = staged.filter(is_malformed & (F.col("place") == "window"))
-    shown = malformed.select(F.col(STATUS).alias("reason"), F.col(RAW).alias("row"), F.xxhash64(RAW).alias("row_hash"))
-    num_malformed = int(result.statistics["quarantined"])
-    write_parts(shown, out / "quarantine", "row_hash", ("reason", "row"), num_malformed)
-
-
-def _nothing(source: Source, window: Window, base: Path) -> RejectedError:
-    span = time_span(source, base)
+def _nothing(plan: WindowPlan, complete_until: datetime | None) -> RejectedError:
+    base = plan.request.folder
+    span = time_span(plan.request.source, base)
     has = "no impressions at all" if span is None else f"impressions from {iso(span[0])} to {iso(span[1])}"
-    return RejectedError(f"window {window}: no valid impression in it; {base} has {has}: choose another --window-end or --data")
+    if complete_until is not None:
+        has += f", complete in both parts until {iso(complete_until)}"
+    return RejectedError(
+        f"window {plan.window}: no valid impression in it; {base} has {has}: choose another --window-end or --data"
+    )
 
 
 @contextmanager

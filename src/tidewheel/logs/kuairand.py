@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidewheel.contracts.recipe import KuaiRandSource
 from tidewheel.contracts.schema import label_column
-from tidewheel.logs.adapter import LAST_MILLISECOND, LOGGING_COLUMNS, RAW, Adapter, LogFile, Request, Roles, because
+from tidewheel.logs.adapter import (
+    GIVEN_COLUMNS,
+    LAST_MILLISECOND,
+    LOGGING_COLUMNS,
+    RAW,
+    USER_TABLE,
+    Adapter,
+    LogFile,
+    Request,
+    Roles,
+    because,
+    hour_of_user,
+)
+from tidewheel.logs.files import scan
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -23,6 +35,8 @@ LABELS = {
     "profile_enter": "is_profile_enter",
     "hate": "is_hate",
 }
+USERS = "user_features.parquet"
+VIDEOS = "video_features_basic.parquet"
 # Made here: hour (UTC) of the impression, whole days since the video was uploaded; duration_ms is cleaned.
 CONTEXT_COLUMNS = frozenset({"tab", "hour"})
 # fmt: off
@@ -78,37 +92,34 @@ def log_files(request: Request) -> Sequence[LogFile]:
 def side_tables(request: Request) -> Sequence[LogFile]:
     wanted = frozenset(request.features)
     return (
-        LogFile(request.folder / "user_features.parquet", frozenset({"user_id"} | (wanted & USER_COLUMNS)), "user_id"),
+        LogFile(request.folder / USERS, frozenset({"user_id"} | (wanted & USER_COLUMNS)), unique="user_id", part=USER_TABLE),
         LogFile(
-            request.folder / "video_features_basic.parquet",
+            request.folder / VIDEOS,
             frozenset({"video_id", "author_id", "upload_dt"} | (wanted & VIDEO_COLUMNS)),
-            "video_id",
+            unique="video_id",
         ),
     )
 
 
-def read(spark: SparkSession, request: Request, paths: Sequence[Path]) -> DataFrame:
-    """Impressions with the users' and videos' features.
+def read(spark: SparkSession, request: Request, files: Sequence[LogFile]) -> DataFrame:
+    """Impressions with the videos' features.
 
-    The log has no slates: a request is a user's hour, e.g. `u123-2022042513` (UTC). `date` and `hourmin` (Beijing time,
-    in 0.9% of the rows another hour) are left alone, `time_ms` is the time. A duration of 0 or less is null.
+    The log has no slates: a request is a user's hour. `date` and `hourmin` (Beijing time, in 0.9% of the rows another
+    hour) are left alone, `time_ms` is the time. A duration of 0 or less is null.
     """
     from pyspark.sql import functions as F
 
-    log = spark.read.parquet(*(path.as_posix() for path in paths))
-    users, videos = (spark.read.parquet(table.path.as_posix()) for table in side_tables(request))
+    log = scan(spark, files)
+    videos = spark.read.parquet((request.folder / VIDEOS).as_posix())
     wanted = frozenset(request.features)
-    users = users.select(F.col("user_id").alias("of_user"), *sorted(wanted & USER_COLUMNS))
     videos = videos.select(F.col("video_id").alias("of_video"), "author_id", "upload_dt", *sorted(wanted & VIDEO_COLUMNS))
     raw = F.struct(*log.columns).alias(RAW)
     is_time = F.col("time_ms").between(0, LAST_MILLISECOND)
     log = log.withColumn("event_time", F.when(is_time, F.timestamp_millis("time_ms"))).select("*", raw)
-    joined = log.join(F.broadcast(users), log["user_id"] == users["of_user"], "left").join(
-        F.broadcast(videos), log["video_id"] == videos["of_video"], "left"
-    )
+    joined = log.join(F.broadcast(videos), log["video_id"] == videos["of_video"], "left")
     age = F.unix_date(F.col("event_time").cast("date")) - F.unix_date(F.col("upload_dt").try_cast("date"))
     named = {
-        "request_id": F.concat(F.lit("u"), F.col("user_id").cast("string"), F.date_format("event_time", "'-'yyyyMMddHH")),
+        "request_id": hour_of_user(F.col("user_id"), F.col("event_time")),
         "item_id": F.col("video_id"),
         "position": F.lit(None).cast("int"),
         "is_randomized": F.col("is_rand") == 1,
@@ -119,9 +130,23 @@ def read(spark: SparkSession, request: Request, paths: Sequence[Path]) -> DataFr
         "duration_ms": F.when(F.col("duration_ms") > 0, F.col("duration_ms")),
     }
     named |= {label_column(label): F.col(LABELS[label]) for label in request.labels}
-    keys = ("request_id", "user_id", "item_id", "author_id", "event_time", "position", "is_randomized", "propensity")
-    wanted_names = dict.fromkeys((*keys, "inclusion_probability", *map(label_column, request.labels), *request.features))
+    features = [feature for feature in request.features if feature not in USER_COLUMNS]
+    wanted_names = dict.fromkeys((*GIVEN_COLUMNS, *map(label_column, request.labels), *features))
     return joined.select(*(named.get(name, F.col(name)).alias(name) for name in wanted_names), RAW)
 
 
-ADAPTER = Adapter(roles=roles, log_files=log_files, side_tables=side_tables, read=read, time_column=lambda source: "time_ms")
+def user_table(spark: SparkSession, request: Request) -> DataFrame:
+    users = spark.read.parquet((request.folder / USERS).as_posix())
+    return users.select("user_id", *sorted(frozenset(request.features) & USER_COLUMNS))
+
+
+ADAPTER = Adapter(
+    roles=roles,
+    log_files=log_files,
+    side_tables=side_tables,
+    read=read,
+    time_column=lambda source: "time_ms",
+    key=("user_id", "item_id", "event_time"),  # the request follows from them
+    user_features=USER_COLUMNS,
+    user_table=user_table,
+)

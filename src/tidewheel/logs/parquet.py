@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidewheel.contracts.recipe import ParquetSource
@@ -19,7 +18,9 @@ from tidewheel.logs.adapter import (
     Request,
     Roles,
     because,
+    hour_of_user,
 )
+from tidewheel.logs.files import scan
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -52,12 +53,12 @@ def roles(source: ParquetSource) -> Roles:
 def log_files(request: Request) -> Sequence[LogFile]:
     source: ParquetSource = request.source
     raw_features = {feature for feature in request.features if feature not in GIVEN_COLUMNS}
-    columns = frozenset({*source.columns.values(), *(source.labels[label] for label in request.labels), *raw_features})
+    columns = frozenset({*source.columns.values(), *(source.labels[label] for label in request.labels)})
     visible = (path for path in sorted(request.folder.rglob("*.parquet")) if not path.name.startswith((".", "_")))
-    return [LogFile(path, columns) for path in visible]
+    return [LogFile(path, columns, frozenset(raw_features)) for path in visible]
 
 
-def read(spark: SparkSession, request: Request, paths: Sequence[Path]) -> DataFrame:
+def read(spark: SparkSession, request: Request, files: Sequence[LogFile]) -> DataFrame:
     """The log's columns under their canonical names.
 
     Times may be timestamps, ISO 8601 text or integers (milliseconds since 1970). Without a request id a request is a
@@ -66,12 +67,11 @@ def read(spark: SparkSession, request: Request, paths: Sequence[Path]) -> DataFr
     from pyspark.sql import functions as F
 
     source: ParquetSource = request.source
-    log = spark.read.parquet(*(path.as_posix() for path in paths))
+    log = scan(spark, files)
     types = dict(log.dtypes)
     time = _time(source.columns["event_time"], types)
-    hourly = F.concat(F.lit("u"), F.col(source.columns["user_id"]).cast("string"), F.date_format(time, "'-'yyyyMMddHH"))
     defaults: dict[str, Column] = {
-        "request_id": hourly,
+        "request_id": hour_of_user(F.col(source.columns["user_id"]), time),
         "author_id": F.col(source.columns["item_id"]),
         "position": F.lit(None).cast("int"),
         "is_randomized": F.lit(False),

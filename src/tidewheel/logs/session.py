@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_EMBEDDED: WeakSet[SparkSession] = WeakSet()
 # pyspark.sql.functions looks here whether to build Connect expressions; gRPC would otherwise take a proxy to reach us.
 _ENVIRONMENT = {"SPARK_CONNECT_MODE_ENABLED": "1", "no_grpc_proxy": "127.0.0.1"}
 
@@ -35,6 +37,7 @@ def embedded_session() -> Iterator[SparkSession]:
             spark = ConnectSession.builder.remote(f"sc://127.0.0.1:{port}").create()
             try:
                 spark.conf.set("spark.sql.session.timeZone", "UTC")
+                _EMBEDDED.add(spark)
                 yield spark  # type: ignore[misc]
             finally:
                 spark.stop()
@@ -46,3 +49,8 @@ def embedded_session() -> Iterator[SparkSession]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def is_embedded(spark: SparkSession) -> bool:
+    """Whether the engine runs in this process, with its memory: then large work is cut into pieces, one after the other."""
+    return spark in _EMBEDDED

@@ -1,23 +1,26 @@
-"""Questions about a log that need no engine: which adapter reads it, may these be features, is every file whole."""
+"""Questions about a log that need no engine: which adapter reads it, may these be features, when does it begin and end."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig, Source
 from tidewheel.contracts.schema import Entity, FeatureSpec
-from tidewheel.errors import ConfigError, ContractError
-from tidewheel.logs import kuairand, parquet, world
-from tidewheel.logs.adapter import Adapter, LogFile, Request
+from tidewheel.errors import ConfigError
+from tidewheel.logs import hybrid, kuairand, parquet
+from tidewheel.logs.adapter import Adapter, Request
+from tidewheel.logs.files import column_statistics, footer, moment_of
 
-if TYPE_CHECKING:
-    from pyarrow.parquet import FileMetaData
-
-ADAPTERS: dict[str, Adapter] = {"world": world.ADAPTER, "kuairand": kuairand.ADAPTER, "parquet": parquet.ADAPTER}
+ADAPTERS: dict[str, Adapter] = {
+    "world": hybrid.WORLD,
+    "hybrid": hybrid.ADAPTER,
+    "kuairand": kuairand.ADAPTER,
+    "parquet": parquet.ADAPTER,
+}
 COUNTED = (Entity.USER.value, Entity.ITEM.value, "author")
 
 
@@ -73,31 +76,6 @@ def folder_of(source: Source, base: Path) -> Path:
     return base
 
 
-def check_files(files: Sequence[LogFile]) -> None:
-    """Every file is whole Parquet with the columns that will be read.
-
-    Only footers are read, so that a broken file is named before an engine starts on it.
-
-    Raises:
-        ContractError: a file is missing, truncated, not Parquet or lacks a column; the message names both.
-    """
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    for file in files:
-        footer = _footer(file.path)
-        found = set(footer.schema.to_arrow_schema().names)
-        if missing := sorted(file.columns - found):
-            shown = ", ".join(missing)
-            raise ContractError(
-                f"{file.path}: no column {shown}; found {', '.join(sorted(found))}; correct the recipe or the file"
-            )
-        if file.unique is not None:
-            keys = pq.read_table(file.path, columns=[file.unique])[file.unique]
-            if repeated := len(keys) - pc.count_distinct(keys, mode="all").as_py():
-                raise ContractError(f"{file.path}: {file.unique} repeats in {repeated} rows; expected one row each")
-
-
 def time_span(source: Source, base: Path) -> tuple[datetime, datetime] | None:
     """The first and the last impression time of the log (UTC), from its files' statistics alone; None where they have none.
 
@@ -108,37 +86,7 @@ def time_span(source: Source, base: Path) -> tuple[datetime, datetime] | None:
     adapter = ADAPTERS[source.kind]
     column = adapter.time_column(source)
     files = adapter.log_files(Request(source, folder_of(source, base), None, (), ()))
-    bounds = [bound for file in files for bound in _bounds(_footer(file.path), column)]
-    return (min(bounds), max(bounds)) if bounds else None
-
-
-def _footer(path: Path) -> FileMetaData:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_metadata(path)
-    except FileNotFoundError:
-        raise ContractError(f"{path}: not found; expected a Parquet file") from None
-    except (pa.ArrowException, OSError) as error:
-        fault = str(error).splitlines()[0].rstrip(".")
-        raise ContractError(f"{path}: not a whole Parquet file ({fault}); restore it") from error
-
-
-def _bounds(footer: FileMetaData, column: str) -> list[datetime]:
-    names = [footer.schema.column(index).path for index in range(footer.num_columns)]
-    if column not in names:
-        return []
-    chunks = (footer.row_group(group).column(names.index(column)).statistics for group in range(footer.num_row_groups))
-    moments = (
-        _moment(value) for chunk in chunks if chunk is not None and chunk.has_min_max for value in (chunk.min, chunk.max)
-    )
-    return [moment for moment in moments if moment is not None]
-
-
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=value)
-    return None
+    chunks = (chunk for file in files for chunk in column_statistics(footer(file.path), column))
+    bounds = [value for chunk in chunks if chunk is not None and chunk.has_min_max for value in (chunk.min, chunk.max)]
+    moments = [moment for moment in map(moment_of, bounds) if moment is not None]
+    return (min(moments), max(moments)) if moments else None

@@ -297,7 +297,7 @@ def test_a_parquet_log_without_requests_gets_one_a_user_and_hour(spark, tmp_path
     (tmp_path / "out").mkdir()
     ingest(spark, source, LABELS, FEATURES[:1], CONFIG, WINDOW, tmp_path / "out", tmp_path)
     got = read(tmp_path / "out" / "impressions").sort_values("event_time")
-    assert got.request_id.tolist() == ["u5-2026010900", "u5-2026010901"]
+    assert got.request_id.tolist() == ["u5-491088", "u5-491089"]
     assert got.author_id.tolist() == [1, 2]
     assert got.inclusion_probability.tolist() == [1.0, 1.0]
     assert got.label_like.tolist() == [1, 0]

@@ -64,7 +64,7 @@ def test_requests_are_a_users_hour_and_traps_are_cleaned(spark, tmp_path: Path) 
     ]
     result, got = run(spark, write(tmp_path / "log", rows), tmp_path / "out")
     got = got.sort_values("event_time")
-    assert got.request_id.tolist() == ["u10-2022042513", "u11-2022050323"]
+    assert got.request_id.tolist() == ["u10-458581", "u11-458783"]
     assert got.hour.tolist() == [13, 23]
     assert got.item_age_days.tolist() == [1.0, 9.0]
     assert got.duration_ms.isna().tolist() == [True, False]
