@@ -14,7 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.command import tidewheel
+from tidewheel.contracts.recipe import CounterConfig, HybridSource, IngestConfig, LabelConfig
 from tidewheel.contracts.schema import FeatureKind, FeatureSpec
+from tidewheel.contracts.window import Window
+from tidewheel.logs import ingest
+from tidewheel.logs.session import embedded_session
+from tidewheel.logs.sources import counter_names
 from tidewheel.ranker import OpenBundle
 from tidewheel.serving import Client, start_server
 from tidewheel.serving.hybrid_log import HybridLog
@@ -89,14 +94,15 @@ def loop(tiny_bundle: OpenBundle, tmp_path_factory: pytest.TempPathFactory) -> t
         assert client.infer(columns).parameters == {}  # a request without parameters, a probe, is nobody's impression
         assert client.post_events(events) == {"accepted": len(events), "refused": 0, "first_refusal": ""}
         client.close()
-    start_next_day(tiny_bundle, root)
+    for days in (1, 2):
+        start_later(tiny_bundle, root, days)
     return root, candidates, events
 
 
-def start_next_day(bundle: OpenBundle, root: Path) -> None:
-    """What the start of a server does, on the next day: it marks the days that its predecessors left."""
-    tomorrow = datetime.now(UTC) + timedelta(days=1, minutes=5)
-    HybridLog(root, bundle.digest, bundle.manifest.features, bundle.manifest.labels, clock=lambda: tomorrow).advance()
+def start_later(bundle: OpenBundle, root: Path, days: int) -> None:
+    """What the start of a server does: it marks the days that its predecessors left. Then this one dies."""
+    then = datetime.now(UTC) + timedelta(days=days, minutes=5)
+    HybridLog(root, bundle.digest, bundle.manifest.features, bundle.manifest.labels, clock=lambda: then).advance()
 
 
 def test_the_log_reads_back_as_what_was_served_bit_by_bit(loop: tuple[Path, list[Any], list[Any]]) -> None:
@@ -120,6 +126,41 @@ def test_the_log_reads_back_as_what_clients_reported(loop: tuple[Path, list[Any]
         {name: event[name] for name in found.column_names if name != "logged_time"} for event in want
     ]
     assert all(row["logged_time"] >= row["event_time"] for row in found.to_pylist())
+
+
+def test_ingest_makes_impressions_of_it_with_the_labels_and_probabilities_by_hand(
+    loop: tuple[Path, list[Any], list[Any]], tiny_bundle: OpenBundle, tmp_path: Path
+) -> None:
+    root, candidates, events = loop
+    config = IngestConfig(counters=CounterConfig(labels=("click",)))
+    counted = counter_names(CounterConfig(labels=("click", "long_view")))  # what a run computes itself
+    features = tuple(feature for feature in tiny_bundle.manifest.features if feature.name not in counted)
+    first = min(row["served_time"] for row in candidates).replace(hour=0, minute=0, second=0, microsecond=0)
+    window = Window(start=first, end=first + timedelta(days=2))
+    source = HybridSource(kind="hybrid", path=str(root), labels=("click",))
+    (tmp_path / "out").mkdir()
+
+    with embedded_session() as spark:
+        labels, horizon = (LabelConfig(name="click"),), timedelta(hours=1)
+        found = ingest(spark, source, labels, features, config, window, tmp_path / "out", root, horizon)
+
+    clicked = {(event["request_id"], event["item_id"]) for event in events if event["event"] == "click"}
+    seen = {(event["request_id"], event["item_id"]) for event in events}
+    names = {feature.name for feature in features} | {"request_id", "item_id", "position", "is_randomized", "propensity"}
+    want = {}
+    for row in candidates:
+        key = (row["request_id"], row["item_id"])
+        if key in seen:
+            inclusion = by_bits(1.0 if key in clicked else RATE)
+            made = {"label_click": int(key in clicked), "inclusion_probability": inclusion, "event_time": row["served_time"]}
+            want[key] = {name: row[name] for name in names} | made
+    table = pq.read_table(tmp_path / "out" / "impressions")
+    got = {(row["request_id"], row["item_id"]): row for row in rows_of(table)}
+    assert {key: {name: got[key][name] for name in row} for key, row in want.items()} == want
+    assert found.rows == len(got) == len(want)
+    assert found.statistics["served"] == len(candidates)
+    assert found.statistics["not_seen"] == len(candidates) - len(seen)
+    assert found.statistics["quarantined"] == 0
 
 
 def test_doctor_says_that_the_log_is_well(loop: tuple[Path, list[Any], list[Any]], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tidewheel.cli.output import emit, plain, short, table
 from tidewheel.cli.recipes import load_recipe
 from tidewheel.contracts.base import Contract
-from tidewheel.contracts.recipe import Recipe, WorldSource
+from tidewheel.contracts.recipe import HybridSource, Recipe, WorldSource
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError, TidewheelError
 from tidewheel.store.home import Home
@@ -155,7 +155,7 @@ def _findings(recipe: Path | None, data: Path | None) -> list[Check]:
         source = load_recipe(recipe, (), data).source if recipe is not None else None
     except TidewheelError:  # the recipe's own check says so
         source = None
-    found = check(data, getattr(source, "skip_days", ()))
+    found = check(data, source.skip_days if isinstance(source, HybridSource) else ())
     return [Check(name=f.place, is_well=f.is_well, found=f.found, expected=f.expected, remedy=f.remedy) for f in found]
 
 

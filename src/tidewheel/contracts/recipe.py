@@ -327,7 +327,9 @@ class Recipe(Contract):
         if unknown := sorted(set(self.evaluate.slices) - set(names)):
             raise ValueError(f"evaluate.slices names {', '.join(unknown)}; expected features of this recipe")
         if isinstance(self.source, WorldSource | HybridSource) and not self.window.label_horizon_hours:
-            raise ValueError("window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression")
+            raise ValueError(
+                "window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression"
+            )
         if not any(label.gated for label in self.labels):
             raise ValueError("no label is gated: nothing would ever be judged")
         return self
