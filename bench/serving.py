@@ -49,7 +49,7 @@ def with_and_without_log(folder: Path, columns: dict[str, np.ndarray]) -> None:
             for name in ("off", "on") if turn % 2 else ("on", "off"):
                 started = time.monotonic()
                 for _ in range(TURN_REQUESTS):
-                    servers[name].infer(columns, {"user_id": 7})
+                    servers[name].infer(columns, {"is_randomized": False})
                 seconds[name].append(time.monotonic() - started)
         spent = {name: cpu_seconds(server) - before[name] for name, server in servers.items()}
         on.stop()

@@ -67,10 +67,12 @@ def served(request: InferRequest, scores: Mapping[str, np.ndarray], served_time:
     except ValidationError as error:
         raise ContractError(f"parameters.{first_fault(error)}") from error
     columns = {"position": _NULL, "propensity": _NULL, **request.columns}
-    if parameters.user_id is not None:
-        columns["user_id"] = np.array([parameters.user_id])
-    if parameters.propensity is not None:
-        columns["propensity"] = np.array([parameters.propensity])
+    for name, value in (("user_id", parameters.user_id), ("propensity", parameters.propensity)):
+        if value is None:
+            continue
+        if name in request.columns and (request.columns[name] != value).any():  # a feature is logged as it was scored
+            raise ContractError(f"parameters.{name}: {value} is not what the tensor of this name says; send one of them")
+        columns[name] = np.array([value])
     num_rows = len(next(iter(scores.values())))
     for name in ("user_id", "item_id"):
         if name not in columns:

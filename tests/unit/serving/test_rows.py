@@ -75,15 +75,22 @@ def test_a_request_is_a_row_a_candidate_with_what_was_scored() -> None:
     ]
 
 
+def test_a_user_may_be_a_tensor_or_a_parameter() -> None:
+    columns = {name: values for name, values in good(item_id=[2**62, -3]).items() if name != "user_id"}
+
+    assert [row["user_id"] for row in table_of(request({"user_id": -8}, **columns))] == [-8, -8]
+    assert [row["user_id"] for row in table_of(request({}, **columns, user_id=[9, 9]))] == [9, 9]
+
+
 def test_requests_of_different_shapes_and_types_share_a_table() -> None:
     big = 2**53 + 1  # no float holds it
     rows = table_of(
-        request({"user_id": 8}, **good(shop=[big, 4], category=[3, big], price=[1, 2])),
+        request({"user_id": 7}, **good(shop=[big, 4], category=[3, big], price=[1, 2])),
         request(None, **good(shop=[None], category=[None], price=[np.inf])),
         request(None, **good(category=[3.0, 2.5])),
     )
 
-    assert [row["user_id"] for row in rows] == [8, 8, 7, 7, 7, 7]
+    assert [row["user_id"] for row in rows] == [7, 7, 7, 7, 7, 7]
     assert [row["shop"] for row in rows] == [big, 4, None, None, 3, 3]
     assert [row["category"] for row in rows] == ["3", str(big), None, None, "3", "2.5"]
     assert [row["price"] for row in rows] == [1.0, 2.0, None, None, 1.5, None]
@@ -98,6 +105,7 @@ def test_requests_of_different_shapes_and_types_share_a_table() -> None:
         ({"request_id": "\ud800"}, good(), "parameters.request_id"),
         ({"propensity": 0}, good(), "parameters.propensity"),
         ({"user_id": 2**63}, good(), "parameters.user_id"),
+        ({"user_id": 8}, good(), "parameters.user_id: 8 is not what the tensor"),
         ({"is_randomized": True}, good(), "parameters.propensity: missing"),
         ({}, good(propensity=[0.5, 1.5]), "propensity: expected probabilities"),
         ({}, good(propensity=[0.5, np.nan]), "propensity: expected probabilities"),
