@@ -157,13 +157,14 @@ def serve(
     bundle: Annotated[str, typer.Option(help="Digest of a bundle. Default: production.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
+    log: Annotated[Path | None, typer.Option("--log", help="Folder of the hybrid log to write.")] = None,
     name: NameOption = "",
     home: HomeOption = "",
 ) -> None:
     """Serve production, or a bundle by its digest, over the Open Inference Protocol v2, until interrupted."""
     from tidewheel.cli import release
 
-    release.serve(bundle, host, port, name, home)
+    release.serve(bundle, host, port, log, name, home)
 
 
 @app.command()

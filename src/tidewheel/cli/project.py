@@ -13,7 +13,7 @@ from pathlib import Path
 from tidewheel.cli.output import emit, plain, short, table
 from tidewheel.cli.recipes import load_recipe
 from tidewheel.contracts.base import Contract
-from tidewheel.contracts.recipe import Recipe, WorldSource
+from tidewheel.contracts.recipe import HybridSource, Recipe, WorldSource
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError, TidewheelError
 from tidewheel.store.home import Home
@@ -23,11 +23,12 @@ MIN_FREE_BYTES = 2 * 10**9
 
 
 class Check(Contract):
-    """One thing that was looked at. `remedy` says what to do where it is not well."""
+    """One thing that was looked at. `expected` and `remedy` say what to do where it is not well."""
 
     name: str
     is_well: bool
     found: str
+    expected: str = ""
     remedy: str = ""
 
 
@@ -55,15 +56,17 @@ def doctor(recipe: Path | None, data: Path | None, home: str, as_json: bool) -> 
     if recipe is not None:
         checks.append(_guard("recipe", lambda: _recipe(recipe, data)))
         checks.append(_guard("log", lambda: _log(load_recipe(recipe, (), data), place)))
-    elif data is not None:
-        raise ConfigError(f"--data {data}: needs --recipe, which says how to read it")
+    findings = _findings(recipe, data)
 
     def show() -> None:
         rows = [["[green]✓[/]" if c.is_well else "[red]✗[/]", c.name, plain(c.found), plain(c.remedy)] for c in checks]
         table(("", "check", "found", "remedy"), rows)
+        for finding in findings:
+            wanted = "" if finding.is_well else f"; expected {finding.expected}: {finding.remedy}"
+            print(f"{'✓' if finding.is_well else '✗'} {finding.name}: {finding.found}{wanted}")
 
-    emit({"checks": [check.model_dump() for check in checks]}, as_json, show)
-    return 0 if all(check.is_well for check in checks) else 1
+    emit({"checks": [check.model_dump() for check in (*checks, *findings)]}, as_json, show)
+    return 0 if all(check.is_well for check in (*checks, *findings)) else 1
 
 
 def _guard(name: str, look: Callable[[], Check]) -> Check:
@@ -130,6 +133,30 @@ def _recipe(path: Path, data: Path | None) -> Check:
     return Check(
         name="recipe", is_well=True, found=f"{recipe.name}, {len(recipe.active_features)} features, {len(recipe.labels)} labels"
     )
+
+
+def _findings(recipe: Path | None, data: Path | None) -> list[Check]:
+    """What is well and what is not with the hybrid log in `data`; nothing where `data` is another log, which a recipe reads.
+
+    Raises:
+        ConfigError: it is no hybrid log, and no recipe says how to read it.
+    """
+    from tidewheel.logs.hybrid_check import check, is_hybrid_log
+
+    if data is None:
+        return []
+    if not is_hybrid_log(data):
+        if recipe is None:
+            raise ConfigError(
+                f"--data {data}: has no backend/ or frontend/; a log that is no hybrid log needs --recipe to be read"
+            )
+        return []
+    try:
+        source = load_recipe(recipe, (), data).source if recipe is not None else None
+    except TidewheelError:  # the recipe's own check says so
+        source = None
+    found = check(data, source.skip_days if isinstance(source, HybridSource) else ())
+    return [Check(name=f.place, is_well=f.is_well, found=f.found, expected=f.expected, remedy=f.remedy) for f in found]
 
 
 def _log(recipe: Recipe, home: Home) -> Check:

@@ -45,7 +45,7 @@ def reconcile(name: str, home: str, as_json: bool) -> None:
     emit({"repaired": repaired}, as_json, lambda: print("\n".join(repaired) or "nothing to repair"))
 
 
-def serve(bundle: str, host: str, port: int, name: str, home: str) -> None:
+def serve(bundle: str, host: str, port: int, log: Path | None, name: str, home: str) -> None:
     """Serve production, or a bundle by its digest, over the Open Inference Protocol v2, until interrupted."""
     place = existing_home(home)
     digest = bundle or ledger_of(place, name).production()
@@ -53,6 +53,7 @@ def serve(bundle: str, host: str, port: int, name: str, home: str) -> None:
         raise ConfigError("serve: nothing was released yet; name a bundle with --bundle, or make one with tidewheel run")
     folder = place.store().folder(BUNDLES, digest)
     arguments = ["-m", "tidewheel.serving", "--bundle", str(folder), "--host", host, "--port", str(port)]
+    arguments += ["--log", str(log)] if log is not None else []
     os.execv(sys.executable, [sys.executable, *arguments])
 
 

@@ -31,6 +31,7 @@ class Part(StrEnum):
 
 
 Probability = Annotated[float, Field(gt=0, le=1)]
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class ServedCandidate(Contract):
@@ -41,9 +42,9 @@ class ServedCandidate(Contract):
     """
 
     request_id: str = Field(min_length=1)
-    user_id: int
-    item_id: int
-    author_id: int | None = None  # owner of the item; without this column every item is its own
+    user_id: Int64
+    item_id: Int64
+    author_id: Int64 | None = None  # owner of the item; without this column every item is its own
     served_time: AwareDatetime  # the time of the impression: known of every row, whatever came of it
     position: int | None = Field(default=None, ge=0)  # rank in the answer, from 0
     is_randomized: bool = False  # the order of this request was random
@@ -60,7 +61,7 @@ class ClientEvent(Contract):
     """
 
     request_id: str = Field(min_length=1)
-    item_id: int
+    item_id: Int64
     served_time: AwareDatetime
     event: str = Field(min_length=1)  # `impression`, or an engagement: click, long_view, ...
     event_time: AwareDatetime

@@ -145,7 +145,7 @@ def fit(columns: Columns, weights: np.ndarray, features: Sequence[FeatureSpec]) 
             raise ContractError(f"features: column {feature.name} is missing from the training rows")
         values = np.asarray(columns[feature.name])
         if feature.kind is FeatureKind.VOCABULARY:
-            vocabularies[feature.name] = tuple(sorted({_text(v) for v in _distinct(values)} - {""}))
+            vocabularies[feature.name] = tuple(sorted({vocabulary_name(v) for v in _distinct(values)} - {""}))
         elif feature.kind is FeatureKind.NUMERIC:
             moments[feature.name] = _moments(feature, values, weights)
     return Encoders(features=tuple(features), vocabularies=vocabularies, moments=moments)
@@ -239,7 +239,7 @@ def _distinct(values: np.ndarray) -> list[Any]:
     return np.unique(values).tolist() if values.dtype.kind in "iufU" else list(set(values.tolist()))
 
 
-def _text(value: object) -> str:
+def vocabulary_name(value: object) -> str:
     """A vocabulary's name for a value; empty for null. 3, 3.0 and "3" have one name."""
     if value is None or value != value:
         return ""
@@ -252,7 +252,7 @@ def _looked_up(values: np.ndarray, lookup: Mapping[str, int]) -> np.ndarray:
     of: Callable[[str, int], int] = lookup.get
     if values.dtype.kind in "iuf" and len(values) > 64:  # few different numbers: name each only once
         distinct, position = np.unique(values, return_inverse=True)
-        names = [of(_text(value), 0) for value in distinct.tolist()]
+        names = [of(vocabulary_name(value), 0) for value in distinct.tolist()]
         return np.array(names, dtype=np.int64)[position]
-    found = (of(value if type(value) is str else _text(value), 0) for value in values.tolist())
+    found = (of(value if type(value) is str else vocabulary_name(value), 0) for value in values.tolist())
     return np.fromiter(found, dtype=np.int64, count=len(values))

@@ -13,11 +13,15 @@ from tidewheel import __version__
 from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import OpenBundle
-from tidewheel.ranker.scorer import Scorer
+from tidewheel.ranker.scorer import Scorer, Scores
+from tidewheel.serving.hybrid_log import HybridLog
 from tidewheel.serving.metrics import ServingMetrics
-from tidewheel.serving.protocol import decode_request, encode_response
+from tidewheel.serving.protocol import InferRequest, decode_request, encode_response
+from tidewheel.serving.rows import TENSORS, parse_events, served
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_EVENT_BYTES = 1024 * 1024
+EVENTS_PATH = "/v2/events"
 BUNDLE_HEADER = b"tidewheel-bundle"
 FEATURES_HEADER = b"tidewheel-features"
 # Integers have one width on the wire.
@@ -46,13 +50,15 @@ class ServingApp:
     """Scores with the models of one bundle, whose version stands in every answer. One event loop, one thread.
 
     A request is scored where it is read: handing a few hundred microseconds of work to another thread costs more.
+    With a `log`, requests that carry `parameters` and events of clients are written down.
     """
 
-    def __init__(self, bundle: OpenBundle, threads: int = 1) -> None:
+    def __init__(self, bundle: OpenBundle, threads: int = 1, log: HybridLog | None = None) -> None:
         self.bundle = bundle
+        self.log = log
         self.features = tuple(feature.name for feature in bundle.manifest.features)
         self.scorers = {name: Scorer(bundle, threads, name) for name in bundle.manifest.models}
-        self.metrics = ServingMetrics(bundle.digest, bundle.manifest.labels)
+        self.metrics = ServingMetrics(bundle.digest, bundle.manifest.labels, log)
         self._version = (
             (BUNDLE_HEADER, bundle.digest.encode()),
             (FEATURES_HEADER, bundle.manifest.feature_digest.encode()),
@@ -68,7 +74,8 @@ class ServingApp:
         if scope["type"] != "http":
             raise RuntimeError(f"only http is served, not {scope['type']}")
         try:
-            status, body, kind = 200, await self._answer(scope["method"], scope["path"], receive), b"application/json"
+            body, kind = await self._answer(scope["method"], scope["path"], receive), b"application/json"
+            status = 202 if scope["path"] == EVENTS_PATH else 200
         except HttpError as error:
             status, body, kind = error.status, json.dumps({"error": str(error)}).encode(), b"application/json"
         if scope["path"] == "/metrics" and status == 200:
@@ -83,6 +90,8 @@ class ServingApp:
             if method != "POST":
                 raise HttpError(405, f"{path}: expected POST, found {method}")
             return await self._infer(parts[2], receive)
+        if path == EVENTS_PATH:
+            return await self._take_events(method, receive)
         if method not in ("GET", "HEAD"):
             raise HttpError(405, f"{path}: expected GET, found {method}")
         if path == "/metrics":
@@ -126,9 +135,12 @@ class ServingApp:
             scorer = self._scorer(name)
             body = await _whole_body(receive)
             started = time.perf_counter()
-            request = decode_request(body, self.features, self.bundle.manifest.feature_digest)
+            request = decode_request(body, self.features, self.bundle.manifest.feature_digest, TENSORS if self.log else ())
             scores = scorer.score(request.columns)
-            answer = encode_response(name, self.bundle.digest, request, scores)
+            if self.log is None or request.parameters is None:
+                answer = encode_response(name, self.bundle.digest, request, scores)
+            else:
+                answer = self._logged(name, request, scores, self.log)
         except ContractError as error:
             self.metrics.refused(400)
             raise HttpError(400, str(error)) from error
@@ -141,8 +153,32 @@ class ServingApp:
         self.metrics.answered(time.perf_counter() - started, scores)
         return answer
 
+    def _logged(self, name: str, request: InferRequest, scores: Scores, log: HybridLog) -> bytes:
+        """The answer, with what its events have to send back; its candidates are in the log's queue."""
+        row = served(request, scores, log.clock())
+        back = {"request_id": row.parameters.request_id, "served_time": row.served_time.isoformat()}
+        answer = encode_response(name, self.bundle.digest, request, scores, back)
+        log.write_served(row)  # where the queue is full: counted, and answered all the same
+        return answer
 
-async def _whole_body(receive: Receive) -> bytes:
+    async def _take_events(self, method: str, receive: Receive) -> bytes:
+        if self.log is None:
+            raise HttpError(404, f"{EVENTS_PATH}: this server has no log; start it with --log DIR")
+        if method != "POST":
+            raise HttpError(405, f"{EVENTS_PATH}: expected POST, found {method}")
+        body = await _whole_body(receive, MAX_EVENT_BYTES)
+        now = self.log.clock()
+        try:
+            events, num_refused, reason = parse_events(body, now)
+        except ContractError as error:
+            raise HttpError(400, str(error)) from error
+        if not self.log.write_events(events, now):
+            raise HttpError(503, "events: the queue of the log is full; send them again later")
+        self.metrics.refused_events(num_refused)
+        return json.dumps({"accepted": len(events), "refused": num_refused, "first_refusal": reason}).encode()
+
+
+async def _whole_body(receive: Receive, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -151,8 +187,8 @@ async def _whole_body(receive: Receive) -> bytes:
             raise HttpError(400, "the caller hung up before the request was whole")
         part = message.get("body", b"")
         size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise HttpError(413, f"request is larger than {MAX_BODY_BYTES} bytes; send fewer candidates at once")
+        if size > max_bytes:
+            raise HttpError(413, f"request is larger than {max_bytes} bytes; send less at once")
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts) if len(parts) > 1 else part

@@ -6,14 +6,15 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from tidewheel.errors import ContractError, RetryableError
-from tidewheel.serving.protocol import decode_response, encode_request
+from tidewheel.serving.protocol import decode_parameters, decode_response, encode_request
 
 TIMEOUT_SECONDS = 5.0
 _HEADERS = {"Content-Type": "application/json"}
@@ -21,11 +22,15 @@ _HEADERS = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Answer:
-    """Scores label -> (C,) float32, the time until they were here, and the digest of the bundle that gave them."""
+    """Scores label -> (C,) float32, the time until they were here, and the digest of the bundle that gave them.
+
+    `parameters` are those of a server with a log, for a request that had some: `request_id` and `served_time`.
+    """
 
     scores: Mapping[str, np.ndarray]
     latency_seconds: float
     bundle: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Client:
@@ -41,21 +46,34 @@ class Client:
         self._timeout = timeout_seconds
         self._connection: http.client.HTTPConnection | None = None
 
-    def infer(self, features: Mapping[str, np.ndarray]) -> Answer:
-        """Score raw columns of length C or 1.
+    def infer(self, features: Mapping[str, np.ndarray], parameters: Mapping[str, Any] | None = None) -> Answer:
+        """Score raw columns of length C or 1. `parameters` (see docs/hybrid-log.md) let a server with a log write it down.
 
         Raises:
             ContractError: the server refuses the request (4xx) or answers in another protocol.
             RetryableError: no answer in time, a broken connection, or 5xx.
         """
-        body = encode_request(features)
+        body = encode_request(features, parameters)
         started = time.perf_counter()
         status, answer, bundle = self._exchange("POST", self._path, body)
         latency = time.perf_counter() - started
         if status != 200:
             text = f"server {self.url}: {status} {_error_of(answer)}"
             raise ContractError(text) if status < 500 else RetryableError(text)
-        return Answer(decode_response(answer), latency, bundle)
+        return Answer(decode_response(answer), latency, bundle, decode_parameters(answer) if parameters is not None else {})
+
+    def post_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Report what was seen and done: `{"accepted": n, "refused": m}`, with the reason of the first refusal.
+
+        Raises:
+            ContractError: the server takes no events, or not these.
+            RetryableError: no answer, or its queue is full: send them again later.
+        """
+        status, answer, _ = self._exchange("POST", "/v2/events", json.dumps(events).encode())
+        if status != 202:
+            text = f"server {self.url}: {status} {_error_of(answer)}"
+            raise ContractError(text) if status < 500 else RetryableError(text)
+        return json.loads(answer)
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of a GET.

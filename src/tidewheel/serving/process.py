@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 
@@ -34,12 +34,12 @@ class ServerProcess:
         self._log = log
         self._local = threading.local()
 
-    def infer(self, features: Mapping[str, np.ndarray]) -> Answer:
+    def infer(self, features: Mapping[str, np.ndarray], parameters: Mapping[str, Any] | None = None) -> Answer:
         """See `Client.infer`."""
         client: Client | None = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = Client(self.url)
-        return client.infer(features)
+        return client.infer(features, parameters)
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
@@ -66,8 +66,16 @@ class ServerProcess:
         self.stop()
 
 
-def start_server(bundle: Path, threads: int = 1, start_seconds: float = START_SECONDS) -> ServerProcess:
+def start_server(
+    bundle: Path,
+    threads: int = 1,
+    start_seconds: float = START_SECONDS,
+    log_folder: Path | None = None,
+    log_seconds: float = 60.0,
+) -> ServerProcess:
     """Start a server of the bundle in `bundle` on a free port and wait until it is ready.
+
+    With a `log_folder` it writes the hybrid log there, a segment at least every `log_seconds`.
 
     Raises:
         ContractError: the server refused the bundle; the message is the server's.
@@ -75,6 +83,7 @@ def start_server(bundle: Path, threads: int = 1, start_seconds: float = START_SE
     """
     command = [sys.executable, "-m", "tidewheel.serving", "--bundle", str(bundle), "--port", "0"]
     command += ["--threads", str(threads), "--exit-on-stdin-eof"]
+    command += ["--log", str(log_folder), "--log-seconds", str(log_seconds)] if log_folder is not None else []
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the server
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, bufsize=0)

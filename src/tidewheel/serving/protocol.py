@@ -26,10 +26,13 @@ class InferRequest:
     id: str
     columns: Mapping[str, np.ndarray]
     outputs: tuple[str, ...]
+    parameters: Mapping[str, Any] | None = None
 
 
-def decode_request(body: bytes, features: Sequence[str], feature_digest: str) -> InferRequest:
-    """The columns of `features` in a request; tensors of other names are left alone.
+def decode_request(
+    body: bytes, features: Sequence[str], feature_digest: str, beside: Sequence[str] = ()
+) -> InferRequest:
+    """The columns of `features` in a request, and of `beside` where they are sent; tensors of other names are left alone.
 
     During a rollout both bundles get the same request, and one of them may know a feature that the other does not.
     A caller that makes features for one allowlist only says so with `parameters.feature_digest`.
@@ -42,7 +45,8 @@ def decode_request(body: bytes, features: Sequence[str], feature_digest: str) ->
         document = json.loads(body)
         inputs = {tensor["name"]: tensor for tensor in document["inputs"]}
         outputs = tuple(output["name"] for output in document.get("outputs", ()))
-        made_for = document.get("parameters", {}).get("feature_digest", feature_digest)
+        parameters = dict(document.get("parameters") or {})
+        made_for = parameters.pop("feature_digest", feature_digest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = "expected an object with `inputs`, a list of tensors with `name`, `datatype`, `shape` and `data`"
         raise ContractError(f"request: {message} ({type(error).__name__}: {error})") from error
@@ -54,13 +58,14 @@ def decode_request(body: bytes, features: Sequence[str], feature_digest: str) ->
     if missing := sorted(set(features) - set(inputs)):
         raise ContractError(f"inputs: {', '.join(missing)} is missing; expected one tensor for each of {', '.join(features)}")
     columns = {name: _column(name, inputs[name]) for name in features}
+    columns |= {name: _column(name, inputs[name]) for name in beside if name in inputs and name not in columns}
     lengths = {len(column) for column in columns.values()} - {1}
     if len(lengths) > 1:
         found = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
         raise ContractError(f"inputs: lengths differ ({found}); expected the number of candidates, or 1")
     if max(lengths, default=1) > MAX_CANDIDATES or 0 in lengths:
         raise ContractError(f"inputs: {max(lengths)} candidates; expected 1 to {MAX_CANDIDATES}")
-    return InferRequest(id=str(document.get("id", "")), columns=columns, outputs=outputs)
+    return InferRequest(id=str(document.get("id", "")), columns=columns, outputs=outputs, parameters=parameters or None)
 
 
 def _column(name: str, tensor: Mapping[str, Any]) -> np.ndarray:
@@ -90,7 +95,7 @@ def _whole_or_null(name: str, data: list[Any]) -> np.ndarray:
     return np.array(data, dtype=object)
 
 
-def encode_request(features: Mapping[str, np.ndarray]) -> bytes:
+def encode_request(features: Mapping[str, np.ndarray], parameters: Mapping[str, Any] | None = None) -> bytes:
     """JSON of raw columns as `decode_request` reads them: integers INT64, text BYTES, numbers FP64 with NaN as null."""
     tensors = []
     for name, column in features.items():
@@ -104,11 +109,20 @@ def encode_request(features: Mapping[str, np.ndarray]) -> bytes:
             data = column.tolist()
             datatype = "INT64" if any(isinstance(value, int) for value in data) else "BYTES"
         tensors.append({"name": name, "datatype": datatype, "shape": [len(data)], "data": data})
-    return json.dumps({"inputs": tensors}, separators=(",", ":"), allow_nan=False).encode()
+    document: dict[str, Any] = {"inputs": tensors}
+    if parameters is not None:
+        document["parameters"] = dict(parameters)
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
-def encode_response(model: str, version: str, request: InferRequest, scores: Mapping[str, np.ndarray]) -> bytes:
-    """JSON of one FP32 tensor of shape [C] a label.
+def encode_response(
+    model: str,
+    version: str,
+    request: InferRequest,
+    scores: Mapping[str, np.ndarray],
+    parameters: Mapping[str, Any] | None = None,
+) -> bytes:
+    """JSON of one FP32 tensor of shape [C] a label, and of `parameters` where there are any.
 
     Raises:
         ValueError: a score is not finite, which JSON cannot say and nobody should rank by.
@@ -123,6 +137,8 @@ def encode_response(model: str, version: str, request: InferRequest, scores: Map
     document: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
     if request.id:
         document["id"] = request.id
+    if parameters:
+        document["parameters"] = dict(parameters)
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -136,3 +152,8 @@ def decode_response(body: bytes) -> dict[str, np.ndarray]:
         return {output["name"]: np.array(output["data"], dtype=np.float32) for output in json.loads(body)["outputs"]}
     except (ValueError, KeyError, TypeError) as error:
         raise ContractError(f"response: expected `outputs` with `name` and `data` ({type(error).__name__}: {error})") from error
+
+
+def decode_parameters(body: bytes) -> dict[str, Any]:
+    """The `parameters` of a response: with a log, the `request_id` and `served_time` that events send back."""
+    return json.loads(body).get("parameters", {})

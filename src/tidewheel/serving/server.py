@@ -9,9 +9,16 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from tidewheel.errors import TidewheelError
+
+if TYPE_CHECKING:
+    from tidewheel.ranker.bundle import OpenBundle
+    from tidewheel.serving.hybrid_log import HybridLog
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
     parser.add_argument("--threads", type=int, default=1, help="threads of one inference")
     parser.add_argument("--announce-file", type=Path, default=None, help="write url, pid and bundle there once ready")
+    parser.add_argument("--log", type=Path, default=None, help="write the hybrid log there (docs/hybrid-log.md)")
+    parser.add_argument("--log-seconds", type=float, default=60.0, help="a segment holds at most so many seconds of rows")
     parser.add_argument("--exit-on-stdin-eof", action="store_true", help="stop when whoever started this is gone")
     return parser
 
@@ -45,9 +54,12 @@ def _serve(options: argparse.Namespace) -> int:
     from tidewheel.ranker.bundle import open_bundle
     from tidewheel.serving.app import ServingApp
 
-    app = ServingApp(open_bundle(options.bundle.absolute(), options.digest), options.threads)
+    bundle = open_bundle(options.bundle.absolute(), options.digest)
+    log = _log(options, bundle)
+    app = ServingApp(bundle, options.threads, log)
     app.warm_up()
-    with socket.create_server((options.host, options.port), backlog=512) as listener:
+    signal.signal(signal.SIGTERM, _leave)  # uvicorn raises it again when it is done; the log is written after that
+    with log or nullcontext(), socket.create_server((options.host, options.port), backlog=512) as listener:
         if options.exit_on_stdin_eof:
             threading.Thread(target=_end_with_parent, daemon=True).start()
         # asyncio does so only for sockets made with an explicit protocol; without, every answer waits 40 ms for an ACK.
@@ -68,6 +80,20 @@ def _serve(options: argparse.Namespace) -> int:
         )
         uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def _log(options: argparse.Namespace, bundle: OpenBundle) -> HybridLog | None:
+    from tidewheel.serving.hybrid_log import HybridLog, LogLimits
+
+    if options.log is None:
+        return None
+    limits = LogLimits(segment_seconds=options.log_seconds)
+    return HybridLog(options.log, bundle.digest, bundle.manifest.features, bundle.manifest.labels, limits=limits)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # a second one may not cut short what the first one began
+    raise SystemExit(0)
 
 
 def _announce(document: dict[str, object], path: Path | None) -> None:

@@ -1,0 +1,241 @@
+"""What a server writes into the hybrid log, as Arrow tables with the types of `contracts.hybrid`. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from tidewheel.contracts.base import Contract, first_fault
+from tidewheel.contracts.hybrid import COLUMNS, SCORE_PREFIX, ClientEvent, Int64, Part, Probability
+from tidewheel.contracts.schema import FeatureKind, FeatureSpec
+from tidewheel.errors import ContractError
+from tidewheel.ranker.encoding import vocabulary_name
+from tidewheel.serving.protocol import InferRequest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_EVENTS = 1000  # of one POST
+ID_COLUMNS = ("user_id", "item_id", "author_id")  # columns of the log that may be features as well
+TENSORS = ("user_id", "item_id", "position", "propensity")  # read from a request beside the model's features
+_FEATURE_TYPES = {FeatureKind.HASHED: "int64", FeatureKind.VOCABULARY: "string", FeatureKind.NUMERIC: "double"}
+_NULL = np.array([None], dtype=object)
+
+
+class LogParameters(Contract):
+    """The `parameters` of a request that the log knows; the protocol's others are left alone."""
+
+    request_id: str = Field(default_factory=lambda: uuid.uuid4().hex, min_length=1)
+    user_id: Int64 | None = None
+    is_randomized: bool = False
+    propensity: Probability | None = None
+    is_feature_miss: bool = False
+
+
+_PARAMETERS = tuple(LogParameters.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One answered request. Columns have length C or 1, scores (C,) float32 by label."""
+
+    parameters: LogParameters
+    columns: Mapping[str, np.ndarray]
+    scores: Mapping[str, np.ndarray]
+    served_time: datetime
+    num_rows: int
+
+
+def served(request: InferRequest, scores: Mapping[str, np.ndarray], served_time: datetime) -> Served:
+    """What to log of a request and its scores.
+
+    Raises:
+        ContractError: it lacks what a row of the log must have; the message is for the caller.
+    """
+    sent = request.parameters or {}
+    found = {name: sent[name] for name in _PARAMETERS if name in sent}
+    try:
+        parameters = LogParameters.model_validate(found)
+    except ValidationError as error:
+        raise ContractError(f"parameters.{first_fault(error)}") from error
+    columns = {"position": _NULL, "propensity": _NULL, **request.columns}
+    for name, value in (("user_id", parameters.user_id), ("propensity", parameters.propensity)):
+        if value is None:
+            continue
+        if name in request.columns and (request.columns[name] != value).any():  # a feature is logged as it was scored
+            raise ContractError(f"parameters.{name}: {value} is not what the tensor of this name says; send one of them")
+        columns[name] = np.array([value])
+    num_rows = len(next(iter(scores.values())))
+    for name in ("user_id", "item_id"):
+        if name not in columns:
+            hint = "send it as an INT64 tensor" + (", or in `parameters`" if name == "user_id" else "")
+            raise ContractError(f"inputs: {name} is missing; the log needs it: {hint}")
+        if columns[name].dtype.kind != "i":
+            raise ContractError(f"inputs.{name}: the log needs whole numbers of 64 bits without null")
+    for name in TENSORS:
+        if len(columns[name]) not in (1, num_rows):
+            raise ContractError(
+                f"inputs.{name}: {len(columns[name])} values for {num_rows} scored candidates; expected one each"
+            )
+    _check_propensity(parameters, columns["propensity"])
+    _check_position(columns["position"])
+    return Served(parameters, columns, scores, served_time, num_rows)
+
+
+def _check_propensity(parameters: LogParameters, values: np.ndarray) -> None:
+    if values is _NULL:
+        if parameters.is_randomized:
+            raise ContractError(
+                "parameters.propensity: missing; expected the probability of what is shown: is_randomized is true"
+            )
+        return
+    numbers = values.astype(np.float64)
+    if not ((numbers > 0) & (numbers <= 1)).all():
+        raise ContractError("propensity: expected probabilities in (0, 1]")
+
+
+def _check_position(values: np.ndarray) -> None:
+    if values is not _NULL and (values.dtype.kind != "i" or values.view(np.uint64).max() >= 2**31):
+        raise ContractError("inputs.position: expected ranks in the answer, from 0")
+
+
+def served_schema(features: Sequence[FeatureSpec], labels: Sequence[str]) -> pa.Schema:
+    """Columns of the backend part: the contract's, each feature by its kind, a score a label.
+
+    `author_id` is there where it is a feature; without it every item is its own.
+
+    Raises:
+        ContractError: a feature has the name of a column that means something else.
+    """
+    columns = dict(COLUMNS[Part.BACKEND])
+    names = {feature.name for feature in features}
+    if "author_id" not in names:
+        del columns["author_id"]
+    taken = {name for name in names if name not in ID_COLUMNS and (name in columns or name.startswith(SCORE_PREFIX))}
+    if taken:
+        raise ContractError(f"--log: feature {', '.join(sorted(taken))} has the name of a column of the log; rename it")
+    extra = {feature.name: _FEATURE_TYPES[feature.kind] for feature in features if feature.name not in columns}
+    extra |= {SCORE_PREFIX + label: "double" for label in labels}
+    return _schema(columns | {name: (kind, True, True) for name, kind in extra.items()})
+
+
+def event_schema() -> pa.Schema:
+    """Columns of the frontend part."""
+    return _schema(COLUMNS[Part.FRONTEND])
+
+
+def _schema(columns: Mapping[str, tuple[str, bool, bool]]) -> pa.Schema:
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "int32": pa.int32(),
+        "double": pa.float64(),
+        "bool": pa.bool_(),
+        "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
+    }
+    return pa.schema([pa.field(name, types[kind], nullable) for name, (kind, nullable, _) in columns.items()])
+
+
+def served_table(answers: Sequence[Served], schema: pa.Schema, bundle: str) -> pa.Table:
+    """One row a candidate, in order.
+
+    Raises:
+        ValueError, TypeError, pyarrow.ArrowException: a value has no place in its column.
+    """
+    import pyarrow as pa
+
+    counts = np.fromiter((answer.num_rows for answer in answers), np.int64, len(answers))
+    request = pa.array(np.repeat(np.arange(len(answers)), counts))
+    parameters = [answer.parameters for answer in answers]
+    a_request: dict[str, list[Any]] = {
+        "request_id": [p.request_id for p in parameters],
+        "is_randomized": [p.is_randomized for p in parameters],
+        "is_feature_miss": [p.is_feature_miss for p in parameters],
+        "served_time": [answer.served_time for answer in answers],
+        "bundle": [bundle] * len(answers),
+    }
+    columns = []
+    for field in schema:
+        if field.name in a_request:
+            columns.append(pa.array(a_request[field.name], field.type).take(request))
+        elif field.name.startswith(SCORE_PREFIX):
+            label = field.name.removeprefix(SCORE_PREFIX)
+            columns.append(pa.array(np.concatenate([answer.scores[label] for answer in answers]).astype(np.float64)))
+        else:
+            arrays = [answer.columns[field.name] for answer in answers]
+            columns.append(_array(_spread(arrays, counts), field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _spread(arrays: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
+    """One value a candidate of columns that hold one a candidate, or one for all of the request."""
+    flat = np.concatenate(arrays)
+    if len(flat) == counts.sum():
+        return flat
+    if len(flat) == len(counts):
+        return np.repeat(flat, counts)
+    lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
+    return np.repeat(flat, np.repeat(np.where(lengths == counts, 1, counts), lengths))
+
+
+def _array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Numbers that are not finite are null: so they were scored."""
+    import pyarrow as pa
+
+    if pa.types.is_floating(kind):
+        numbers = values.astype(np.float64)
+        return pa.array(numbers, mask=~np.isfinite(numbers))
+    if pa.types.is_string(kind) and values.dtype.kind == "i":
+        return pa.array(values).cast(kind)
+    try:
+        return pa.array(values, kind)
+    except pa.ArrowException:  # a vocabulary of numbers, some of them null or of another type
+        if not pa.types.is_string(kind):
+            raise
+        names = (value if type(value) is str else vocabulary_name(value) or None for value in values.tolist())
+        return pa.array(list(names), kind)
+
+
+def parse_events(body: bytes, logged_time: datetime) -> tuple[list[ClientEvent], int, str]:
+    """The good events of a JSON list, the number of refused ones and why the first of them was refused.
+
+    Raises:
+        ContractError: not a JSON list, or too many events.
+    """
+    try:
+        documents = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ContractError(f"events: expected a JSON list of events ({type(error).__name__}: {error})") from error
+    if not isinstance(documents, list) or len(documents) > MAX_EVENTS:
+        found = f"{len(documents)} events" if isinstance(documents, list) else type(documents).__name__
+        raise ContractError(f"events: found {found}; expected a list of at most {MAX_EVENTS} events")
+    accepted, reason = [], ""
+    for at, document in enumerate(documents):
+        try:
+            if isinstance(document, dict) and "logged_time" in document:
+                raise ContractError("logged_time: the server writes it; leave it out")
+            stamped = {**document, "logged_time": logged_time} if isinstance(document, dict) else document
+            accepted.append(ClientEvent.model_validate(stamped))
+        except (ValidationError, ContractError) as error:
+            fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
+            reason = reason or f"events[{at}]: {fault}"
+    return accepted, len(documents) - len(accepted), reason
+
+
+def event_table(posts: Sequence[Sequence[ClientEvent]], schema: pa.Schema) -> pa.Table:
+    """One row an event, in order."""
+    import pyarrow as pa
+
+    events = list(itertools.chain.from_iterable(posts))
+    columns = [pa.array([getattr(event, field.name) for event in events], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
