@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from tidewheel.contracts.base import Contract, digest_of
+from tidewheel.contracts.sampling import SamplePlan
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.window import Window
 
@@ -21,6 +22,7 @@ class DatasetManifest(Contract):
     """What a dataset holds and where it came from; written last, so a folder without it is not a dataset.
 
     `statistics` are counts of how the rows came to be, e.g. `rows_read`, `duplicates`, `quarantined`.
+    `sampling` is what chose the rows, where a sampler did: the rules as resolved for this window.
     """
 
     schema_: Literal["tidewheel/dataset/v1"] = Field(default="tidewheel/dataset/v1", alias="schema")
@@ -32,6 +34,7 @@ class DatasetManifest(Contract):
     labels: tuple[str, ...]
     statistics: dict[str, float] = {}
     inputs: dict[str, str] = {}
+    sampling: SamplePlan | None = None
     files: tuple[FileEntry, ...] = ()
 
     @property

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidewheel.logs.parts import part_of, write_sorted
+from tidewheel.logs.parts import ROWS_A_PART, part_of, write_sorted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-_ORDER = ("row_key", "event_time", "request_id", "item_id", "user_id")
+__all__ = ["ORDER", "ROWS_A_PART", "write_splits"]
+ORDER = ("row_key", "event_time", "request_id", "item_id", "user_id")
 
 
 def write_splits(frame: DataFrame, out: Path, splits: Sequence[str], rows: int) -> None:
@@ -29,7 +30,7 @@ def write_splits(frame: DataFrame, out: Path, splits: Sequence[str], rows: int) 
     import pyarrow.parquet as pq
 
     staging = out / "partial"
-    write_sorted(frame, staging, ("split",), "row_key", _ORDER, rows)
+    write_sorted(frame, staging, ("split",), "row_key", ORDER, rows)
     written = {split: sorted((staging / f"split={split}").glob("part=*/*.parquet"), key=part_of) for split in splits}
     schema = pq.read_schema(next(path for paths in written.values() for path in paths))
     for split, paths in written.items():
