@@ -71,5 +71,6 @@ def _holds_its_part(path: Path, number: int, parts: int) -> bool:
 
 def _batches(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH, columns=list(columns)):
+        # One thread: whoever wants more reads several parts at once.
+        for batch in file.iter_batches(BATCH, columns=list(columns), use_threads=False):
             yield pa.Table.from_batches([batch])

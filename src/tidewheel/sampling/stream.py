@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -99,6 +99,15 @@ class _SplitCounts:
     units: int = 0
     positives: dict[str, int] = field(default_factory=dict)
 
+    def add(self, judged: _Judged, split: int, chosen: np.ndarray, positives: Mapping[str, np.ndarray]) -> None:
+        own = judged.split == split
+        self.seen += int(np.count_nonzero(own))
+        self.excluded += int(np.count_nonzero(own & judged.is_excluded))
+        self.rows += int(np.count_nonzero(chosen))
+        self.units += weight_units(judged.weight[chosen])
+        for label, is_positive in positives.items():
+            self.positives[label] = self.positives.get(label, 0) + int(np.count_nonzero(chosen & is_positive))
+
 
 @dataclass
 class _Part:
@@ -118,35 +127,42 @@ def _sample_part(
             paths = [out / split / f"part-{number:05d}.parquet" for split in SPLITS]
             writers = [files.enter_context(_Writer(path, source.schema)) for path in paths]
         for table in source.part(number, deciding if out is None else source.schema.names):
-            split = split_of(table, plan)
-            rules = rules_of(table, plan)
-            rates = rates_of(table, plan, rules, groups)
-            is_excluded = np.array([rule.rate == 0.0 for rule in plan.rules])[rules]
-            is_train = split == TRAIN
-            rates = np.where(is_train | is_excluded, rates, 1.0)
-            is_kept = uniform(table["row_key"].to_numpy(), plan.salt) < rates
-            kept = table.filter(pa.array(is_kept))
-            weights = 1.0 / (kept["inclusion_probability"].to_numpy() * rates[is_kept])
-            kept = kept.append_column(WEIGHT, pa.array(weights))
-            own = split[is_kept]
-            tallies = tally_rules(plan, rules[is_train], is_kept[is_train], weights[own == TRAIN])
-            part.rules = [before + now for before, now in zip(part.rules, tallies, strict=True)]
+            judged = _judge(table, plan, groups)
+            part.rules = [before + now for before, now in zip(part.rules, judged.tallies(plan), strict=True)]
+            positives = {label: pc.equal(table[label_column(label)], 1).to_numpy() for label in labels}
             for at, counts in enumerate(part.splits):
-                counts.seen += int((split == at).sum())
-                counts.excluded += int((is_excluded & (split == at)).sum())
-                rows = kept.filter(pa.array(own == at))
-                _count(counts, rows, labels)
+                chosen = judged.is_kept & (judged.split == at)
+                counts.add(judged, at, chosen, positives)
                 if writers:
-                    writers[at].write(rows)
+                    rows = table.filter(pa.array(chosen))
+                    writers[at].write(rows.append_column(WEIGHT, pa.array(judged.weight[chosen])))
     return part
 
 
-def _count(counts: _SplitCounts, rows: pa.Table, labels: Sequence[str]) -> None:
-    counts.rows += rows.num_rows
-    counts.units += weight_units(rows[WEIGHT].to_numpy())
-    for label in labels:
-        found = pc.sum(pc.equal(rows[label_column(label)], 1)).as_py() or 0
-        counts.positives[label] = counts.positives.get(label, 0) + found
+@dataclass(frozen=True)
+class _Judged:
+    """(N,) each: the split of a row, its rule, whether it is kept, and its weight if so, else 0."""
+
+    split: np.ndarray
+    rule: np.ndarray
+    is_excluded: np.ndarray
+    is_kept: np.ndarray
+    weight: np.ndarray
+
+    def tallies(self, plan: SamplePlan) -> list[RuleTally]:
+        train = self.split == TRAIN
+        return tally_rules(plan, self.rule[train], self.is_kept[train], self.weight[train & self.is_kept])
+
+
+def _judge(table: pa.Table, plan: SamplePlan, groups: Sequence[pa.Table]) -> _Judged:
+    split, rule = split_of(table, plan), rules_of(table, plan)
+    rates = rates_of(table, plan, rule, groups)
+    is_excluded = rates == 0.0
+    rates[(split != TRAIN) & ~is_excluded] = 1.0
+    is_kept = uniform(table["row_key"].to_numpy(), plan.salt) < rates
+    probability = table["inclusion_probability"].to_numpy() * rates
+    weight = np.divide(1.0, probability, out=np.zeros(table.num_rows), where=is_kept)
+    return _Judged(split, rule, is_excluded, is_kept, weight)
 
 
 def _result(parts: Sequence[_SplitCounts], labels: Sequence[str]) -> SplitResult:
@@ -160,7 +176,11 @@ class _Writer:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = pq.ParquetWriter(path, schema.append(pa.field(WEIGHT, pa.float64())))
+        # A dictionary of what hardly repeats costs time and saves nothing.
+        unique = {"row_key", "request_id", "event_time"}
+        repeats = [entry.name for entry in schema if entry.name not in unique and not pa.types.is_floating(entry.type)]
+        schema = schema.append(pa.field(WEIGHT, pa.float64()))
+        self._file = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeats)
         self._waiting: list[pa.Table] = []
         self._rows = 0
 
