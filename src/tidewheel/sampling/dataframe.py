@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidewheel.contracts.recipe import WindowConfig
-from tidewheel.contracts.sampling import AGE, MICRO, Condition, PlanCap, PlanRule, SampleConfig, SamplePlan
+from tidewheel.contracts.sampling import AGE, MICRO, Condition, PlanRule, SampleConfig, SamplePlan
 from tidewheel.contracts.schema import WEIGHT, label_column
 from tidewheel.contracts.window import Window
 from tidewheel.sampling.loader import DAY_MICROSECONDS, EXPECTED, GROUP, SPLITS
@@ -136,12 +136,15 @@ class FrameCounter:
 
     frame: DataFrame
 
+    @property
+    def kinds(self) -> Mapping[str, ColumnKind | None]:
+        return {name: _kind_of(kind) for name, kind in self.frame.dtypes}
+
     def rows_by_rule(self, plan: SamplePlan) -> Mapping[str, int]:
         found = self._train(plan).groupBy("rule").count().collect()
         return {plan.rules[row["rule"]].name: int(row["count"]) for row in found}
 
     def group_sizes(self, plan: SamplePlan, column: str, rule: str) -> Mapping[int, int]:
-        check_columns(plan.model_copy(update={"caps": (PlanCap(column=column, rows=1, rules=(rule,)),)}), self._kinds())
         amounts = [int(entry.name == rule) for entry in plan.rules]
         sizes = self._sums(plan, column, amounts).groupBy(EXPECTED).count().collect()
         return {int(row[EXPECTED]): int(row["count"]) for row in sizes}
@@ -150,7 +153,6 @@ class FrameCounter:
         """For each cap, its groups over it: `value` and `expected_micro`, millionths of expected rows."""
         from pyspark.sql import functions as F
 
-        check_columns(plan, self._kinds())
         found = []
         for cap in plan.caps:
             micro = [rule.rate_micro if rule.name in cap.rules else 0 for rule in plan.rules]
@@ -171,14 +173,12 @@ class FrameCounter:
         train = self.frame.filter(split_column(plan) == F.lit(SPLITS[0]))
         return train.withColumn("rule", rule_column(self.frame, plan))
 
-    def _kinds(self) -> dict[str, ColumnKind | None]:
-        return {name: _kind_of(kind) for name, kind in self.frame.dtypes}
-
 
 def _weight() -> Column:
     from pyspark.sql import functions as F
 
-    return F.lit(1.0) / (F.col("inclusion_probability") * F.col("rate"))
+    # Spark divides by 0 loudly, and excluded rows have rate 0.
+    return F.when(F.col("rate") > F.lit(0.0), F.lit(1.0) / (F.col("inclusion_probability") * F.col("rate")))
 
 
 def _moment(moment: datetime) -> Column:

@@ -89,7 +89,12 @@ def kinds_of(schema: pa.Schema) -> dict[str, ColumnKind | None]:
 class ArrowCounter:
     """Counts training rows in tables, one after the other. `tables` yields the impressions with the columns asked for."""
 
+    schema: pa.Schema
     tables: Callable[[Sequence[str]], Iterable[pa.Table]]
+
+    @property
+    def kinds(self) -> Mapping[str, ColumnKind | None]:
+        return kinds_of(self.schema)
 
     def rows_by_rule(self, plan: SamplePlan) -> Mapping[str, int]:
         rows = np.zeros(len(plan.rules), dtype=np.int64)

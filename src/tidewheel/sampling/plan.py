@@ -11,19 +11,25 @@ from tidewheel.contracts.sampling import (
     NEGATIVES,
     POSITIVES,
     PROTECTED,
+    Balanced,
     NicheBoost,
     PlanCap,
     PlanRule,
     SampleConfig,
     SamplePlan,
-    TrendAdjusted,
 )
 from tidewheel.contracts.window import Window
 from tidewheel.sampling.presets import Facts, Resolved, resolve_preset
+from tidewheel.sampling.rules import ColumnKind, check_columns
 
 
 class Counter(Protocol):
     """Counts training rows by their rule: one pass over the impressions, the same numbers from each executor."""
+
+    @property
+    def kinds(self) -> Mapping[str, ColumnKind | None]:
+        """Column of the impressions -> what it can be compared with."""
+        ...
 
     def rows_by_rule(self, plan: SamplePlan) -> Mapping[str, int]:
         """Rule name -> training rows whose rule it is; rules without rows may be missing."""
@@ -42,17 +48,20 @@ def make_plan(
     Raises:
         ConfigError: the recipe names a column that the impressions do not have.
     """
-    base = _plan(config, window_config, window, tuple(labels), Resolved((_negatives(labels, config.negative_rate),)))
+    names, days = tuple(labels), range(window_config.eval_days, window_config.days)
+    base = _plan(config, window_config, window, names, Resolved((_negatives(labels, config.negative_rate),)))
+    check_columns(base, counter.kinds)
     if config.preset is None:
         return base
     facts = Facts(0, 0, {})
-    if not isinstance(config.preset, TrendAdjusted):
+    if isinstance(config.preset, Balanced):
         rows = counter.rows_by_rule(base)
         facts = Facts(rows.get(NEGATIVES, 0), rows.get(POSITIVES, 0), {})
-    if isinstance(config.preset, NicheBoost):
-        facts = Facts(facts.negatives, facts.positives, counter.group_sizes(base, config.preset.column, NEGATIVES))
-    train_days = range(window_config.eval_days, window_config.days)
-    return _plan(config, window_config, window, tuple(labels), resolve_preset(config.preset, tuple(labels), facts, train_days))
+    elif isinstance(config.preset, NicheBoost):
+        grouped = PlanCap(column=config.preset.column, rows=1, rules=(NEGATIVES,))
+        check_columns(base.model_copy(update={"caps": (grouped,)}), counter.kinds)
+        facts = Facts(0, 0, counter.group_sizes(base, config.preset.column, NEGATIVES))
+    return _plan(config, window_config, window, names, resolve_preset(config.preset, names, facts, days))
 
 
 def _negatives(labels: Sequence[str], rate: float) -> PlanRule:

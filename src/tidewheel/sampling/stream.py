@@ -79,7 +79,7 @@ def _sample(
     labels: Sequence[str],
     out: Path | None,
 ) -> tuple[Sampled, list[pa.Table]]:
-    counter = ArrowCounter(source.tables)
+    counter = ArrowCounter(source.schema, source.tables)
     plan = make_plan(config, window_config, window, labels, counter)
     groups = counter.groups(plan)
     with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
