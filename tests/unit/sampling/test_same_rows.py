@@ -53,7 +53,7 @@ def kept_by_engine(spark, table: pa.Table, partitions: int, config: SampleConfig
     return plan, rows_of(keep(frame, plan, counter.groups(plan)).select("row_key", "weight").toArrow())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(config=RECIPES, seed=st.integers(0, 1000), count=st.integers(1, 250))
 def test_the_loader_selects_the_same_rows_from_any_partitioning(config: SampleConfig, seed: int, count: int) -> None:
     table = impressions(count, seed)
