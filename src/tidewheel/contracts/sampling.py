@@ -172,10 +172,12 @@ class SampleConfig(Contract):
 
     @model_validator(mode="after")
     def _does_not_contradict_itself(self) -> Self:
-        names = [NEGATIVES, POSITIVES, PROTECTED, *(group.name for group in self.exclude), *(rule.name for rule in self.rules)]
+        names = [*(group.name for group in self.exclude), *(rule.name for rule in self.rules)]
+        if taken := sorted(name for name in names if name.startswith((NEGATIVES, POSITIVES, PROTECTED))):
+            raise ValueError(f"name {taken[0]} is taken by rules of the plan; choose another")
         for what, values in (("name", names), ("cap of column", [cap.column for cap in self.caps])):
             if repeated := sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"{what} {repeated[0]} is used twice; {NEGATIVES}, {POSITIVES}, {PROTECTED} are taken")
+                raise ValueError(f"{what} {repeated[0]} is used twice")
         for rule in self.rules:
             wanted = set(self.never_downsample) & {*rule.all_of, *rule.any_of}
             if wanted and rule.rate < 1.0:

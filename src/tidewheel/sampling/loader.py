@@ -125,7 +125,7 @@ class ArrowCounter:
             one = pa.table({GROUP: _as_ids(table[column]), EXPECTED: amount}).filter(pa.array(amount > 0))
             one = one.filter(pc.is_valid(one[GROUP]))
             total = _summed(one) if total is None else _summed(pa.concat_tables([total, _summed(one)]))
-        return pa.table({GROUP: pa.array([], pa.int64()), EXPECTED: pa.array([], pa.int64())}) if total is None else total
+        return _no_groups(self.kinds[column]) if total is None else total
 
     def _train(self, plan: SamplePlan) -> Iterable[tuple[pa.Table, np.ndarray]]:
         for table in self.tables(sorted({*columns_of(plan), *SPLIT_COLUMNS})):
@@ -195,6 +195,11 @@ def _as_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = _kind_of(column.type)
     assert kind is not None
     return pc.cast(column, _TYPES[kind])
+
+
+def _no_groups(kind: ColumnKind | None) -> pa.Table:
+    assert kind is not None
+    return pa.table({GROUP: pa.array([], _TYPES[kind]), EXPECTED: pa.array([], pa.int64())})
 
 
 def _summed(table: pa.Table) -> pa.Table:

@@ -70,8 +70,8 @@ def balanced(preset: Balanced, labels: tuple[str, ...], facts: Facts) -> Resolve
 
     Trades a rate that moves with the data for a table whose size follows the positives: the cheapest table that still
     holds all that positives can teach. Weights restore the true share of positives; without them a model trained on it
-    would predict about 1 / (1 + negatives_per_positive) everywhere (King and Zeng 2001, "Logistic regression in rare events
-    data", section 2).
+    would predict about 1 / (1 + negatives_per_positive) on average (King and Zeng 2001, "Logistic regression in rare events
+    data", Political Analysis 9(2), on weighting).
     """
     wanted = preset.negatives_per_positive * facts.positives / facts.negatives if facts.negatives else 1.0
     counted = {"negatives": facts.negatives, "positives": facts.positives}

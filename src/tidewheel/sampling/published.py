@@ -10,6 +10,7 @@ import pyarrow.feather as feather
 
 from tidewheel.contracts.sampling import SamplePlan
 from tidewheel.errors import ContractError
+from tidewheel.sampling.loader import EXPECTED, GROUP
 
 FOLDER = "caps"
 
@@ -18,6 +19,8 @@ def write_groups(folder: Path, groups: Sequence[pa.Table]) -> None:
     """Write `folder/caps/<number>.arrow` for each cap of the plan, in its order."""
     for number, table in enumerate(groups):
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        ids = pa.int64() if pa.types.is_integer(table.schema.field(GROUP).type) else pa.large_string()
+        table = table.cast(pa.schema([(GROUP, ids), (EXPECTED, pa.int64())]))  # engines have several types of text
         feather.write_feather(table.combine_chunks(), folder / FOLDER / f"{number}.arrow", compression="lz4")
 
 

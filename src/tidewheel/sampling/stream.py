@@ -134,7 +134,7 @@ def _sample_part(
                 chosen = judged.is_kept & (judged.split == at)
                 counts.add(judged, at, chosen, positives)
                 if writers:
-                    rows = table.filter(pa.array(chosen))
+                    rows = table.take(pa.array(np.flatnonzero(chosen)))  # half the time of filter
                     writers[at].write(rows.append_column(WEIGHT, pa.array(judged.weight[chosen])))
     return part
 

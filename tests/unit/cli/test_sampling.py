@@ -88,6 +88,21 @@ def test_a_preview_publishes_nothing_and_agrees_with_the_datasets(home: Path) ->
     assert preview["total"]["impressions"]["lower"] < preview["total"]["impressions"]["value"]
 
 
+@pytest.mark.slow
+def test_both_engines_publish_the_same_plan_rows_and_weights(home: Path) -> None:
+    rules = settings("sample.negative_rate=1", "sample.preset=niche_boost", "sample.caps=[{column: user_segment, rows: 900}]")
+    arguments = ("sample", "--recipe", QUICKSTART, *rules, "--json")
+
+    arrow = tidewheel(*arguments, home=home)
+    spark = tidewheel(*arguments, "--set", "sample.engine=spark", home=home)
+
+    assert (arrow.code, spark.code) == (0, 0), arrow.err + spark.err
+    assert arrow.document["plan_digest"] == spark.document["plan_digest"]
+    for name, split in arrow.document["splits"].items():
+        other = spark.document["splits"][name]
+        assert (split["rows"], split["weight_sum"]) == (other["rows"], other["weight_sum"])
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [

@@ -21,7 +21,11 @@ from tidewheel.contracts.sampling import Balanced, PlanRule, Range, SampleConfig
         ({"rules": [{"name": "odd", "all_of": ["click"], "none_of": ["click"], "rate": 0.5}]}, "wants and denies click"),
         ({"rules": [{"name": "odd", "any_of": ["like"], "none_of": ["click", "like"], "rate": 0.5}]}, "no row can meet it"),
         ({"rules": [{"name": "gone", "all_of": ["click"], "rate": 0}]}, r"expected a probability in \(0, 1\]"),
-        ({"rules": [{"name": "negatives", "all_of": ["click"], "rate": 1}]}, "name negatives is used twice"),
+        ({"rules": [{"name": "negatives", "all_of": ["click"], "rate": 1}]}, "name negatives is taken"),
+        (
+            {"rules": [{"name": name, "all_of": ["click"], "rate": 1} for name in ("one", "one")]},
+            "name one is used twice",
+        ),
         ({"exclude": [{"name": "bots", "where": {}}]}, "at least 1 item"),
         ({"preset": "balanced", "negative_rate": 0.5}, "preset balanced and negative_rate 0.5 both say"),
         ({"preset": "balance"}, "balanced"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.sampling.tables import DAYS, LABELS, RECIPES, WINDOW, counter_of, impressions, read, slices, write
 from tidewheel.contracts.sampling import Cap, Group, NicheBoost, Range, Rule, SampleConfig, SamplePlan
-from tidewheel.sampling import SPLITS, make_plan, sample, select
+from tidewheel.sampling import SPLITS, make_plan, read_groups, sample, select
 from tidewheel.sampling.dataframe import FrameCounter, keep
 from tidewheel.sampling.dataframe import sample as sample_on_spark
 
@@ -101,6 +101,6 @@ def test_engines_write_the_splits_that_the_stream_writes(engine: str, request: p
     for name, tally in want.rules.items():
         assert (got.rules[name].rows_in, got.rules[name].rows_out) == (tally.rows_in, tally.rows_out)
         assert got.rules[name].effective_rows == pytest.approx(tally.effective_rows)
-    assert (tmp_path / "got" / "train" / "caps" / "0.arrow").read_bytes() == (
-        tmp_path / "want" / "train" / "caps" / "0.arrow"
-    ).read_bytes()
+    groups = [read_groups(tmp_path / out / "train", want.plan) for out in ("want", "got")]
+    assert groups[0] == groups[1]
+    assert [table.num_rows > 0 for table in groups[0]] == [True, True, True]
