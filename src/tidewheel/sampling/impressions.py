@@ -70,7 +70,10 @@ def _holds_its_part(path: Path, number: int, parts: int) -> bool:
 
 
 def _batches(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
-        # One thread: whoever wants more reads several parts at once.
-        for batch in file.iter_batches(BATCH, columns=list(columns), use_threads=False):
-            yield pa.Table.from_batches([batch])
+    try:
+        with pq.ParquetFile(path) as file:
+            # One thread: whoever wants more reads several parts at once.
+            for batch in file.iter_batches(BATCH, columns=list(columns), use_threads=False):
+                yield pa.Table.from_batches([batch])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ContractError(f"{path}: impressions cannot be read ({error}); run ingest again") from error

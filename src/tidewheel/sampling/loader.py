@@ -80,6 +80,11 @@ def split_of(table: pa.Table, plan: SamplePlan) -> np.ndarray:
     return split
 
 
+def has_label(table: pa.Table, label: str) -> np.ndarray:
+    """(N,) bool: rows whose label is 1; null is not."""
+    return pc.fill_null(pc.equal(table[label_column(label)], 1), False).to_numpy()
+
+
 def kinds_of(schema: pa.Schema) -> dict[str, ColumnKind | None]:
     """Column -> what it can be compared with; None where engines do not agree."""
     return {name: _kind_of(schema.field(name).type) for name in schema.names}
@@ -156,7 +161,7 @@ class _Rows:
     def _has(self, label: str) -> np.ndarray:
         name = label_column(label)
         if name not in self.answers:
-            self.answers[name] = pc.fill_null(pc.equal(self.table[name], 1), False).to_numpy()
+            self.answers[name] = has_label(self.table, label)
         return self.answers[name]
 
     def _ages(self) -> pa.Array:

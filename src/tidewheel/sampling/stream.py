@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidewheel.contracts.recipe import WindowConfig
@@ -19,7 +18,7 @@ from tidewheel.contracts.schema import WEIGHT, label_column
 from tidewheel.contracts.window import Window
 from tidewheel.sampling.hash import uniform
 from tidewheel.sampling.impressions import Impressions
-from tidewheel.sampling.loader import SPLIT_COLUMNS, SPLITS, TRAIN, ArrowCounter, rates_of, rules_of, split_of
+from tidewheel.sampling.loader import SPLIT_COLUMNS, SPLITS, TRAIN, ArrowCounter, has_label, rates_of, rules_of, split_of
 from tidewheel.sampling.plan import make_plan
 from tidewheel.sampling.published import write_groups
 from tidewheel.sampling.rules import columns_of
@@ -129,7 +128,7 @@ def _sample_part(
         for table in source.part(number, deciding if out is None else source.schema.names):
             judged = _judge(table, plan, groups)
             part.rules = [before + now for before, now in zip(part.rules, judged.tallies(plan), strict=True)]
-            positives = {label: pc.equal(table[label_column(label)], 1).to_numpy() for label in labels}
+            positives = {label: has_label(table, label) for label in labels}
             for at, counts in enumerate(part.splits):
                 chosen = judged.is_kept & (judged.split == at)
                 counts.add(judged, at, chosen, positives)

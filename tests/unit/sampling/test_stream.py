@@ -187,6 +187,16 @@ def test_a_column_that_is_not_there_is_named_before_anything_is_read(tmp_path: P
         preview(write(impressions(100), tmp_path / "in"), config, DAYS, WINDOW, LABELS)
 
 
+def test_a_flipped_byte_inside_a_column_is_named(tmp_path: Path) -> None:
+    path = write(impressions(5000), tmp_path / "in") / "part-00000.parquet"
+    column = pq.read_metadata(path).row_group(0).column(0)
+    damaged = bytearray(path.read_bytes())
+    damaged[column.data_page_offset + 1] ^= 0xFF
+    path.write_bytes(damaged)
+    with pytest.raises(ContractError, match=r"part-00000.parquet: impressions cannot be read"):
+        preview(tmp_path / "in", SampleConfig(), DAYS, WINDOW, LABELS)
+
+
 @pytest.mark.parametrize("bytes_", [b"", b"PAR1 not Parquet"])
 def test_damaged_impressions_are_named(tmp_path: Path, bytes_: bytes) -> None:
     (tmp_path / "part-00000.parquet").write_bytes(bytes_)
