@@ -68,6 +68,13 @@ def test_new_users_are_those_below_a_tenure_or_without_one() -> None:
     assert rates(table, rules=[new], negative_rate=0.1) == [1.0, 1.0, 0.1, 1.0, 1.0]
 
 
+def test_both_zeros_are_zero_and_not_a_number_is_no_number() -> None:
+    table = rows(ratio=[0.0, -0.0, float("nan"), float("inf"), None])
+    zero, large = ({"name": name, "where": {"ratio": test}, "rate": 0.5} for name, test in (("z", [0]), ("l", {"at_least": 0})))
+    assert rates(table, rules=[zero]) == [0.5, 0.5, 1.0, 1.0, 1.0]
+    assert rates(table, rules=[large]) == [0.5, 0.5, 1.0, 0.5, 1.0]
+
+
 def test_a_rule_may_speak_of_the_age_of_a_row_in_whole_days_before_the_end() -> None:
     ages = [timedelta(microseconds=1), timedelta(days=1), timedelta(days=1, microseconds=1), timedelta(days=3)]
     table = rows(event_time=pa.array([END - age for age in ages], pa.timestamp("us", tz="UTC")))
