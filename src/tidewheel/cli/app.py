@@ -98,6 +98,22 @@ def compile_(
 
 
 @app.command()
+def sample(
+    recipe: RecipeOption,
+    is_preview: Annotated[bool, typer.Option("--preview", help="Show what each rule does; write nothing.")] = False,
+    data: DataOption = None,
+    window_end: Annotated[str, typer.Option(help="End of the window, UTC. Default: one stride after the last turn.")] = "",
+    settings: SetOption = None,
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Sample one window: what each rule keeps, its effective rows and weights; or the splits themselves."""
+    from tidewheel.cli import sampling
+
+    sampling.sample(recipe, data, window_end, settings or [], home, is_preview, as_json)
+
+
+@app.command()
 def status(home: HomeOption = "", as_json: JsonFlag = False) -> None:
     """What serves now, the runs so far and the run at work."""
     from tidewheel.cli import inspect

@@ -35,9 +35,9 @@ def run(
         raise ConfigError(f"--require {unknown[0]}: expected one of {', '.join(Outcome)}")
     chosen = load_recipe(recipe, settings, data)
     place = Home.resolve(Path(home) if home else None)
-    end = _moment(window_end) if window_end else next_window_end(chosen, place)
+    end = moment_of(window_end) if window_end else next_window_end(chosen, place)
     console = Console(stderr=True)
-    _announce(chosen, end, console)
+    announce(chosen, end, console)
     report = turn(chosen, place, end, reason, dry_run, console)
     emit(report, as_json, lambda: _show(report, place))
     return exit_code(report, [Outcome(ending) for ending in require])
@@ -60,7 +60,7 @@ def simulate(recipe: Path, turns: int, settings: list[str], home: str, as_json: 
             console.print(f"turn {number} of {turns}: decided before: {done[end].outcome.value}", highlight=False)
             continue
         console.print(f"[bold]turn {number} of {turns}[/]", highlight=False)
-        _announce(chosen, end, console)
+        announce(chosen, end, console)
         done[end] = turn(chosen, place, end, f"simulated turn {number}", False, console)
         console.print(f"  → {outcome_text(done[end].outcome)}: {plain(done[end].reason)}\n", highlight=False, soft_wrap=True)
         if done[end].outcome in UNDECIDED:
@@ -90,14 +90,20 @@ def exit_code(report: RunReport, required: Sequence[Outcome] = ()) -> int:
     return 4 if required and report.outcome not in required else 0
 
 
-def _moment(text: str) -> datetime:
+def moment_of(text: str) -> datetime:
+    """What `--window-end` names.
+
+    Raises:
+        ConfigError: it is not a date or time.
+    """
     try:
         return parse_time(text)
     except ValueError as error:
         raise ConfigError(f"--window-end {text}: expected an ISO 8601 date or time, e.g. 2026-01-12") from error
 
 
-def _announce(recipe: Recipe, end: datetime, console: Console) -> None:
+def announce(recipe: Recipe, end: datetime, console: Console) -> None:
+    """Say what is about to run."""
     window = Window.ending(end, recipe.window.days)
     console.print(f"[bold]{recipe.name}[/] window \\[{iso(window.start)}, {iso(window.end)})", highlight=False)
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from tidewheel.contracts.base import Contract, digest_of
+from tidewheel.contracts.sampling import SamplePlan
 from tidewheel.contracts.schema import FeatureSpec, feature_digest
 from tidewheel.contracts.window import Window
 from tidewheel.errors import ContractError
@@ -23,6 +24,7 @@ class DatasetManifest(Contract):
     """What a dataset holds and where it came from; written last, so a folder without it is not a dataset.
 
     `statistics` are counts of how the rows came to be, e.g. `rows_read`, `duplicates`, `quarantined`.
+    `sampling` is what chose the rows, where a sampler did: the rules as resolved for this window.
     """
 
     schema_: Literal["tidewheel/dataset/v1"] = Field(default="tidewheel/dataset/v1", alias="schema")
@@ -35,6 +37,7 @@ class DatasetManifest(Contract):
     statistics: dict[str, float] = {}
     watermark: AwareDatetime | None = None  # until when the log was complete; null where every file is taken as it is
     inputs: dict[str, str] = {}
+    sampling: SamplePlan | None = None
     files: tuple[FileEntry, ...] = ()
 
     @property

@@ -5,18 +5,12 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from tidewheel.contracts.base import Contract, digest_of
+from tidewheel.contracts.sampling import Rate, SampleConfig, Share
 from tidewheel.contracts.schema import FeatureSpec, active
 from tidewheel.contracts.window import parse_time
-
-
-def _probability(value: float) -> float:
-    if not 0.0 < value <= 1.0:
-        hint = f". Did you mean {value / 100:g}?" if 1.0 < value <= 100.0 else ""
-        raise ValueError(f"expected a probability in (0, 1]{hint}")
-    return value
 
 
 def _moment(value: object) -> object:
@@ -26,9 +20,7 @@ def _moment(value: object) -> object:
     return parse_time(str(value))
 
 
-Rate = Annotated[float, AfterValidator(_probability)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 # --- where the log is -------------------------------------------------------------------------------------------------
@@ -151,30 +143,6 @@ class IngestConfig(Contract):
     max_quarantine_share: Share = 0.05
     max_lateness_days: int = Field(default=1, ge=0, le=30)
     counters: CounterConfig
-
-
-class SliceRate(Contract):
-    """Rows without any positive label whose `column` is one of `values` are kept with `negative_rate`."""
-
-    column: str
-    values: tuple[int | str, ...]
-    negative_rate: Rate
-
-
-class SampleConfig(Contract):
-    """Which training rows are kept. Evaluation, calibration and randomized rows are all kept.
-
-    A row with positive labels is kept with the highest rate of its labels (`label_rates`, 1 where not named); a row
-    without is kept with the rate of the first slice it is in, else `negative_rate`. Calibration rows are a share of the
-    last `calibration_days` before evaluation, taken out of training.
-    """
-
-    salt: int = 0
-    negative_rate: Rate = 1.0
-    label_rates: dict[str, Rate] = {}
-    slices: tuple[SliceRate, ...] = ()
-    calibration_share: Share = 0.1
-    calibration_days: int = Field(default=7, ge=1)
 
 
 class ValidateConfig(Contract):
@@ -320,7 +288,7 @@ class Recipe(Contract):
                 raise ValueError(f"{what} given twice: {', '.join(repeated)}")
         used = {
             "ingest.counters.labels": set(self.ingest.counters.labels),
-            "sample.label_rates": set(self.sample.label_rates),
+            "sample": set(self.sample.labels),
             "evaluate.min_auc": set(self.evaluate.min_auc),
             "deploy.goal_label": {self.deploy.goal_label},
         }

@@ -10,12 +10,12 @@ from tidewheel.contracts.recipe import (
     IngestConfig,
     LabelConfig,
     Recipe,
-    SampleConfig,
     Source,
     TrainConfig,
     ValidateConfig,
     WindowConfig,
 )
+from tidewheel.contracts.sampling import SampleConfig
 from tidewheel.contracts.schema import FeatureSpec
 
 

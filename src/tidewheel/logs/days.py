@@ -15,6 +15,7 @@ from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.logs.adapter import EPOCH, USER_TABLE, Adapter, Days, LogFile, Request
 from tidewheel.logs.cleaning import judge
 from tidewheel.logs.files import check_files, dated
+from tidewheel.logs.parts import power_of_two
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -208,8 +209,3 @@ def bucket_of(buckets: int) -> Column:
 
     user_id = F.col("user_id").try_cast("bigint")
     return F.when(user_id.isNull(), F.lit(0)).otherwise(F.pmod(F.xxhash64(user_id), F.lit(buckets))).cast("int")
-
-
-def power_of_two(least: float) -> int:
-    """The smallest power of 2 that is at least so much."""
-    return 1 << max(0, int(-(-least // 1)) - 1).bit_length()

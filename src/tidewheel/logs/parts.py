@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 ROWS_A_PART = 1_000_000
 
 
+def num_parts(rows: int) -> int:
+    """In how many parts so many rows are laid out: a power of 2. A row's part follows from the hash of its user."""
+    return power_of_two(rows / ROWS_A_PART)
+
+
+def power_of_two(least: float) -> int:
+    """The smallest power of 2 that is at least so much."""
+    return 1 << max(0, int(-(-least // 1)) - 1).bit_length()
+
+
 def write_parts(frame: DataFrame, folder: Path, order: Sequence[str]) -> None:
     """Write `folder/part-00000.parquet` and so on from the rows' column `part`, each sorted by `order`.
 

@@ -18,9 +18,9 @@ from tidewheel.contracts.window import Window
 from tidewheel.logs.adapter import EPOCH, RAW, Adapter, Request, day_of
 from tidewheel.logs.cleaning import FINE, STATUS, VALID
 from tidewheel.logs.counters import as_of, increments, snapshot
-from tidewheel.logs.days import JudgedDay, bucket_of, power_of_two
+from tidewheel.logs.days import JudgedDay, bucket_of
 from tidewheel.logs.fitting import fitted
-from tidewheel.logs.parts import ROWS_A_PART, write_parts
+from tidewheel.logs.parts import num_parts, write_parts
 from tidewheel.logs.session import is_embedded
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class WindowPlan:
 
 def write_tables(spark: SparkSession, plan: WindowPlan, out: Path, scratch: Path, rows: int, quarantined: int) -> None:
     """Write `out/impressions`, `out/counters` and `out/quarantine`. `rows` and `quarantined` size the parts."""
-    of = power_of_two(rows / ROWS_A_PART)
+    of = num_parts(rows)
     batches = [[part] for part in range(of)] if is_embedded(spark) else [list(range(of))]
     keep = _Scratch(spark, scratch, is_used=len(batches) > 1)
     shared = {}
@@ -180,7 +180,7 @@ def _write_quarantine(everything: DataFrame, folder: Path, rows: int) -> None:
         return
     malformed = everything.filter(~_is_one_of(STATUS, FINE) & (F.col("place") == WITHIN))
     shown = malformed.select(F.col(STATUS).alias("reason"), F.col(RAW).alias("row"))
-    part = F.pmod(F.xxhash64("row"), F.lit(power_of_two(rows / ROWS_A_PART))).cast("int")
+    part = F.pmod(F.xxhash64("row"), F.lit(num_parts(rows))).cast("int")
     write_parts(shown.withColumn("part", part), folder, ("reason", "row"))
 
 

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidewheel.contracts.recipe import SampleConfig, WindowConfig
+from tidewheel.contracts.recipe import WindowConfig
+from tidewheel.contracts.sampling import AGE, MICRO, Condition, PlanRule, SampleConfig, SamplePlan
 from tidewheel.contracts.schema import WEIGHT, label_column
-from tidewheel.contracts.window import Window, iso
-from tidewheel.errors import RejectedError
+from tidewheel.contracts.window import Window
+from tidewheel.sampling.loader import DAY_MICROSECONDS, EXPECTED, GROUP, SPLITS
 from tidewheel.sampling.parts import write_splits
-from tidewheel.sampling.rules import ColumnKind, Rule, calibration_salt, check_columns, keep_rules
+from tidewheel.sampling.plan import make_plan
+from tidewheel.sampling.published import write_groups
+from tidewheel.sampling.rules import ColumnKind, calibration_salt, check_columns, criterion
+from tidewheel.sampling.tally import WEIGHT_UNITS, RuleTally, Sampled, SplitResult, check_splits, rule_statistics
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-SPLITS = ("train", "calibration", "eval", "randomized")
-
-
-@dataclass(frozen=True)
-class SplitResult:
-    """One split. `statistics`: `rows_seen` before selection and `positives.<label>` in the rows that were kept."""
-
-    rows: int
-    weight_sum: float
-    statistics: dict[str, float] = field(default_factory=dict)
+_TYPES: dict[ColumnKind, str] = {"integer": "bigint", "real": "double", "text": "string"}
 
 
 def sample(
@@ -39,48 +34,60 @@ def sample(
     window: Window,
     labels: Sequence[str],
     out: Path,
-) -> dict[str, SplitResult]:
-    """Write `out/{train,calibration,eval,randomized}/part-*.parquet`: the impressions' columns and `weight`.
+) -> Sampled:
+    """What `tidewheel.sampling.stream.sample` does, on an engine that may be many machines: the same rows and weights.
 
-    Rows of randomized requests are in `randomized` and nowhere else. Of the others, the last `eval_days` are `eval`; a
-    share of the `calibration_days` before is `calibration`; the rest is `train`, where `keep` selects. Every row weighs
-    1 / (inclusion_probability x its rate), the rate being 1 outside `train`: train and calibration together estimate
-    the totals of the days before `eval`.
+    Equal rows give equal files on the same engine, whatever the partitioning.
 
     Raises:
-        ConfigError: a slice of the recipe names a column that the impressions do not have.
-        RejectedError: no row is left to train on, or none to evaluate on.
+        ConfigError, RejectedError: as there.
     """
     from pyspark.sql import functions as F
 
     frame = spark.read.parquet(*(path.as_posix() for path in sorted(impressions.glob("*.parquet"))))
-    check_columns(keep_rules(config, labels), frame.columns)
-    split = split_column(config, window_config, window)
-    rate = F.when(F.col("split") == F.lit("train"), rate_column(frame, config, labels)).otherwise(F.lit(1.0))
-    judged = frame.withColumn("split", split).withColumn("rate", rate)
-    judged = judged.withColumn("is_kept", uniform_column(F.col("row_key"), config.salt) < F.col("rate"))
-    judged = judged.withColumn(WEIGHT, F.lit(1.0) / (F.col("inclusion_probability") * F.col("rate")))
-    results = _count(judged, labels)
-    for name, place in (("train", "before"), ("eval", "in")):
-        if not results[name].rows:
-            day = iso(_eval_start(window_config, window))
-            raise RejectedError(
-                f"window {window}: no {name} rows {place} its last {window_config.eval_days} day(s), from {day}; "
-                "expected at least one: move --window-end, or check that the log is complete"
-            )
+    counter = FrameCounter(frame)
+    plan = make_plan(config, window_config, window, labels, counter)
+    groups = counter.groups(plan)
+    judged = frame.withColumn("split", split_column(plan)).transform(lambda rows: with_rates(rows, plan, groups))
+    is_population = F.col("rate") > F.lit(0.0)
+    rate = F.when((F.col("split") == F.lit(SPLITS[0])) | ~is_population, F.col("rate")).otherwise(F.lit(1.0))
+    judged = judged.withColumn("rate", rate)
+    judged = judged.withColumn("is_kept", uniform_column(F.col("row_key"), plan.salt) < F.col("rate"))
+    judged = judged.withColumn(WEIGHT, _weight())
+    splits, rules = _count(judged, plan, labels)
+    check_splits(splits, window, window_config, plan)
     kept = judged.filter("is_kept").select(*frame.columns, WEIGHT, "split")
-    write_splits(kept, out, SPLITS, sum(result.rows for result in results.values()))
-    return results
+    write_splits(kept, out, SPLITS, sum(result.rows for result in splits.values()))
+    write_groups(out / SPLITS[0], [table.orderBy(GROUP).toArrow() for table in groups])
+    return Sampled(splits, plan, rules)
 
 
-def keep(frame: DataFrame, config: SampleConfig, labels: Sequence[str]) -> DataFrame:
-    """The training rows that the recipe keeps, with `weight`: what `tidewheel.sampling.loader.select` does to a table."""
+def keep(frame: DataFrame, plan: SamplePlan, groups: Sequence[DataFrame] = ()) -> DataFrame:
+    """The training rows that the plan keeps, with `weight`: what `tidewheel.sampling.loader.select` does to a table."""
     from pyspark.sql import functions as F
 
-    check_columns(keep_rules(config, labels), frame.columns)
-    rated = frame.withColumn("rate", rate_column(frame, config, labels))
-    kept = rated.filter(uniform_column(F.col("row_key"), config.salt) < F.col("rate"))
-    return kept.withColumn(WEIGHT, F.lit(1.0) / (F.col("inclusion_probability") * F.col("rate"))).drop("rate")
+    rated = with_rates(frame, plan, groups)
+    kept = rated.filter(uniform_column(F.col("row_key"), plan.salt) < F.col("rate"))
+    return kept.select(*frame.columns, _weight().alias(WEIGHT))
+
+
+def with_rates(frame: DataFrame, plan: SamplePlan, groups: Sequence[DataFrame]) -> DataFrame:
+    """The rows with `rule`, its position in the plan, and `rate`: the probability with which a training row is kept."""
+    from pyspark.sql import functions as F
+
+    rates = F.array(*(F.lit(rule.rate) for rule in plan.rules))
+    rated = frame.withColumn("rule", rule_column(frame, plan)).withColumn("rate", F.element_at(rates, F.col("rule") + 1))
+    for cap, over in zip(plan.caps, groups, strict=True):
+        group = F.col(cap.column).cast(_TYPES[_kind(frame, cap.column)])
+        rated = rated.withColumn("cap_group", group).join(
+            F.broadcast(over.select(F.col(GROUP).alias("cap_group"), EXPECTED)), "cap_group", "left"
+        )
+        factor = F.least(F.lit(1.0), F.lit(float(cap.rows * MICRO)) / F.col(EXPECTED).cast("double"))
+        factor = F.coalesce(F.greatest(F.lit(cap.min_factor), factor), F.lit(1.0))
+        acts = F.col("rule").isin([number for number, rule in enumerate(plan.rules) if rule.name in cap.rules])
+        rated = rated.withColumn("rate", F.when(acts, F.col("rate") * factor).otherwise(F.col("rate")))
+        rated = rated.drop("cap_group", EXPECTED)
+    return rated
 
 
 def uniform_column(row_key: Column, salt: int) -> Column:
@@ -91,36 +98,87 @@ def uniform_column(row_key: Column, salt: int) -> Column:
     return F.shiftrightunsigned(hashed, 11).cast("double") / F.lit(2.0**53)
 
 
-def rate_column(frame: DataFrame, config: SampleConfig, labels: Sequence[str]) -> Column:
-    """The probability with which a training row is kept: the first rule it meets."""
+def rule_column(frame: DataFrame, plan: SamplePlan) -> Column:
+    """The position in the plan of the first rule that a row meets.
+
+    Raises:
+        ConfigError: a rule names a column that the frame does not have, or cannot compare.
+    """
     from pyspark.sql import functions as F
 
-    *rules, last = keep_rules(config, labels)
-    types = dict(frame.dtypes)
+    kinds = {name: _kind_of(kind) for name, kind in frame.dtypes}
+    check_columns(plan, kinds)
+    *rules, _ = enumerate(plan.rules)
     return reduce(
-        lambda otherwise, rule: F.when(_meets(rule, types), F.lit(rule.rate)).otherwise(otherwise),
+        lambda otherwise, rule: F.when(_meets(rule[1], kinds, plan.window_end), F.lit(rule[0])).otherwise(otherwise),
         reversed(rules),
-        F.lit(last.rate),
+        F.lit(len(plan.rules) - 1),
     )
 
 
-def split_column(config: SampleConfig, window_config: WindowConfig, window: Window) -> Column:
+def split_column(plan: SamplePlan) -> Column:
     """Which split a row belongs to, before any selection."""
     from pyspark.sql import functions as F
 
-    eval_start = _eval_start(window_config, window)
-    calibration_start = eval_start - timedelta(days=config.calibration_days)
-    is_drawn = uniform_column(F.col("row_key"), calibration_salt(config.salt)) < F.lit(config.calibration_share)
+    is_drawn = uniform_column(F.col("row_key"), calibration_salt(plan.salt)) < F.lit(plan.calibration_share)
+    train, calibration, evaluation, randomized = map(F.lit, SPLITS)
     return (
-        F.when(F.col("is_randomized"), F.lit("randomized"))
-        .when(F.col("event_time") >= _moment(eval_start), F.lit("eval"))
-        .when((F.col("event_time") >= _moment(calibration_start)) & is_drawn, F.lit("calibration"))
-        .otherwise(F.lit("train"))
+        F.when(F.col("is_randomized"), randomized)
+        .when(F.col("event_time") >= _moment(plan.eval_start), evaluation)
+        .when((F.col("event_time") >= _moment(plan.calibration_start)) & is_drawn, calibration)
+        .otherwise(train)
     )
 
 
-def _eval_start(window_config: WindowConfig, window: Window) -> datetime:
-    return window.end - timedelta(days=window_config.eval_days)
+@dataclass(frozen=True)
+class FrameCounter:
+    """Counts the training rows of a frame: the numbers of `tidewheel.sampling.loader.ArrowCounter`."""
+
+    frame: DataFrame
+
+    @property
+    def kinds(self) -> Mapping[str, ColumnKind | None]:
+        return {name: _kind_of(kind) for name, kind in self.frame.dtypes}
+
+    def rows_by_rule(self, plan: SamplePlan) -> Mapping[str, int]:
+        found = self._train(plan).groupBy("rule").count().collect()
+        return {plan.rules[row["rule"]].name: int(row["count"]) for row in found}
+
+    def group_sizes(self, plan: SamplePlan, column: str, rule: str) -> Mapping[int, int]:
+        amounts = [int(entry.name == rule) for entry in plan.rules]
+        sizes = self._sums(plan, column, amounts).groupBy(EXPECTED).count().collect()
+        return {int(row[EXPECTED]): int(row["count"]) for row in sizes}
+
+    def groups(self, plan: SamplePlan) -> list[DataFrame]:
+        """For each cap, its groups over it: `value` and `expected_micro`, millionths of expected rows."""
+        from pyspark.sql import functions as F
+
+        found = []
+        for cap in plan.caps:
+            micro = [rule.rate_micro if rule.name in cap.rules else 0 for rule in plan.rules]
+            found.append(self._sums(plan, cap.column, micro).filter(F.col(EXPECTED) > F.lit(cap.rows * MICRO)))
+        return found
+
+    def _sums(self, plan: SamplePlan, column: str, amounts: Sequence[int]) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        group = F.col(column).cast(_TYPES[_kind(self.frame, column)]).alias(GROUP)
+        amount = F.element_at(F.array(*(F.lit(value).cast("bigint") for value in amounts)), F.col("rule") + 1)
+        rows = self._train(plan).select(group, amount.alias(EXPECTED)).filter(F.col(GROUP).isNotNull() & (F.col(EXPECTED) > 0))
+        return rows.groupBy(GROUP).agg(F.sum(EXPECTED).alias(EXPECTED))
+
+    def _train(self, plan: SamplePlan) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        train = self.frame.filter(split_column(plan) == F.lit(SPLITS[0]))
+        return train.withColumn("rule", rule_column(self.frame, plan))
+
+
+def _weight() -> Column:
+    from pyspark.sql import functions as F
+
+    # Spark divides by 0 loudly, and excluded rows have rate 0.
+    return F.when(F.col("rate") > F.lit(0.0), F.lit(1.0) / (F.col("inclusion_probability") * F.col("rate")))
 
 
 def _moment(moment: datetime) -> Column:
@@ -130,38 +188,101 @@ def _moment(moment: datetime) -> Column:
     return F.timestamp_micros(F.lit(round(moment.timestamp() * 1_000_000)).cast("bigint"))
 
 
-def _meets(rule: Rule, types: dict[str, str]) -> Column:
+def _meets(rule: PlanRule, kinds: Mapping[str, ColumnKind | None], window_end: datetime) -> Column:
     from pyspark.sql import functions as F
 
-    assert rule.column is not None
-    kind = _kind_of(types[rule.column])
-    values = rule.values_as(kind)
-    if not values:
-        return F.lit(False)
-    spark_type = {"integer": "bigint", "real": "double", "text": "string"}[kind]
-    found = F.col(rule.column).cast(spark_type).isin([F.lit(value).cast(spark_type) for value in values])
-    return F.coalesce(found, F.lit(False))
+    def has(label: str) -> Column:
+        return F.coalesce(F.col(label_column(label)) == F.lit(1), F.lit(False))
+
+    met = [has(label) for label in rule.all_of] + [~has(label) for label in rule.none_of]
+    if rule.any_of:
+        met.append(reduce(lambda one, other: one | other, map(has, rule.any_of)))
+    for column, condition in rule.where.items():
+        if column == AGE:
+            met.append(_fits(_age(window_end), "integer", column, condition))
+        else:
+            kind = kinds[column]
+            assert kind is not None
+            met.append(_fits(F.col(column), kind, column, condition))
+    return reduce(lambda one, other: one & other, met)
 
 
-def _kind_of(spark_type: str) -> ColumnKind:
-    if spark_type in {"tinyint", "smallint", "int", "bigint"}:
+def _age(window_end: datetime) -> Column:
+    """Whole days to the end of the window, in integers: 0 on the last day."""
+    from pyspark.sql import functions as F
+
+    left = F.lit(round(window_end.timestamp() * 1_000_000) - 1).cast("bigint") - F.unix_micros("event_time")
+    return ((left - F.pmod(left, F.lit(DAY_MICROSECONDS).cast("bigint"))) / F.lit(DAY_MICROSECONDS)).cast("bigint")
+
+
+def _fits(column: Column, kind: ColumnKind, name: str, condition: Condition) -> Column:
+    from pyspark.sql import functions as F
+
+    test = criterion(name, condition, kind)
+    values = column.cast(_TYPES[kind])
+    is_missing = values.isNull()
+    if kind == "real":
+        values = values + F.lit(0.0)  # -0.0 becomes 0.0: engines differ on whether they are equal
+        is_missing = is_missing | F.isnan(values)
+
+    def literal(value: Any) -> Column:
+        return F.lit(value).cast(_TYPES[kind])
+
+    if test.values is not None:
+        meets = values.isin([literal(value) for value in test.values]) if test.values else F.lit(False)
+    else:
+        lower = F.lit(True) if test.at_least is None else values >= literal(test.at_least)
+        meets = lower if test.below is None else lower & (values < literal(test.below))
+    return F.when(is_missing, F.lit(test.takes_null)).otherwise(F.coalesce(meets, F.lit(False)))
+
+
+def _kind(frame: DataFrame, column: str) -> ColumnKind:
+    kind = _kind_of(dict(frame.dtypes)[column])
+    assert kind is not None
+    return kind
+
+
+def _kind_of(spark_type: str) -> ColumnKind | None:
+    if spark_type in {"boolean", "tinyint", "smallint", "int", "bigint"}:
         return "integer"
-    return "real" if spark_type in {"float", "double"} else "text"
+    if spark_type in {"float", "double"}:
+        return "real"
+    return "text" if spark_type == "string" else None
 
 
-def _count(judged: DataFrame, labels: Sequence[str]) -> dict[str, SplitResult]:
+def _count(judged: DataFrame, plan: SamplePlan, labels: Sequence[str]) -> tuple[dict[str, SplitResult], dict[str, RuleTally]]:
+    """One pass: counts by split and rule, small enough to add up here."""
     from pyspark.sql import functions as F
 
-    kept = F.col("is_kept").cast("int")
-    # Decimals: their sum does not depend on the order of the rows, so neither does the dataset's digest.
-    weight = F.when(F.col("is_kept"), F.col(WEIGHT).cast("decimal(28,9)"))
-    positives = [F.sum(F.col(label_column(label)).cast("int") * kept).alias(label) for label in labels]
-    counts = judged.groupBy("split").agg(
-        F.count(F.lit(1)).alias("rows_seen"), F.sum(kept).alias("kept"), F.sum(weight).alias("weight_sum"), *positives
+    kept, weight = F.col("is_kept").cast("int"), F.when(F.col("is_kept"), F.col(WEIGHT))
+    # Units of a weight are integers below 2^53 or so: as decimals, their sum is exact in any order.
+    units = F.rint(weight * F.lit(float(WEIGHT_UNITS))).cast("decimal(38,0)")
+    positives = [F.sum((F.col(label_column(label)) == F.lit(1)).cast("int") * kept).alias(label) for label in labels]
+    counts = judged.groupBy("split", "rule").agg(
+        F.count(F.lit(1)).alias("rows_in"),
+        F.sum(kept).alias("rows_out"),
+        F.sum(units).alias("units"),
+        F.sum(weight).alias("weight_sum"),
+        F.sum(weight * weight).alias("squares_sum"),
+        F.min(weight).alias("weight_min"),
+        F.max(weight).alias("weight_max"),
+        *positives,
     )
-    found: dict[str, Any] = {row["split"]: row for row in counts.collect()}
-    results = {split: SplitResult(0, 0.0, {"rows_seen": 0.0}) for split in SPLITS}
-    for split, row in found.items():
-        statistics = {"rows_seen": float(row["rows_seen"])} | {f"positives.{label}": float(row[label]) for label in labels}
-        results[split] = SplitResult(int(row["kept"]), float(row["weight_sum"] or 0), statistics)
-    return results
+    rows: list[Any] = counts.collect()
+    splits = {split: _split([row for row in rows if row["split"] == split], plan, labels) for split in SPLITS}
+    tallies = dict.fromkeys((rule.name for rule in plan.rules), RuleTally())
+    for row in rows:
+        if row["split"] == SPLITS[0]:
+            sums = [row[name] for name in ("weight_sum", "squares_sum", "weight_min", "weight_max")] if row["rows_out"] else []
+            tallies[plan.rules[row["rule"]].name] = RuleTally(int(row["rows_in"]), int(row["rows_out"]), *sums)
+    splits[SPLITS[0]].statistics.update(rule_statistics(tallies))
+    return splits, tallies
+
+
+def _split(rows: Sequence[Any], plan: SamplePlan, labels: Sequence[str]) -> SplitResult:
+    excluded = sum(row["rows_in"] for row in rows if plan.rules[row["rule"]].rate == 0.0)
+    statistics = {"rows_seen": float(sum(row["rows_in"] for row in rows)), "excluded": float(excluded)}
+    statistics |= {f"positives.{label}": float(sum(row[label] or 0 for row in rows)) for label in labels}
+    return SplitResult(
+        sum(row["rows_out"] for row in rows), sum(int(row["units"] or 0) for row in rows) / WEIGHT_UNITS, statistics
+    )

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidewheel.logs.parts import ROWS_A_PART, part_of, write_sorted
+from tidewheel.logs.parts import num_parts, part_of, write_sorted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-_ORDER = ("row_key", "event_time", "request_id", "item_id", "user_id")
+__all__ = ["ORDER", "num_parts", "write_splits"]
+ORDER = ("row_key", "event_time", "request_id", "item_id", "user_id")
 
 
 def write_splits(frame: DataFrame, out: Path, splits: Sequence[str], rows: int) -> None:
@@ -30,8 +31,8 @@ def write_splits(frame: DataFrame, out: Path, splits: Sequence[str], rows: int) 
     from pyspark.sql import functions as F
 
     staging = out / "partial"
-    numbered = frame.withColumn("part", F.pmod(F.col("row_key"), F.lit(-(-rows // ROWS_A_PART))))
-    write_sorted(numbered, staging, ("split",), _ORDER)
+    numbered = frame.withColumn("part", F.pmod(F.xxhash64("user_id"), F.lit(num_parts(rows))))
+    write_sorted(numbered, staging, ("split",), ORDER)
     written = {split: sorted((staging / f"split={split}").glob("part=*/*.parquet"), key=part_of) for split in splits}
     schema = pq.read_schema(next(path for paths in written.values() for path in paths))
     for split, paths in written.items():

@@ -29,9 +29,7 @@ class InferRequest:
     parameters: Mapping[str, Any] | None = None
 
 
-def decode_request(
-    body: bytes, features: Sequence[str], feature_digest: str, beside: Sequence[str] = ()
-) -> InferRequest:
+def decode_request(body: bytes, features: Sequence[str], feature_digest: str, beside: Sequence[str] = ()) -> InferRequest:
     """The columns of `features` in a request, and of `beside` where they are sent; tensors of other names are left alone.
 
     During a rollout both bundles get the same request, and one of them may know a feature that the other does not.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.steps import SamplePart
-from tidewheel.logs.session import embedded_session
-from tidewheel.sampling.dataframe import sample
+from tidewheel.sampling import Sampled, preview, sample
 from tidewheel.steps.job import DATASETS, Job, Result, run_step
 
 
@@ -23,13 +23,10 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
 def work(part: SamplePart, job: Job) -> Result:
     folder, source = job.dataset("impressions")
     staging = job.store.staging("splits")
-    with ExitStack() as engines:
-        with job.overhead():
-            spark = engines.enter_context(embedded_session())
-        splits = sample(spark, folder / "impressions", part.sample, part.window, source.window, source.labels, staging)
+    sampled = _sample(part, job, folder / "impressions", source, staging)
     documents, folders = {}, {}
     with job.overhead():
-        for name, split in splits.items():
+        for name, split in sampled.splits.items():
             manifest = DatasetManifest(
                 kind=name,
                 window=source.window,
@@ -37,10 +34,32 @@ def work(part: SamplePart, job: Job) -> Result:
                 weight_sum=split.weight_sum,
                 features=source.features,
                 labels=source.labels,
+                statistics=split.statistics,
                 inputs={"impressions": source.digest},
+                sampling=sampled.plan,
             )
             digest, manifest = job.store.publish(DATASETS, staging / name, manifest)
             documents[name], folders[name] = manifest.to_json(), f"{DATASETS}/{digest}"
         staging.rmdir()
-    counts = ", ".join(f"{splits[name].rows:,} {name}" for name in ("train", "calibration", "eval", "randomized"))
-    return Result(documents=documents, folders=folders, summary=counts)
+    counts = ", ".join(f"{split.rows:,} {name}" for name, split in sampled.splits.items())
+    excluded = sum(split.statistics["excluded"] for split in sampled.splits.values())
+    outside = f", {excluded:,.0f} excluded" if excluded else ""
+    return Result(documents=documents, folders=folders, summary=counts + outside)
+
+
+def look(part: SamplePart, job: Job) -> tuple[DatasetManifest, Sampled]:
+    """The impressions, and what `work` would make of them; publishes nothing."""
+    folder, source = job.dataset("impressions")
+    return source, preview(folder / "impressions", part.sample, part.window, source.window, source.labels)
+
+
+def _sample(part: SamplePart, job: Job, impressions: Path, source: DatasetManifest, out: Path) -> Sampled:
+    if part.sample.engine == "arrow":
+        return sample(impressions, part.sample, part.window, source.window, source.labels, out)
+    from tidewheel.logs.session import embedded_session
+    from tidewheel.sampling.dataframe import sample as sample_on_spark
+
+    with ExitStack() as engines:
+        with job.overhead():
+            spark = engines.enter_context(embedded_session())
+        return sample_on_spark(spark, impressions, part.sample, part.window, source.window, source.labels, out)

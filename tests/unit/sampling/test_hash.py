@@ -1,11 +1,5 @@
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -49,23 +43,9 @@ def test_the_numbers_are_uniform_and_salts_are_independent() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("java") is None, reason="no java: real Spark cannot start")
-def test_numpy_and_real_spark_draw_the_same_numbers() -> None:
-    salts = [0, 1, -7, 2**63 - 1, -(2**63)]
-    program = f"""
-import json
-from pyspark.sql import SparkSession
-from tidewheel.sampling.dataframe import uniform_column
-spark = (SparkSession.builder.master("local[1]").config("spark.ui.enabled", False)
-    .config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1").getOrCreate())
-frame = spark.createDataFrame([(key,) for key in {EXTREMES}], "key bigint").coalesce(1)
-rows = frame.select(*[uniform_column(frame["key"], salt) for salt in {salts}]).collect()
-print(json.dumps([list(row) for row in rows]))
-"""
-    # The embedded session of these tests marks the environment for Connect; this one is classic.
-    environment = {name: value for name, value in os.environ.items() if name != "SPARK_CONNECT_MODE_ENABLED"}
-    command = [sys.executable, "-c", program]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment)
-    got = np.array(json.loads(ended.stdout.splitlines()[-1]))
-    keys = np.array(EXTREMES, dtype=np.int64)
-    assert np.array_equal(got, np.stack([uniform(keys, salt) for salt in salts], axis=1))
+def test_numpy_and_real_spark_draw_the_same_numbers(spark_itself) -> None:
+    frame = spark_itself.createDataFrame(pa.table({"key": pa.array(EXTREMES, pa.int64())}))
+    for salt in (0, 1, -7, 2**63 - 1, -(2**63)):
+        drawn = frame.select("key", uniform_column(frame["key"], salt).alias("u")).toArrow()
+        want = dict(zip(EXTREMES, uniform(np.array(EXTREMES, dtype=np.int64), salt).tolist(), strict=True))
+        assert dict(zip(drawn["key"].to_pylist(), drawn["u"].to_pylist(), strict=True)) == want
