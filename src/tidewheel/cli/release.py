@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidewheel.cli.inspect import existing_home, ledger_of
@@ -51,7 +50,7 @@ def serve(bundle: str, host: str, port: int, name: str, home: str) -> None:
     digest = bundle or ledger_of(place, name).production()
     if digest is None:
         raise ConfigError("serve: nothing was released yet; name a bundle with --bundle, or make one with tidewheel run")
-    folder = place.store().folder(BUNDLES, digest)
+    folder = place.store().fetch(BUNDLES, digest)
     arguments = ["-m", "tidewheel.serving", "--bundle", str(folder), "--host", host, "--port", str(port)]
     os.execv(sys.executable, [sys.executable, *arguments])
 
@@ -60,4 +59,4 @@ def _registry(home: Home, ledger: Ledger) -> MlflowRegistry:
     """The registered model of the ledger's recipe."""
     from tidewheel.registry.mlflow import MlflowRegistry
 
-    return MlflowRegistry(home.registry_url, ledger.recipe, Path(home.store().root) / BUNDLES)
+    return MlflowRegistry(home.registry_url, ledger.recipe, home.store().location(BUNDLES))

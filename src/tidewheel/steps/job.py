@@ -136,7 +136,8 @@ def run_step(
     """
     started = _process_start()
     home = Home.resolve()
-    job = Job(step, os.environ.get(RUN_VARIABLE) or run_id, parse_time(window_end), home, home.store(), inputs)
+    run_id = os.environ.get(RUN_VARIABLE) or run_id
+    job = Job(step, run_id, parse_time(window_end), home, home.store(run_id), inputs)
     job.folder.mkdir(parents=True, exist_ok=True)
     began = datetime.fromtimestamp(started, UTC)
     job.record(StepRecord(name=step, status="running", started=began))
