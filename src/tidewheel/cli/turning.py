@@ -14,12 +14,14 @@ from types import FrameType
 from rich.console import Console
 
 from tidewheel.cli.progress import follow
+from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.steps import ConcludePart, parts
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError, TidewheelError
 from tidewheel.store.home import Home
+from tidewheel.store.store import Store
 
 # Seconds that a pipeline gets to stop its servers after an interrupt, before it is killed.
 GRACE_SECONDS = 10
@@ -34,8 +36,7 @@ def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run:
         KeyboardInterrupt: interrupted; the run is concluded as failed first, and nothing was published.
         TidewheelError: the orchestrator itself failed; the message names its log.
     """
-    home.store()
-    run_id, folder = _new_run(recipe, home, window_end)
+    run_id, folder = _new_run(recipe, home, home.store(), window_end)
     recipe.write(folder / "recipe.json")
     log = folder / "pipeline.log"
     end = window_end.isoformat()
@@ -87,16 +88,20 @@ def reports(home: Home) -> list[RunReport]:
     return [RunReport.read(path) for path in paths]
 
 
-def _new_run(recipe: Recipe, home: Home, window_end: datetime) -> tuple[str, Path]:
-    """A run id that nobody has yet: recipe, window end, attempt. Creating its folder reserves it."""
+def _new_run(recipe: Recipe, home: Home, store: Store, window_end: datetime) -> tuple[str, Path]:
+    """A run id that nobody has yet, in this home or in another that shares the store: recipe, window end, attempt.
+
+    Its record in the store and its folder here, each created exactly once, reserve it.
+    """
     day = iso(window_end).replace("-", "").replace(":", "")
     try:
         home.runs.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 10_000):
             run_id = f"{recipe.name}-{day}-{attempt}"
             with suppress(FileExistsError):
-                home.run(run_id).mkdir()
-                return run_id, home.run(run_id)
+                if store.create(f"runs/{run_id}.json", canonical_json({"recipe_digest": recipe.digest})):
+                    home.run(run_id).mkdir()
+                    return run_id, home.run(run_id)
     except OSError as error:
         raise ConfigError(f"home {home.root}: cannot be written ({error.strerror}); choose another with --home") from error
     raise ConfigError(f"home {home.root}: 10,000 runs of {recipe.name} for {day}; choose another with --home")

@@ -26,6 +26,7 @@ class LocalStore(Store):
         self.url = str(root)
         self.verification = verification
         self._staging = root / "staging"
+        self._given: list[Path] = []
 
     @classmethod
     def at(cls, root: Path, verification: Verification) -> Self:
@@ -41,7 +42,13 @@ class LocalStore(Store):
 
     def staging(self, kind: str) -> Path:
         with room_in(self.root):
-            return Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self._staging))
+            self._given.append(Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self._staging)))
+        return self._given[-1]
+
+    def abandon(self) -> None:
+        for folder in self._given:
+            shutil.rmtree(folder, ignore_errors=True)  # most are published and gone
+        self._given.clear()
 
     def sweep(self, now: float, older_than_seconds: float = ABANDONED_SECONDS) -> int:
         swept = 0

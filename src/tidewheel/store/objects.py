@@ -22,7 +22,15 @@ from tidewheel.store.disk import room_in
 T = TypeVar("T")
 
 WRITER = "tidewheel-writer"  # metadata of a created object: who made it
-BROKEN = (aws.HTTPClientError, ResponseParserError, aws.IncompleteReadError, aiohttp.ClientError, ConnectionError)
+BROKEN = (
+    aws.HTTPClientError,
+    aws.ConnectionError,
+    aws.IncompleteReadError,
+    ResponseParserError,
+    aiohttp.ClientError,
+    ConnectionError,
+    TimeoutError,
+)
 BUSY_CODES = frozenset({"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted"})
 BUSY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -177,7 +185,7 @@ def is_transient(error: BaseException) -> bool:
     if response:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return status in BUSY_STATUS or response.get("Error", {}).get("Code") in BUSY_CODES
-    return isinstance(error, (*BROKEN, TimeoutError))
+    return isinstance(error, BROKEN)
 
 
 def _response(error: BaseException | None) -> dict[str, Any]:

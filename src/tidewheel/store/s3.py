@@ -44,6 +44,8 @@ class S3Store(Store):
             ConfigError: as `Store.open`; the store lets a conditional put overwrite.
             RetryableError: it does not answer.
         """
+        if not url.removeprefix("s3://").partition("/")[0]:
+            raise ConfigError(f"store {url}: names no bucket; expected s3://bucket/prefix")
         objects = Objects(url, patience or Patience())
         mark = canonical_json({"schema": "tidewheel/store/v1"}).encode()
         if objects.create(MARK, mark) and objects.create(MARK, mark):
@@ -57,6 +59,9 @@ class S3Store(Store):
 
     def staging(self, kind: str) -> Path:
         return self._cache.staging(kind)
+
+    def abandon(self) -> None:
+        self._cache.abandon()
 
     def sweep(self, now: float, older_than_seconds: float = ABANDONED_SECONDS) -> int:
         swept = self._cache.sweep(now, older_than_seconds)

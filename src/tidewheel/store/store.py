@@ -63,6 +63,10 @@ class Store(ABC):
         """A fresh empty folder on this machine to build in; `publish` takes it away, `sweep` what a killed step left."""
 
     @abstractmethod
+    def abandon(self) -> None:
+        """Remove what `staging` gave to this object and was not published: a step that failed gives its room back."""
+
+    @abstractmethod
     def sweep(self, now: float, older_than_seconds: float = ABANDONED_SECONDS) -> int:
         """Remove what nobody finished and nobody wrote to for so long; returns how many. `now`: seconds since the epoch."""
 
