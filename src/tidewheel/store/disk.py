@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tidewheel.errors import ConfigError
+from tidewheel.errors import ConfigError, TidewheelError
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST})
@@ -25,13 +25,22 @@ def room_in(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in NO_ROOM:
+    except TidewheelError:
+        raise
+    except Exception as error:
+        if (why := _no_room(error)) is None:
             raise
         raise ConfigError(
-            f"{folder}: no room to write ({os.strerror(error.errno)}); nothing was published. "
+            f"{folder}: no room to write ({why}); nothing was published. "
             "Free some space or choose another folder with --home, then run again"
         ) from error
+
+
+def _no_room(error: Exception) -> str | None:
+    """Why nothing can be written, or None. Engines in other languages say it in errors of their own, by its words."""
+    found = error.errno if isinstance(error, OSError) else None
+    words = {number: os.strerror(number) for number in sorted(NO_ROOM)}
+    return words.get(found or 0) or next((why for why in words.values() if why in str(error)), None)
 
 
 def settle(folder: Path, target: Path, is_whole: Callable[[Path], bool], aside: Path) -> None:

@@ -86,7 +86,7 @@ class Objects:
     def read(self, key: str) -> bytes | None:
         """An object's bytes, None where there is none. For small ones."""
         try:
-            return bytes(self._call("read", key, self._fs.cat_file))
+            return bytes(self._call("read", key, self._fs.cat_file, max_concurrency=1))  # more would ask for the size first
         except FileNotFoundError:
             return None
 
