@@ -162,11 +162,11 @@ class Listing(Contract):
 
 
 def sealed(folder: Path, manifest: M) -> M:
-    """The manifest with every file of the folder and its digest."""
+    """The manifest with every file of the folder and its digest; what an earlier try left of a manifest is no content."""
     files = tuple(
         FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256_of(path))
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
+        if path.is_file() and path not in (folder / MANIFEST, folder / f"{MANIFEST}.partial")
     )
     return manifest.model_copy(update={"files": files})
 
