@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.unit.store.backing import BucketBacking, publish
 from tests.unit.store.conftest import client
 from tests.unit.store.unreliable import Fault, UnreliableStore
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.base import digest_of
+from tidewheel.contracts.dataset import DatasetManifest, FileEntry
 from tidewheel.errors import ConfigError, ContractError, RetryableError
 from tidewheel.store import MANIFEST, Store, Verification
 from tidewheel.store.objects import Patience
@@ -208,9 +209,6 @@ def test_a_bucket_that_is_not_there_and_an_address_without_one_are_named(
 
 
 def test_a_manifest_may_not_lead_out_of_its_folder(open_store: Open, behind: BucketBacking) -> None:
-    from tidewheel.contracts.base import digest_of
-    from tidewheel.contracts.dataset import FileEntry
-
     manifest = open_store().load("datasets", publish(open_store()), DatasetManifest)[1]
     entry = FileEntry(path="../../escaped", bytes=4, sha256="0" * 64)
     leading = manifest.model_copy(update={"files": (entry,)})
