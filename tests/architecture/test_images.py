@@ -88,6 +88,12 @@ def test_what_a_step_imports_is_in_its_image(step: str) -> None:
     assert needed - available(image["extras"]) == set()
 
 
+def test_every_image_opens_an_object_store() -> None:
+    without = [name for name, image in IMAGES.items() if not {"s3fs", "tenacity"} <= available(image["extras"])]
+
+    assert without == []
+
+
 def test_only_the_trainer_image_carries_torch() -> None:
     with_torch = [name for name, image in IMAGES.items() if "torch" in available(image["extras"])]
 

@@ -24,6 +24,8 @@ DOORS = {
     "kfp": ("cluster",),
     "torch": ("ranker", "training"),
     "matplotlib": ("evaluation",),
+    "s3fs": ("store/objects.py",),
+    "tenacity": ("store/objects.py",),
 }
 
 

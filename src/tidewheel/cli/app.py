@@ -58,12 +58,14 @@ def run(
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "by hand",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and canary, but change nothing.")] = False,
     require: Annotated[list[str] | None, typer.Option(help="Exit with 4 unless the run ends so, e.g. promoted.")] = None,
+    verify: Annotated[str, typer.Option(help="Check a sample of the bytes that are reused, or full. Default: sampled.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Turn the wheel once: ingest, sample, validate, train, distill, evaluate, deploy."""
     from tidewheel.cli import turn
 
-    raise typer.Exit(turn.run(recipe, data, window_end, settings or [], home, reason, dry_run, require or [], as_json))
+    code = turn.run(recipe, data, window_end, settings or [], home, reason, dry_run, require or [], as_json, verify)
+    raise typer.Exit(code)
 
 
 @app.command()

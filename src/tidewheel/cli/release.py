@@ -51,7 +51,7 @@ def serve(bundle: str, host: str, port: int, log: Path | None, name: str, home: 
     digest = bundle or ledger_of(place, name).production()
     if digest is None:
         raise ConfigError("serve: nothing was released yet; name a bundle with --bundle, or make one with tidewheel run")
-    folder = place.store().folder(BUNDLES, digest)
+    folder = place.store().fetch(BUNDLES, digest)
     arguments = ["-m", "tidewheel.serving", "--bundle", str(folder), "--host", host, "--port", str(port)]
     arguments += ["--log", str(log)] if log is not None else []
     os.execv(sys.executable, [sys.executable, *arguments])
@@ -61,4 +61,4 @@ def _registry(home: Home, ledger: Ledger) -> MlflowRegistry:
     """The registered model of the ledger's recipe."""
     from tidewheel.registry.mlflow import MlflowRegistry
 
-    return MlflowRegistry(home.registry_url, ledger.recipe, Path(home.store().root) / BUNDLES)
+    return MlflowRegistry(home.registry_url, ledger.recipe, home.store().location(BUNDLES))

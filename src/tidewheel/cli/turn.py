@@ -29,12 +29,13 @@ def run(
     dry_run: bool,
     require: list[str],
     as_json: bool,
+    verify: str,
 ) -> int:
     """Turn the wheel once and show how it ended; returns the exit code."""
     if unknown := sorted(set(require) - set(Outcome)):
         raise ConfigError(f"--require {unknown[0]}: expected one of {', '.join(Outcome)}")
     chosen = load_recipe(recipe, settings, data)
-    place = Home.resolve(Path(home) if home else None)
+    place = Home.resolve(Path(home) if home else None, verify=verify)
     end = moment_of(window_end) if window_end else next_window_end(chosen, place)
     console = Console(stderr=True)
     announce(chosen, end, console)
@@ -109,7 +110,16 @@ def announce(recipe: Recipe, end: datetime, console: Console) -> None:
 
 
 def _move_aside(home: Home, console: Console) -> None:
-    """Keep a finished home under the next free number and leave its name free."""
+    """Keep a finished home under the next free number and leave its name free.
+
+    Raises:
+        ConfigError: its store lies elsewhere, and with it the ledger that would have to be kept too.
+    """
+    if not Path(home.store_url).is_relative_to(home.root):
+        raise ConfigError(
+            f"simulation in {home.root.name}: is over, and its store {home.store_url} is no part of it; "
+            "name another with TIDEWHEEL_STORE and another --home"
+        )
     number = 1
     while (kept := home.root.with_name(f"{home.root.name}.{number}")).exists():
         number += 1

@@ -14,6 +14,7 @@ from types import FrameType
 from rich.console import Console
 
 from tidewheel.cli.progress import follow
+from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.steps import ConcludePart, parts
@@ -21,6 +22,7 @@ from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError, TidewheelError
 from tidewheel.registry.schema import SchemaHistory
 from tidewheel.store.home import Home
+from tidewheel.store.store import Store
 
 # Seconds that a pipeline gets to stop its servers after an interrupt, before it is killed.
 GRACE_SECONDS = 10
@@ -36,9 +38,10 @@ def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run:
         KeyboardInterrupt: interrupted; the run is concluded as failed first, and nothing was published.
         TidewheelError: the orchestrator itself failed; the message names its log.
     """
-    features = SchemaHistory(home.store(), recipe.name)
+    store = home.store()
+    features = SchemaHistory(store, recipe.name)
     check_features(recipe, features)
-    run_id, folder = _new_run(recipe, home, window_end)
+    run_id, folder = _new_run(recipe, home, store, window_end)
     if not dry_run:
         _register(recipe, features, reason, run_id, folder)
     recipe.write(folder / "recipe.json")
@@ -114,16 +117,20 @@ def reports(home: Home) -> list[RunReport]:
     return [RunReport.read(path) for path in paths]
 
 
-def _new_run(recipe: Recipe, home: Home, window_end: datetime) -> tuple[str, Path]:
-    """A run id that nobody has yet: recipe, window end, attempt. Creating its folder reserves it."""
+def _new_run(recipe: Recipe, home: Home, store: Store, window_end: datetime) -> tuple[str, Path]:
+    """A run id that nobody has yet, in this home or in another that shares the store: recipe, window end, attempt.
+
+    Its record in the store and its folder here, each created exactly once, reserve it.
+    """
     day = iso(window_end).replace("-", "").replace(":", "")
     try:
         home.runs.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 10_000):
             run_id = f"{recipe.name}-{day}-{attempt}"
             with suppress(FileExistsError):
-                home.run(run_id).mkdir()
-                return run_id, home.run(run_id)
+                if store.create(f"runs/{run_id}.json", canonical_json({"recipe_digest": recipe.digest})):
+                    home.run(run_id).mkdir()
+                    return run_id, home.run(run_id)
     except OSError as error:
         raise ConfigError(f"home {home.root}: cannot be written ({error.strerror}); choose another with --home") from error
     raise ConfigError(f"home {home.root}: 10,000 runs of {recipe.name} for {day}; choose another with --home")

@@ -128,7 +128,7 @@ def load_bundle(store: Store, digest: str) -> OpenBundle:
     Raises:
         ContractError: it is missing or damaged.
     """
-    return open_bundle(store.folder(BUNDLES, digest))
+    return open_bundle(store.fetch(BUNDLES, digest, full=True))
 
 
 def load_model(store: Store, digest: str) -> tuple[Path, ModelManifest]:

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 NICENESS = 10  # it may not slow down the servers whose latency is being judged
@@ -20,7 +19,7 @@ def main() -> None:
     from tidewheel.registry.mlflow import MlflowRegistry
 
     given = json.loads(sys.argv[1])
-    registry = MlflowRegistry(given["tracking_uri"], given["model"], Path(given["bundles"]))
+    registry = MlflowRegistry(given["tracking_uri"], given["model"], given["bundles"])
     verbs: dict[str, Callable[..., Any]] = {"register": registry.register, "aliases": registry.aliases, "point": registry.point}
     for line in sys.stdin:
         verb, *arguments = json.loads(line)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -21,8 +20,8 @@ class BackgroundRegistry:
     One call a line, answered in order. A child that died answers nothing: RetryableError, never a guess.
     """
 
-    def __init__(self, tracking_uri: str, model: str, bundles: Path) -> None:
-        arguments = json.dumps({"tracking_uri": tracking_uri, "model": model, "bundles": str(bundles)})
+    def __init__(self, tracking_uri: str, model: str, bundles: str) -> None:
+        arguments = json.dumps({"tracking_uri": tracking_uri, "model": model, "bundles": bundles})
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the child
         self._child = subprocess.Popen(
             [sys.executable, "-m", "tidewheel.registry", arguments],

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidewheel.errors import ContractError
@@ -23,12 +22,12 @@ _QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true",
 class MlflowRegistry:
     """Implements `projections.Registry`. MLflow is imported, and its database made, when first needed: seconds."""
 
-    def __init__(self, tracking_uri: str, model: str, bundles: Path) -> None:
+    def __init__(self, tracking_uri: str, model: str, bundles: str) -> None:
         """
         Args:
             tracking_uri: `sqlite:///…` or the address of a server; `file:` is not supported by MLflow any more.
             model: name of the registered model.
-            bundles: folder whose subfolders are the bundles, named by digest.
+            bundles: path or URL of the folder whose subfolders are the bundles, named by digest.
         """
         self._uri = tracking_uri
         self._model = model
@@ -38,8 +37,8 @@ class MlflowRegistry:
         """Make a version whose source is the bundle's folder, or find the one that has its digest; returns its number."""
         found = self._versions().get(bundle)
         if found is None:
-            source = (self._bundles / bundle).absolute()
-            found = self._client.create_model_version(self._model, str(source), tags={DIGEST_TAG: bundle, **tags})
+            source = f"{self._bundles}/{bundle}"
+            found = self._client.create_model_version(self._model, source, tags={DIGEST_TAG: bundle, **tags})
             return str(found.version)
         for name, value in tags.items():
             if found.tags.get(name) != value:

@@ -36,7 +36,7 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
     baseline = job.input("baseline", Baseline)
     candidate = load_bundle(job.store, job.input("bundle", BundleManifest).digest)
     production = load_bundle(job.store, baseline.production) if baseline.production else None
-    with BackgroundRegistry(job.home.registry_url, part.recipe, job.store.root / BUNDLES) as registry:
+    with BackgroundRegistry(job.home.registry_url, part.recipe, job.store.location(BUNDLES)) as registry:
         if not dry_run:
             registry.announce(candidate.digest, {"tidewheel.run_id": job.run_id, "tidewheel.recipe": part.recipe})
         canary = run_canary(

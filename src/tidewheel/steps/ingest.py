@@ -92,7 +92,7 @@ class StoredDays:
         self._store = store
 
     def find(self, key: str) -> tuple[Path, LogDay] | None:
-        digest = self._store.get(f"judged/{key}")
+        digest = self._store.get(f"judged/{key}.json")
         if digest is None:
             return None
         try:
@@ -101,9 +101,9 @@ class StoredDays:
             return None  # gone or damaged: judged again
 
     def keep(self, key: str, folder: Path, day: LogDay) -> tuple[Path, LogDay]:
-        digest, manifest = self._store.publish(DAYS, folder, day)
-        self._store.put(f"judged/{key}", digest)
-        return self._store.folder(DAYS, digest), manifest
+        digest, _ = self._store.publish(DAYS, folder, day)
+        self._store.put(f"judged/{key}.json", digest)
+        return self._store.load(DAYS, digest, LogDay)
 
 
 def prepare(part: IngestPart, job: Job) -> tuple[FeatureSpec, ...]:

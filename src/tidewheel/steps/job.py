@@ -24,6 +24,7 @@ from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.report import StepFailure, StepRecord
 from tidewheel.contracts.window import parse_time
 from tidewheel.errors import ContractError, TidewheelError
+from tidewheel.store.disk import room_in
 from tidewheel.store.home import RUN_VARIABLE, Home
 from tidewheel.store.store import Store
 
@@ -136,7 +137,8 @@ def run_step(
     """
     started = _process_start()
     home = Home.resolve()
-    job = Job(step, os.environ.get(RUN_VARIABLE) or run_id, parse_time(window_end), home, home.store(), inputs)
+    run_id = os.environ.get(RUN_VARIABLE) or run_id
+    job = Job(step, run_id, parse_time(window_end), home, home.store(run_id), inputs)
     job.folder.mkdir(parents=True, exist_ok=True)
     began = datetime.fromtimestamp(started, UTC)
     job.record(StepRecord(name=step, status="running", started=began))
@@ -144,7 +146,8 @@ def run_step(
     signal.signal(signal.SIGTERM, _interrupt)
     job._overhead_seconds = time.time() - started
     try:
-        result, reused = _work_or_reuse(job, work, reuse_key)
+        with room_in(home.root):
+            result, reused = _work_or_reuse(job, work, reuse_key)
         with job.overhead():
             for name, path in outputs.items():
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +155,7 @@ def run_step(
             for name, text in result.documents.items():
                 job.store.put(_document(job.run_id, step, name), text)
     except BaseException as error:
+        job.store.abandon()  # on a full disk this is what makes room to say so
         status: Literal["interrupted", "failed"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         failure = _failure(error)
         job.record(StepRecord(name=step, status=status, started=began, seconds=time.time() - started, failure=failure))

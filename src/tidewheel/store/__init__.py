@@ -1,6 +1,7 @@
 """Content-addressed store over fsspec, and the home folder that holds it."""
 
 from tidewheel.store.home import Home
-from tidewheel.store.store import MANIFEST, FolderManifest, Store
+from tidewheel.store.store import MANIFEST, Store
+from tidewheel.store.verification import Verification
 
-__all__ = ["MANIFEST", "FolderManifest", "Home", "Store"]
+__all__ = ["MANIFEST", "Home", "Store", "Verification"]

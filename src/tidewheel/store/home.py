@@ -8,31 +8,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidewheel.store.store import Store
+from tidewheel.store.verification import SAMPLED, Verification
 
 HOME_VARIABLE = "TIDEWHEEL_HOME"
 STORE_VARIABLE = "TIDEWHEEL_STORE"
 RUN_VARIABLE = "TIDEWHEEL_RUN_ID"
+VERIFY_VARIABLE = "TIDEWHEEL_VERIFY"
 REGISTRY_VARIABLE = "MLFLOW_TRACKING_URI"
 DEFAULT_HOME = ".tidewheel"
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where everything of one installation lies. Steps find it through the environment, people through `--home`."""
+    """Where everything of one installation lies. Steps find it through the environment, people through `--home`.
+
+    `verify` says how closely what the store holds is looked at before it is believed: `sampled` or `full`.
+    """
 
     root: Path
     store_url: str
     registry_url: str
+    verify: str = SAMPLED
 
     @classmethod
-    def resolve(cls, root: Path | None = None, environment: Mapping[str, str] | None = None) -> Home:
-        """`root` if given, else `$TIDEWHEEL_HOME`, else `.tidewheel` in the current folder."""
+    def resolve(cls, root: Path | None = None, environment: Mapping[str, str] | None = None, verify: str = "") -> Home:
+        """`root` if given, else `$TIDEWHEEL_HOME`, else `.tidewheel` in the current folder; `verify` likewise."""
         environment = os.environ if environment is None else environment
         folder = Path(root or environment.get(HOME_VARIABLE) or DEFAULT_HOME).absolute()
         return cls(
             root=folder,
             store_url=environment.get(STORE_VARIABLE) or str(folder / "store"),
             registry_url=environment.get(REGISTRY_VARIABLE) or f"sqlite:///{folder / 'registry.db'}",
+            verify=verify or environment.get(VERIFY_VARIABLE) or SAMPLED,
         )
 
     def environment(self, run_id: str) -> dict[str, str]:
@@ -40,17 +47,19 @@ class Home:
         return {
             HOME_VARIABLE: str(self.root),
             STORE_VARIABLE: self.store_url,
+            VERIFY_VARIABLE: self.verify,
             REGISTRY_VARIABLE: self.registry_url,
             RUN_VARIABLE: run_id,
         }
 
-    def store(self) -> Store:
-        """Open the store.
+    def store(self, run_id: str = "") -> Store:
+        """Open the store; a run draws the files whose digests it checks from its id.
 
         Raises:
-            ConfigError: it cannot be written.
+            ConfigError: it cannot be written, or `verify` is neither `sampled` nor `full`.
+            RetryableError: it does not answer.
         """
-        return Store.open(self.store_url)
+        return Store.open(self.store_url, self.root / "cache", Verification.of(self.verify, run_id))
 
     @property
     def runs(self) -> Path:

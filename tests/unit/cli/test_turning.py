@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 
 from tidewheel.cli.recipes import load_recipe
-from tidewheel.cli.turning import _register, next_window_end
+from tidewheel.cli.turn import simulate
+from tidewheel.cli.turning import _new_run, _register, decided, next_window_end
 from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.window import Window, iso, parse_time
 from tidewheel.errors import ConfigError
 from tidewheel.registry.schema import SchemaHistory
 from tidewheel.store import Home
 
-RECIPE = load_recipe(Path(__file__).parents[3] / "recipes" / "quickstart.yaml")
+RECIPE_FILE = Path(__file__).parents[3] / "recipes" / "quickstart.yaml"
+RECIPE = load_recipe(RECIPE_FILE)
 
 
 def left(home: Home, end: str, outcome: Outcome, *, recipe: str = "quickstart", dry_run: bool = False) -> None:
@@ -75,3 +77,23 @@ def test_a_run_whose_features_were_taken_meanwhile_leaves_no_folder(home: Home) 
         _register(RECIPE, features, "why", "mine", home.run("mine"))
 
     assert not home.run("mine").exists()
+
+
+def test_homes_that_share_a_store_take_different_run_ids(tmp_path: Path) -> None:
+    shared = {"TIDEWHEEL_STORE": str(tmp_path / "store")}
+    homes = [Home.resolve(tmp_path / name, shared) for name in ("one", "two", "one")]
+
+    ids = [_new_run(RECIPE, home, home.store(), parse_time("2026-01-12"))[0] for home in homes]
+
+    assert ids == ["quickstart-20260112-1", "quickstart-20260112-2", "quickstart-20260112-3"]
+
+
+def test_a_finished_simulation_is_not_moved_aside_without_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEWHEEL_STORE", str(tmp_path / "store"))
+    home = Home.resolve(tmp_path / "home")
+    left(home, "2026-01-12", Outcome.BOOTSTRAP)
+
+    with pytest.raises(ConfigError, match=r"its store .* is no part of it"):
+        simulate(RECIPE_FILE, turns=1, settings=[], home=str(home.root), as_json=False)
+
+    assert decided(RECIPE, home)

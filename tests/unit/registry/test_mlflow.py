@@ -15,7 +15,7 @@ from tidewheel.registry import BackgroundRegistry
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[BackgroundRegistry]:
-    with BackgroundRegistry(f"sqlite:///{tmp_path / 'registry.db'}", "quickstart", tmp_path / "bundles") as registry:
+    with BackgroundRegistry(f"sqlite:///{tmp_path / 'registry.db'}", "quickstart", str(tmp_path / "bundles")) as registry:
         yield registry
 
 

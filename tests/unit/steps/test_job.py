@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.report import StepRecord
 from tidewheel.contracts.window import Window, parse_time
-from tidewheel.errors import RejectedError
+from tidewheel.errors import ConfigError, RejectedError
 from tidewheel.steps.job import DATASETS, Job, Result, document, run_step
 from tidewheel.store import Home
 
@@ -23,7 +24,7 @@ WINDOW = Window.ending(parse_time("2026-01-12"), 7)
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("TIDEWHEEL_HOME", str(tmp_path / "home"))
-    for name in ("TIDEWHEEL_STORE", "TIDEWHEEL_RUN_ID", "MLFLOW_TRACKING_URI"):
+    for name in ("TIDEWHEEL_STORE", "TIDEWHEEL_VERIFY", "TIDEWHEEL_RUN_ID", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     before = signal.getsignal(signal.SIGTERM)
     yield Home.resolve()
@@ -98,6 +99,34 @@ def test_a_result_whose_bytes_are_gone_is_not_believed(home: Home) -> None:
 
     assert calls == ["one", "two"]
     assert not record(home, "two").reused
+
+
+def test_a_flipped_byte_is_found_when_every_digest_is_checked(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    result = step("one", publishing(calls), {})
+    part = home.store().folder(*result.folders["train"].split("/")) / "part-0.parquet"
+    part.write_text("rowz")
+    monkeypatch.setenv("TIDEWHEEL_VERIFY", "full")
+
+    step("two", publishing(calls), {})
+
+    assert calls == ["one", "two"]
+    assert part.read_text() == "rows"
+
+
+def test_a_failed_step_gives_its_room_back_and_a_full_disk_is_for_whoever_runs_it(home: Home) -> None:
+    def work(job: Job) -> Result:
+        (job.store.staging("rows") / "part-0.parquet").write_text("rows")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(ConfigError, match="no room to write"):
+        step("one", work, {})
+
+    failed = record(home, "one")
+    assert failed.failure is not None
+    assert failed.failure.kind == "ConfigError"
+    probe = home.store().staging("probe")
+    assert list(probe.parent.iterdir()) == [probe]
 
 
 @pytest.mark.parametrize(
