@@ -25,9 +25,12 @@ def made(quickstart: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     recipe = quickstart.model_copy(update={"source": source})
     folder, out = tmp_path_factory.mktemp("world"), tmp_path_factory.mktemp("out")
     window = Window.ending(recipe.window.first_end, recipe.window.days)
-    World(source, recipe.labels, recipe.ingest.counters, recipe.features, folder).ensure_log(window.end, None, None)
+    World(source, recipe.labels, recipe.ingest.counters, recipe.features, folder).ensure_log(
+        window.end + timedelta(days=1), None, None
+    )
+    horizon = timedelta(hours=recipe.window.label_horizon_hours)
     with embedded_session() as spark:
-        ingest(spark, source, recipe.labels, recipe.features, recipe.ingest, window, out, folder)
+        ingest(spark, source, recipe.labels, recipe.features, recipe.ingest, window, out, folder, horizon)
     return recipe, folder, pq.read_table(out / "impressions")
 
 

@@ -82,7 +82,7 @@ def ingest(
     adapter = ADAPTERS[source.kind]
     request, raw_features = _request(source, labels, features, config, window, base, label_horizon)
     scratch = out / "partial"
-    scratch.mkdir()
+    scratch.mkdir(parents=True)
     with _engine_faults_named(request.folder):
         try:
             judged, files_read = judged_days(

@@ -10,16 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tidewheel.contracts.recipe import CounterConfig, IngestConfig, LabelConfig, ParquetSource, WorldSource
+from tidewheel.contracts.recipe import CounterConfig, IngestConfig, LabelConfig, ParquetSource
 from tidewheel.contracts.schema import KEY_COLUMNS, Entity, FeatureKind, FeatureSpec
 from tidewheel.contracts.window import Window
 from tidewheel.errors import ConfigError, ContractError, RejectedError
 from tidewheel.logs import IngestResult, ingest
+from tidewheel.logs.adapter import GIVEN_COLUMNS
 from tidewheel.sampling.hash import xxhash64
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 WINDOW = Window(start=START + timedelta(days=4), end=START + timedelta(days=7))
-SOURCE = WorldSource(kind="world", start=START)
+SOURCE = ParquetSource(
+    kind="parquet",
+    columns={name: name for name in GIVEN_COLUMNS},
+    labels={"click": "label_click", "like": "label_like"},
+)
 LABELS = (LabelConfig(name="click", prior=0.1), LabelConfig(name="like", prior=0.02, gated=False))
 COUNTERS = CounterConfig(labels=("click",), smoothing=20, lookback_days=3)
 CONFIG = IngestConfig(max_quarantine_share=0.05, counters=COUNTERS)
@@ -80,7 +85,7 @@ def log(count: int = 600, days: int = 7, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def write_world(frame: pd.DataFrame, folder: Path) -> Path:
+def write_log(frame: pd.DataFrame, folder: Path) -> Path:
     for day, rows in frame.groupby(frame.event_time.dt.date):
         target = folder / f"date={day.isoformat()}"
         target.mkdir(parents=True)
@@ -94,7 +99,7 @@ def run(spark, base: Path, out: Path, window: Window = WINDOW, config: IngestCon
 
 
 def read(folder: Path) -> pd.DataFrame:
-    return pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))], ignore_index=True)
+    return pd.concat([pd.read_parquet(path) for path in sorted(folder.rglob("*.parquet"))], ignore_index=True)
 
 
 def counters_by_hand(frame: pd.DataFrame, row: pd.Series, key: str) -> tuple[float, float]:
@@ -106,7 +111,7 @@ def counters_by_hand(frame: pd.DataFrame, row: pd.Series, key: str) -> tuple[flo
 
 def test_rows_of_the_window_come_out_in_canonical_columns(spark, tmp_path: Path) -> None:
     frame = log()
-    result = run(spark, write_world(frame, tmp_path / "log"), tmp_path / "out")
+    result = run(spark, write_log(frame, tmp_path / "log"), tmp_path / "out")
     want = frame[frame.event_time >= WINDOW.start]
     got = read(tmp_path / "out" / "impressions")
     names = [*KEY_COLUMNS, "label_click", "label_like", "surface", *(spec.name for spec in FEATURES[2:])]
@@ -125,7 +130,7 @@ def test_rows_of_the_window_come_out_in_canonical_columns(spark, tmp_path: Path)
 
 def test_counters_see_whole_earlier_days_of_the_lookback_and_nothing_later(spark, tmp_path: Path) -> None:
     frame = log()
-    run(spark, write_world(frame, tmp_path / "log"), tmp_path / "out")
+    run(spark, write_log(frame, tmp_path / "log"), tmp_path / "out")
     got = read(tmp_path / "out" / "impressions")
     for _, row in got.iterrows():
         for entity in ("user", "item", "author"):
@@ -136,7 +141,7 @@ def test_counters_see_whole_earlier_days_of_the_lookback_and_nothing_later(spark
 
 def test_the_snapshot_is_what_a_row_on_the_day_of_the_windows_end_would_see(spark, tmp_path: Path) -> None:
     frame = log()
-    run(spark, write_world(frame, tmp_path / "log"), tmp_path / "out")
+    run(spark, write_log(frame, tmp_path / "log"), tmp_path / "out")
     snapshot = read(tmp_path / "out" / "counters")
     assert list(snapshot.columns) == ["entity", "key", "impressions", "click_rate"]
     for _, row in snapshot.iterrows():
@@ -154,17 +159,20 @@ def test_what_happens_on_a_rows_own_day_cannot_reach_its_counters(spark, tmp_pat
     flipped = frame.assign(label_click=frame.label_click.where(~last, 1 - frame.label_click))
     tables = []
     for name, rows in (("a", frame), ("b", flipped)):
-        run(spark, write_world(rows, tmp_path / f"log-{name}"), tmp_path / f"out-{name}")
+        run(spark, write_log(rows, tmp_path / f"log-{name}"), tmp_path / f"out-{name}")
         tables.append(read(tmp_path / f"out-{name}" / "impressions").drop(columns=["label_click"]))
     assert tables[0].equals(tables[1])
 
 
 def test_the_same_log_gives_the_same_bytes_however_its_rows_lie(spark, tmp_path: Path) -> None:
     frame = log()
-    run(spark, write_world(frame, tmp_path / "log-a"), tmp_path / "a")
-    run(spark, write_world(frame.sample(frac=1, random_state=1), tmp_path / "log-b"), tmp_path / "b")
+    run(spark, write_log(frame, tmp_path / "log-a"), tmp_path / "a")
+    run(spark, write_log(frame.sample(frac=1, random_state=1), tmp_path / "log-b"), tmp_path / "b")
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.parquet"))
-    assert [path.as_posix() for path in files] == ["counters/part-00000.parquet", "impressions/part-00000.parquet"]
+    assert [path.as_posix() for path in files] == [
+        *(f"counters/{entity}/part-00000.parquet" for entity in ("author", "item", "user")),
+        "impressions/part-00000.parquet",
+    ]
     for path in files:
         assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes()
 
@@ -174,7 +182,7 @@ def test_repeats_are_removed_and_counted_and_the_row_that_saw_more_stays(spark, 
     frame.loc[frame.index[-5], "label_click"] = 1
     exact = frame.iloc[[-1, -1, -2]]
     conflicting = frame.iloc[[-3]].assign(label_click=1)
-    base = write_world(pd.concat([frame, exact, conflicting]), tmp_path / "log")
+    base = write_log(pd.concat([frame, exact, conflicting]), tmp_path / "log")
     result = run(spark, base, tmp_path / "out")
     got = read(tmp_path / "out" / "impressions").set_index("request_id")
     want = frame[frame.event_time >= WINDOW.start]
@@ -199,7 +207,7 @@ def test_malformed_rows_are_quarantined_with_a_reason_and_never_counted(spark, t
     frame.loc[rows, "propensity"] = 0.5
     for row, (column, value) in zip(rows, faults.values(), strict=True):
         frame.loc[row, column] = value
-    result = run(spark, write_world(frame, tmp_path / "log"), tmp_path / "out")
+    result = run(spark, write_log(frame, tmp_path / "log"), tmp_path / "out")
     quarantine = read(tmp_path / "out" / "quarantine").set_index("reason").row
     assert set(quarantine.index) == set(faults)
     assert json.loads(quarantine["label_click_not_0_or_1"])["label_click"] == 2
@@ -220,33 +228,33 @@ def test_too_many_malformed_rows_reject_the_window_with_numbers(spark, tmp_path:
     with pytest.raises(
         RejectedError, match=r"60 of \d+ rows are malformed \(inclusion_probability_outside_0_1 60\).* > limit 0.05"
     ):
-        run(spark, write_world(frame, tmp_path / "log"), tmp_path / "out")
+        run(spark, write_log(frame, tmp_path / "log"), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_empty_window_names_the_time_span_of_the_log(spark, tmp_path: Path) -> None:
-    base = write_world(log(), tmp_path / "log")
+    base = write_log(log(), tmp_path / "log")
     later = Window.ending(START + timedelta(days=60), 7)
     with pytest.raises(RejectedError, match=r"window \[2026-02-27, 2026-03-06\): .* from 2026-01-05T.* to 2026-01-11T"):
         run(spark, base, tmp_path / "out", window=later)
 
 
 def test_a_label_without_positives_rejects_the_window(spark, tmp_path: Path) -> None:
-    base = write_world(log().assign(label_like=0), tmp_path / "log")
+    base = write_log(log().assign(label_like=0), tmp_path / "log")
     with pytest.raises(RejectedError, match="label like has no positives in"):
         run(spark, base, tmp_path / "out")
 
 
 def test_a_missing_column_names_the_column_and_the_file(spark, tmp_path: Path) -> None:
-    base = write_world(log(), tmp_path / "log")
-    path = base / "date=2026-01-06" / "part-0.parquet"
+    base = write_log(log(), tmp_path / "log")
+    path = base / "date=2026-01-11" / "part-0.parquet"
     pq.write_table(pq.read_table(path).drop(["surface"]), path)
-    with pytest.raises(ContractError, match=r"date=2026-01-06/part-0\.parquet: no column surface; found "):
+    with pytest.raises(ContractError, match=r"date=2026-01-11/part-0\.parquet: no column surface; found "):
         run(spark, base, tmp_path / "out")
 
 
 def test_a_truncated_file_is_named_before_the_engine_sees_it(spark, tmp_path: Path) -> None:
-    base = write_world(log(), tmp_path / "log")
+    base = write_log(log(), tmp_path / "log")
     path = base / "date=2026-01-06" / "part-0.parquet"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ContractError, match=r"date=2026-01-06/part-0\.parquet: not a whole Parquet file"):
@@ -254,7 +262,7 @@ def test_a_truncated_file_is_named_before_the_engine_sees_it(spark, tmp_path: Pa
 
 
 def test_damage_behind_a_whole_footer_is_one_line_without_a_trace(spark, tmp_path: Path) -> None:
-    base = write_world(log(), tmp_path / "log")
+    base = write_log(log(), tmp_path / "log")
     path = base / "date=2026-01-10" / "part-0.parquet"
     content = bytearray(path.read_bytes())
     content[4:400] = b"\xff" * 396
@@ -266,7 +274,7 @@ def test_damage_behind_a_whole_footer_is_one_line_without_a_trace(spark, tmp_pat
 
 def test_a_parquet_log_gives_the_same_impressions_under_the_recipes_names(spark, tmp_path: Path) -> None:
     frame = log()
-    run(spark, write_world(frame, tmp_path / "world"), tmp_path / "want")
+    run(spark, write_log(frame, tmp_path / "world"), tmp_path / "want")
     other = frame.rename(columns={"user_id": "who", "item_id": "what", "event_time": "when", "label_click": "clicked"})
     other["when"] = [moment.isoformat() for moment in other["when"]]
     (tmp_path / "log").mkdir()
@@ -304,7 +312,8 @@ def test_a_parquet_log_without_requests_gets_one_a_user_and_hour(spark, tmp_path
 
 
 def test_features_that_a_parquet_log_lacks_are_named(spark, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"u": [1], "i": [1], "ms": [0], "click": [1], "like": [1]}), tmp_path / "log.parquet")
+    milliseconds = int(WINDOW.start.timestamp() * 1000)
+    pq.write_table(pa.table({"u": [1], "i": [1], "ms": [milliseconds], "click": [1], "like": [1]}), tmp_path / "log.parquet")
     source = ParquetSource(
         kind="parquet",
         columns={"user_id": "u", "item_id": "i", "event_time": "ms"},
@@ -322,7 +331,7 @@ def test_a_feature_of_the_outcome_is_refused_before_anything_is_read(spark, tmp_
 def test_the_row_key_is_the_hash_of_request_item_and_time(spark, tmp_path: Path) -> None:
     from pyspark.sql import functions as F
 
-    run(spark, write_world(log(), tmp_path / "log"), tmp_path / "out")
+    run(spark, write_log(log(), tmp_path / "log"), tmp_path / "out")
     row = read(tmp_path / "out" / "impressions").iloc[0]
     request = spark.range(1).select(F.xxhash64(F.lit(row.request_id))).collect()[0][0]
     item = xxhash64(np.array([row.item_id]), seed=np.array([request]))
@@ -341,3 +350,39 @@ def test_a_time_beyond_all_calendars_is_quarantined(spark, tmp_path: Path) -> No
     result = ingest(spark, source, LABELS, FEATURES[:1], CONFIG, WINDOW, tmp_path / "out", tmp_path)
     # Without a time there is no derived request either: the first fault is the reason.
     assert (result.rows, result.statistics["quarantined"], result.statistics["quarantined.no_request_id"]) == (40, 1, 1)
+
+
+def test_a_column_that_the_log_grew_meanwhile_is_null_in_the_days_before(spark, tmp_path: Path) -> None:
+    base = write_log(log(), tmp_path / "log")
+    path = base / "date=2026-01-10" / "part-0.parquet"
+    pq.write_table(pq.read_table(path).drop(["surface"]), path)
+    run(spark, base, tmp_path / "out")
+    got = read(tmp_path / "out" / "impressions")
+    is_before = got.event_time.dt.date.astype(str) == "2026-01-10"
+    assert is_before.any()
+    assert (got.surface.isna() == is_before).all()
+
+
+def test_a_schema_that_changes_in_the_window_changes_nothing_about_the_rows(spark, tmp_path: Path) -> None:
+    """Ids in 32 bits until one day, in 64 after it; labels as integers, then as doubles: the same impressions."""
+    base = write_log(log(), tmp_path / "log")
+    run(spark, base, tmp_path / "want")
+    for day in ("2026-01-09", "2026-01-10"):
+        path = base / f"date={day}" / "part-0.parquet"
+        table = pq.read_table(path)
+        for name, kind in (("user_id", pa.int32()), ("item_id", pa.int32()), ("label_click", pa.float64())):
+            table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
+        pq.write_table(table, path)
+    run(spark, base, tmp_path / "got")
+    assert read(tmp_path / "got" / "impressions").equals(read(tmp_path / "want" / "impressions"))
+
+
+def test_a_partition_delivered_twice_doubles_no_row(spark, tmp_path: Path) -> None:
+    base = write_log(log(), tmp_path / "log")
+    once = run(spark, base, tmp_path / "once")
+    day = base / "date=2026-01-10"
+    (day / "part-1.parquet").write_bytes((day / "part-0.parquet").read_bytes())
+    twice = run(spark, base, tmp_path / "twice")
+    assert read(tmp_path / "twice" / "impressions").equals(read(tmp_path / "once" / "impressions"))
+    assert twice.statistics["exact_duplicates"] == pq.read_metadata(day / "part-0.parquet").num_rows
+    assert twice.statistics["rows_read"] == once.statistics["rows_read"] + twice.statistics["exact_duplicates"]

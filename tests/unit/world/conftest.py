@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tidewheel.contracts.hybrid import Part
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig, WorldSource
 from tidewheel.contracts.schema import FeatureKind, FeatureSpec
 from tidewheel.world import World
@@ -54,14 +56,21 @@ def make_world(tmp_path: Path) -> MakeWorld:
     return make
 
 
+def part_of(world: World, part: Part) -> pa.Table:
+    """All days of one part of a world's log."""
+    return pa.concat_tables(pq.ParquetFile(path).read() for path in sorted(world.folder.glob(f"{part}/date=*/part-0.parquet")))
+
+
 @pytest.fixture
-def read_log() -> Callable[[World], pa.Table]:
-    """Reads all days of a world's log."""
+def served() -> Callable[[World], pd.DataFrame]:
+    """Reads what the world's servers wrote."""
+    return lambda world: part_of(world, Part.BACKEND).to_pandas()
 
-    def read(world: World) -> pa.Table:
-        return pa.concat_tables(pq.ParquetFile(path).read() for path in sorted(world.folder.glob("date=*/part-0.parquet")))
 
-    return read
+@pytest.fixture
+def reported() -> Callable[[World], pd.DataFrame]:
+    """Reads what the world's clients sent."""
+    return lambda world: part_of(world, Part.FRONTEND).to_pandas()
 
 
 class PreferenceForCategory:

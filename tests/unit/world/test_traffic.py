@@ -41,10 +41,10 @@ def test_requests_do_not_depend_on_how_many_are_taken_at_a_time(world):
         np.testing.assert_array_equal(reactions[0].labels["click"], reactions[1].labels["click"])
 
 
-def test_requests_are_not_those_of_the_log_and_differ_from_day_to_day(world, read_log):
+def test_requests_are_not_those_of_the_log_and_differ_from_day_to_day(world, served):
     at = world.source.start + timedelta(days=1)
     today, tomorrow = world.traffic(at).take(50), world.traffic(at + timedelta(days=1)).take(50)
-    assert not {r.request_id for r in today} & set(read_log(world)["request_id"].to_pylist())
+    assert not {r.request_id for r in today} & set(served(world).request_id)
     assert not {r.request_id for r in today} & {r.request_id for r in tomorrow}
     assert [r.user_id for r in today] != [r.user_id for r in tomorrow]
 
