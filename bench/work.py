@@ -85,7 +85,7 @@ def work_of(of: Recipe, end: str, data: Path, out: Path, cores: int) -> Work:
 
 
 def run_ours(work: Work, end: str) -> dict[str, dict[str, float]]:
-    """Ingest and sample, each on an engine of its own, as their steps call them: the only place that knows how."""
+    """Ingest and sample as their steps call them: the only place that knows how."""
     from tidewheel.logs import embedded_session, ingest
     from tidewheel.sampling import sample
 
@@ -93,8 +93,8 @@ def run_ours(work: Work, end: str) -> dict[str, dict[str, float]]:
     span, names = window(of, end), [label.name for label in of.labels]
     with phase("ingest"), embedded_session() as spark:
         ingest(spark, of.source, of.labels, of.features, of.ingest, span, work.out, Path(work.data))
-    with phase("sample"), embedded_session() as spark:
-        splits = sample(spark, work.out / "impressions", of.sample, of.window, span, names, work.out / "splits")
+    with phase("sample"):
+        splits = sample(work.out / "impressions", of.sample, of.window, span, names, work.out / "splits").splits
     return {
         name: {"rows_seen": split.statistics["rows_seen"], "rows": split.rows, "weight_sum": split.weight_sum}
         for name, split in splits.items()

@@ -19,7 +19,14 @@ VALID = "valid"
 EXACT_DUPLICATE = "exact_duplicate"
 CONFLICTING_DUPLICATE = "conflicting_duplicate"
 AFTER_HORIZON = "after_horizon"  # known only through an engagement after its label horizon: not there, had we looked in time
-FINE = (VALID, EXACT_DUPLICATE, CONFLICTING_DUPLICATE, AFTER_HORIZON)  # any other status is why a row is in quarantine
+REPEATED = "repeated"  # one of several rows of an impression; in judged days its settled copy stands beside it
+FINE = (
+    VALID,
+    EXACT_DUPLICATE,
+    CONFLICTING_DUPLICATE,
+    AFTER_HORIZON,
+    REPEATED,
+)  # any other status is why a row is in quarantine
 _IDS = ("request_id", "user_id", "item_id", "author_id")
 _TYPES = {
     "request_id": "string",
@@ -47,15 +54,11 @@ def judge(
     Where a feature may lose values to its type, a column `_unfit_<feature>` says whether the row did.
 
     `status` is `valid`, `after_horizon`, the reason why the row is malformed (`raw` then holds the log's row as JSON, else
-    null), or:
-    - `exact_duplicate`: all its columns equal those of another row of the same impression;
-    - `conflicting_duplicate`: its `key` equals that of a row that stays, its other columns do not. The row with the most
-      positive labels stays: logs write an impression again once more is known of it (on KuaiRand, 3 such pairs in 185,061
-      rows; in all three one row's positives contain the other's). Then the latest; ties go to the smaller hash.
+    null), or `repeated`: which of the rows of its impression stays is for `settle` to say.
 
     Args:
         key: the columns that name one impression.
-        scratch: a folder that is not there yet (see `deduplicate`).
+        scratch: a folder that is not there yet (see `mark_repeats`).
         is_unique: the rows that are not at fault have distinct keys already.
     """
     from pyspark.sql import functions as F
@@ -65,54 +68,72 @@ def judge(
     typed = rows.select(*_typed(rows, labels, features), *unfit(own, dict(rows.dtypes)), RAW, *given)
     if "day" not in given:
         typed = typed.withColumn("day", day_number(F.col("event_time")))
-    found = F.coalesce(F.col(FAULT), _reason(labels)) if FAULT in rows.columns else _reason(labels)
-    typed = typed.withColumn("reason", found).drop(FAULT).withColumn("row_key", F.xxhash64(*key))
-    typed = typed.withColumn(RAW, F.when(~F.coalesce(F.col("reason").isin(*FINE), F.lit(True)), F.to_json(RAW)))
-    positives = reduce(lambda total, label: total + F.coalesce(F.col(label_column(label)), F.lit(0)), labels, F.lit(0))
-    marks = [name for name in typed.columns if name.startswith(UNFIT_PREFIX)]
-    content = [name for name in typed.columns if name not in (RAW, "reason", "row_key", "day", *marks)]
+    found = F.coalesce(F.col(FAULT), _reason(labels)) if FAULT in given else _reason(labels)
+    typed = typed.withColumn("reason", found).withColumn("row_key", F.xxhash64(*key))
     if is_unique:
         judged = typed.withColumn(STATUS, F.coalesce(F.col("reason"), F.lit(VALID)))
     else:
-        judged = deduplicate(typed.withColumn("positives", positives), key, content, ("positives", "event_time"), scratch)
-    return judged.select("row_key", *content, *marks, "day", STATUS, RAW)
+        judged = mark_repeats(typed, scratch)
+    judged = judged.withColumn(RAW, F.when(~F.col(STATUS).isin(*FINE), F.to_json(RAW)))
+    return judged.select("row_key", *(name for name in judged.columns if name not in ("row_key", "reason", FAULT)))
 
 
-def deduplicate(rows: DataFrame, key: Sequence[str], content: Sequence[str], latest: Sequence[str], scratch: Path) -> DataFrame:
-    """Rows with `status`: their `reason` where they have one, else `valid` for the one row of each `key` that stays.
+def mark_repeats(rows: DataFrame, scratch: Path) -> DataFrame:
+    """Rows with `status`: their `reason` where they have one, `repeated` where others have the same `row_key`, else `valid`.
 
-    Repeats are rare: the hashes that occur twice are found first, and only their rows are put in order. A window over
+    Repeats are rare: the keys that occur twice are found first, and only their rows will be put in order. A window over
     all rows, or a partition for each impression, costs several times as much.
 
     Args:
-        rows: with `reason` and `row_key`, the hash of `key`.
-        content: the columns in which an exact repeat equals another row.
-        latest: of the rows of one key, the one with the highest of these stays.
-        scratch: a folder that is not there yet, for the hashes; gone with what is read from it.
+        scratch: a folder that is not there yet, for the keys; gone with what is read from it.
     """
     import pyarrow.parquet as pq
-    from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     usable = rows.filter(F.col("reason").isNull()).groupBy("row_key").agg(F.count(F.lit(1)).alias("times"))
-    found = usable.filter(F.col("times") > 1).select(F.col("row_key").alias("repeated_key"))
-    found.write.parquet(scratch.as_posix())
+    usable.filter(F.col("times") > 1).select(F.col("row_key").alias("repeated_key")).write.parquet(scratch.as_posix())
     paths = sorted(path.as_posix() for path in scratch.glob("*.parquet"))
-    unrepeated = F.coalesce(F.col("reason"), F.lit(VALID))
     if not sum(pq.read_metadata(path).num_rows for path in paths):
-        return rows.withColumn(STATUS, unrepeated)
+        return rows.withColumn(STATUS, F.coalesce(F.col("reason"), F.lit(VALID)))
     repeated = F.broadcast(rows.sparkSession.read.parquet(*paths))
-    is_repeated = (F.col("row_key") == F.col("repeated_key")) & F.col("reason").isNull()
-    alone = rows.join(repeated, is_repeated, "left_anti").withColumn(STATUS, unrepeated)
-    together = rows.join(repeated, is_repeated, "left_semi").withColumn("content", F.xxhash64(*content))
+    marked = rows.join(repeated, F.col("row_key") == F.col("repeated_key"), "left")
+    is_repeated = F.when(F.col("repeated_key").isNotNull(), F.lit(REPEATED))
+    return marked.withColumn(STATUS, F.coalesce(F.col("reason"), is_repeated, F.lit(VALID))).drop("repeated_key")
+
+
+def settle(repeated: DataFrame, key: Sequence[str], labels: Sequence[str]) -> DataFrame:
+    """The `repeated` rows of some judged rows with what they are: `valid` once for each key, else
+
+    - `exact_duplicate`: all its columns equal those of another row of the same impression;
+    - `conflicting_duplicate`: its `key` equals that of a row that stays, its other columns do not. The row with the most
+      positive labels stays: logs write an impression again once more is known of it (on KuaiRand, 3 such pairs in 185,061
+      rows; in all three one row's positives contain the other's). Then the latest; ties go to the smaller hash.
+    """
+    from pyspark.sql import functions as F
+
+    positives = reduce(lambda total, label: total + F.col(label_column(label)).cast("int"), labels, F.lit(0))
+    content = [x for x in repeated.columns if x not in (RAW, STATUS, "row_key", "day") and not x.startswith(UNFIT_PREFIX)]
+    return in_order(repeated.withColumn("positives", positives), key, content, ("positives", "event_time")).drop("positives")
+
+
+def in_order(repeated: DataFrame, key: Sequence[str], content: Sequence[str], latest: Sequence[str]) -> DataFrame:
+    """Repeated rows with their `status`: of the rows of one key, the one with the highest values of `latest` stays.
+
+    Args:
+        content: the columns in which an exact repeat equals another row.
+    """
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
     of_key = Window.partitionBy("row_key", *key).orderBy(*(F.desc(name) for name in latest), "content")
-    ranked = together.withColumn("rank", F.row_number().over(of_key)).withColumn("previous", F.lag("content").over(of_key))
+    ranked = repeated.withColumn("content", F.xxhash64(*content)).withColumn("rank", F.row_number().over(of_key))
+    ranked = ranked.withColumn("previous", F.lag("content").over(of_key))
     status = (
         F.when(F.col("rank") == 1, F.lit(VALID))
         .when(F.col("previous") == F.col("content"), F.lit(EXACT_DUPLICATE))
         .otherwise(F.lit(CONFLICTING_DUPLICATE))
     )
-    return alone.unionByName(ranked.withColumn(STATUS, status).drop("rank", "previous", "content"))
+    return ranked.withColumn(STATUS, status).drop("rank", "previous", "content")
 
 
 def _typed(rows: DataFrame, labels: Sequence[str], features: Sequence[FeatureSpec]) -> list[Column]:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,16 +14,19 @@ from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.dataset import LogDay
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.logs.adapter import EPOCH, USER_TABLE, Adapter, Days, LogFile, Request
-from tidewheel.logs.cleaning import judge
+from tidewheel.logs.cleaning import REPEATED, STATUS, judge, settle
 from tidewheel.logs.files import check_files, dated
 from tidewheel.logs.parts import power_of_two
+from tidewheel.logs.session import each
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 FORMAT = 1  # of a judged day: another one makes all of them again
-ROWS_A_CHUNK = 8_000_000  # rows of the log that are judged at once; bounds the memory, whatever the size of the log
+ROWS_A_CHUNK = 2_000_000  # rows of the log that are judged at once; bounds the memory, whatever the size of the log
 ROWS_A_BUCKET = 64_000  # rows of a day that share a file
+# Sail reads every file on a thread of its own and keeps the threads: with hundreds of them its memory grows query by query.
+FILES_AT_ONCE = 96
 UNDATED = "undated"
 
 Fingerprint = tuple[str, int, int]
@@ -84,10 +88,10 @@ def judged_days(
     files = dated(adapter.log_files(request), adapter.time_column(request.source))
     part = _part(adapter, request, features)
     wanted: dict[date | None, list[LogFile]] = {}
-    for each in request.days:
-        told = [file for file, _ in files if file.days is None or each in file.days]
+    for known_day in request.days:
+        told = [file for file, _ in files if file.days is None or known_day in file.days]
         if told:
-            wanted[each] = told
+            wanted[known_day] = told
     if undated := [file for file, may_lack_times in files if may_lack_times]:
         wanted[None] = undated
     keys = {day: digest_of([part, str(day), fingerprints(request.folder, told)]) for day, told in wanted.items()}
@@ -96,10 +100,13 @@ def judged_days(
     read = list(dict.fromkeys(file for told in missing.values() for file in told))
     if read:
         rows = check_files((*read, *adapter.side_tables(request)))
-        for days in _chunks(missing, rows):
+
+        def judge_chunk(days: Sequence[date | None]) -> None:
             judged = _judge(spark, adapter, request, features, days, missing, rows, scratch)
             for day, (folder, manifest) in judged.items():
                 found[day] = cache.keep(keys[day], folder, manifest)
+
+        each(spark, judge_chunk, _chunks(missing, rows))
     return [JudgedDay(*kept) for kept in found.values() if kept is not None], len(read)
 
 
@@ -174,17 +181,40 @@ def _judge(
         if adapter.rejected is not None and share == 0:
             frame = frame.unionByName(_like(adapter.rejected(spark, request, files), frame))
         frame = frame.filter(F.col("day").isin(numbers) if numbers else F.col("event_time").isNull())
-        frame = frame.withColumn("bucket", bucket_of(buckets)).withColumn("of_day", F.coalesce(F.col("day"), F.lit(-1)))
-        frame.write.mode("append").partitionBy("of_day", "bucket").parquet((scratch / "judged").as_posix())
+        _write(frame, work / "judged", buckets)
+    if not adapter.is_unique:
+        _settle(spark, adapter.key, request.labels, work / "judged", buckets)
     counts = adapter.counts(spark, request, files) if adapter.counts is not None else {}
-    return {day: _collect(day, buckets, counts.get(day, {}) if day else {}, scratch) for day in days}
+    return {day: _collect(day, buckets, counts.get(day, {}) if day else {}, work) for day in days}
 
 
-def _collect(day: date | None, buckets: int, counts: Mapping[str, int], scratch: Path) -> tuple[Path, LogDay]:
+def _write(frame: DataFrame, folder: Path, buckets: int) -> None:
+    """Add rows to `folder/of_day=<n>/bucket=<n>`, -1 for no day."""
+    from pyspark.sql import functions as F
+
+    placed = frame.withColumn("bucket", bucket_of(buckets)).withColumn("of_day", F.coalesce(F.col("day"), F.lit(-1)))
+    placed.write.mode("append").partitionBy("of_day", "bucket").parquet(folder.as_posix())
+
+
+def _settle(spark: SparkSession, key: Sequence[str], labels: Sequence[str], folder: Path, buckets: int) -> None:
+    """Add the settled copies of the repeated rows beside them, some buckets at a time."""
+    from pyspark.sql import functions as F
+
+    written = sorted(folder.glob("of_day=*/bucket=*/*.parquet"), key=lambda path: path.parent.name)
+    of_bucket = [list(paths) for _, paths in groupby(written, key=lambda path: path.parent.name)]
+    while of_bucket:
+        paths = of_bucket.pop()
+        while of_bucket and len(paths) + len(of_bucket[-1]) <= FILES_AT_ONCE:
+            paths += of_bucket.pop()
+        repeated = spark.read.parquet(*(path.as_posix() for path in paths)).filter(F.col(STATUS) == REPEATED)
+        _write(settle(repeated, key, labels), folder, buckets)
+
+
+def _collect(day: date | None, buckets: int, counts: Mapping[str, int], work: Path) -> tuple[Path, LogDay]:
     """Move a day's files out of what the engine wrote."""
     import pyarrow.parquet as pq
 
-    source, target = scratch / "judged" / f"of_day={-1 if day is None else (day - EPOCH).days}", scratch / str(day or UNDATED)
+    source, target = work / "judged" / f"of_day={-1 if day is None else (day - EPOCH).days}", work / str(day or UNDATED)
     shutil.rmtree(target, ignore_errors=True)
     if source.is_dir():
         source.rename(target)

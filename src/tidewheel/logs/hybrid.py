@@ -35,11 +35,13 @@ from tidewheel.logs.cleaning import (
     AFTER_HORIZON,
     CONFLICTING_DUPLICATE,
     EXACT_DUPLICATE,
+    REPEATED,
     STATUS,
     VALID,
-    deduplicate,
     first_fault,
+    in_order,
     is_probability,
+    mark_repeats,
 )
 from tidewheel.logs.files import scan
 
@@ -219,9 +221,12 @@ def counts(spark: SparkSession, request: Request, files: Sequence[LogFile]) -> M
 
 def _served(spark: SparkSession, request: Request, files: Sequence[LogFile]) -> DataFrame:
     """Served candidates with `status`: the last one of a request and item by time stays."""
-    candidates = _candidates(spark, request, files)
-    content = [name for name in candidates.columns if name not in (RAW, "reason", "row_key", "day")]
-    return deduplicate(candidates, _KEY, content, ("event_time",), request.scratch / "repeated")
+    from pyspark.sql import functions as F
+
+    marked = mark_repeats(_candidates(spark, request, files), request.scratch / "repeated-candidates")
+    content = [name for name in marked.columns if name not in (RAW, STATUS, "reason", "row_key", "day")]
+    repeated = in_order(marked.filter(F.col(STATUS) == REPEATED), _KEY, content, ("event_time",))
+    return marked.filter(F.col(STATUS) != REPEATED).unionByName(repeated)
 
 
 def _candidates(spark: SparkSession, request: Request, files: Sequence[LogFile]) -> DataFrame:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +20,15 @@ from tidewheel.contracts.window import Window, iso
 from tidewheel.errors import ContractError, RejectedError
 from tidewheel.logs.adapter import LABEL_TIME_PREFIX, Days, Request, day_number, day_of
 from tidewheel.logs.cleaning import AFTER_HORIZON, CONFLICTING_DUPLICATE, EXACT_DUPLICATE, FINE, STATUS, VALID
-from tidewheel.logs.counters import billionths
+from tidewheel.logs.counters import BILLION, billionths
 from tidewheel.logs.days import DayCache, FolderCache, fingerprints, judged_days
 from tidewheel.logs.fitting import UNFIT_PREFIX
 from tidewheel.logs.hybrid import NEVER_SERVED
 from tidewheel.logs.sources import ADAPTERS, check_features, counter_names, folder_of, time_span
-from tidewheel.logs.tables import BEFORE, IMMATURE, WITHIN, WindowPlan, write_tables
+from tidewheel.logs.tables import BEFORE, IMMATURE, WITHIN, Shared, WindowPlan, write_tables
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,10 @@ def ingest(
             complete_until = adapter.watermark(request)
             mature_until = complete_until - label_horizon if complete_until else None
             plan = WindowPlan(adapter, request, labels, features, config.counters, window, mature_until, judged)
-            staged = plan.rows(spark)
-            if staged is None:
-                raise _nothing(plan, complete_until)
-            result = replace(_count(plan, staged), watermark=complete_until, files_read=files_read)
+            shared = Shared(spark, plan, scratch)
+            result = replace(_count(spark, plan, shared), watermark=complete_until, files_read=files_read)
             _refuse_unfit(plan, result, config)
-            write_tables(spark, plan, out, scratch, result.rows, int(result.statistics["quarantined"]))
+            write_tables(spark, plan, shared.known(), out, scratch, result.rows)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return result
@@ -149,28 +150,27 @@ def _request(
     return request, raw_features
 
 
-def _count(plan: WindowPlan, staged: DataFrame) -> IngestResult:
-    """Count the judged rows in one pass."""
-    from pyspark.sql import functions as F
-
+def _count(spark: SparkSession, plan: WindowPlan, shared: Shared) -> IngestResult:
+    """Count the judged rows, and sum what is known of items and authors meanwhile."""
     names = [label.name for label in plan.labels]
-    positives = [F.sum(F.col(label_column(name)).cast("bigint")).alias(name) for name in names]
-    randomized = F.sum(F.col("is_randomized").cast("bigint")).alias("randomized")
-    # A malformed row may have any inclusion probability, 0 too.
-    weight = F.when(F.col(STATUS) == VALID, billionths(F.col("inclusion_probability"))).cast("decimal(28,0)")
-    times = [name for name in staged.columns if name.startswith(LABEL_TIME_PREFIX)]
-    late = [F.sum((day_number(F.col(name)) > F.col("day")).cast("bigint")).alias(f"late_{name}") for name in times]
-    delays = [F.max(F.unix_micros(name) - F.unix_micros("event_time")).alias(f"delay_{name}") for name in times]
-    marks = [name for name in staged.columns if name.startswith(UNFIT_PREFIX)]
-    unfit = [F.sum(F.col(name).cast("bigint")).alias(name) for name in marks]
-    wanted = [F.count(F.lit(1)).alias("rows"), randomized, F.sum(weight).alias("weight"), *positives, *unfit, *late, *delays]
-    groups = staged.groupBy("place", STATUS).agg(*wanted).collect()
-    here: dict[str, Any] = {row[STATUS]: row for row in groups if row["place"] == WITHIN}
-    before: dict[str, int] = {row[STATUS]: int(row["rows"]) for row in groups if row["place"] == BEFORE}
-    rows = {status: int(row["rows"]) for status, row in sorted(here.items())}
-    immature = sum(int(row["rows"]) for row in groups if row["place"] == IMMATURE)
+
+    def count(parts: list[int], share: DataFrame) -> list[Any]:
+        shared.add(share, parts[0])
+        return _counts(share, names).collect()
+
+    totals: dict[tuple[str, str], Counter[str]] = {}
+    delay = 0
+    for row in chain.from_iterable(plan.shares(spark, plan.num_shares, count)):
+        found = {name: int(value or 0) for name, value in row.asDict().items() if name not in ("place", STATUS)}
+        if (row["place"], row[STATUS]) == (WITHIN, VALID):
+            delay = max(delay, found.pop("delay", 0))
+        totals.setdefault((row["place"], row[STATUS]), Counter()).update(found)
+    here = {status: found for (place, status), found in sorted(totals.items()) if place == WITHIN}
+    before = {status: found["rows"] for (place, status), found in totals.items() if place == BEFORE}
+    rows = {status: found["rows"] for status, found in here.items()}
+    immature = sum(found["rows"] for (place, _), found in totals.items() if place == IMMATURE)
     read, malformed = sum(rows.values()) + immature, sum(count for status, count in rows.items() if status not in FINE)
-    valid = here.get(VALID)
+    valid = here.get(VALID, Counter())
     statistics = {
         "rows_read": read,
         "exact_duplicates": rows.get(EXACT_DUPLICATE, 0),
@@ -180,19 +180,42 @@ def _count(plan: WindowPlan, staged: DataFrame) -> IngestResult:
         "quarantined": malformed,
         "quarantine_share": malformed / read if read else 0.0,
         **{f"quarantined.{status}": count for status, count in rows.items() if status not in FINE},
-        **{f"positives.{name}": int(valid[name] or 0) if valid else 0 for name in names},
-        **{f"unfit.{name.removeprefix(UNFIT_PREFIX)}": int(valid[name] or 0) if valid else 0 for name in marks},
+        **{f"positives.{label.name}": valid[f"positives.{label.name}"] for label in plan.labels},
+        **{name: count for name, count in valid.items() if name.startswith("unfit.")},
         "history_rows": before.get(VALID, 0),
         "history_malformed": sum(count for status, count in before.items() if status not in FINE),
         **_of_parts(plan, rows, immature),
     }
-    if valid is not None and times:
-        statistics["late_labels"] = sum(int(valid[f"late_{name}"] or 0) for name in times)
-        statistics["label_delay_seconds_max"] = max(int(valid[f"delay_{name}"] or 0) for name in times) / 1e6
+    if plan.adapter.has_label_times:
+        statistics |= {"late_labels": valid["late"], "label_delay_seconds_max": delay / 1e6}
     numbers = {name: float(value) for name, value in statistics.items()}
-    if valid is None:
-        return IngestResult(0, 0, 0.0, statistics=numbers)
-    return IngestResult(int(valid["rows"]), int(valid["randomized"]), float(valid["weight"]) / 1e9, statistics=numbers)
+    return IngestResult(valid["rows"], valid["randomized"], valid["weight"] / BILLION, statistics=numbers)
+
+
+def _counts(share: DataFrame, labels: Sequence[str]) -> DataFrame:
+    """One row a place and status: `rows`, `randomized`, `weight` (billionths), `positives.<label>`, `unfit.<feature>`, and
+    where the log tells when labels came, how many came on a `late` day and the longest `delay` (microseconds)."""
+    from pyspark.sql import functions as F
+
+    def count(condition: Column) -> Column:
+        return F.sum(condition.cast("bigint"))
+
+    # A malformed row may have any inclusion probability, 0 too.
+    weight = F.when(F.col(STATUS) == VALID, billionths(F.col("inclusion_probability"))).cast("decimal(28,0)")
+    wanted = [
+        F.count(F.lit(1)).alias("rows"),
+        count(F.col("is_randomized")).alias("randomized"),
+        F.sum(weight).alias("weight"),
+        *(count(F.col(label_column(name))).alias(f"positives.{name}") for name in labels),
+    ]
+    marks = [name for name in share.columns if name.startswith(UNFIT_PREFIX)]
+    wanted += [count(F.col(name)).alias(f"unfit.{name.removeprefix(UNFIT_PREFIX)}") for name in marks]
+    if times := [F.col(name) for name in share.columns if name.startswith(LABEL_TIME_PREFIX)]:
+        is_late = (F.coalesce((day_number(time) > F.col("day")).cast("bigint"), F.lit(0)) for time in times)
+        delays = (F.unix_micros(time) - F.unix_micros("event_time") for time in times)
+        wanted.append(F.sum(reduce(operator.add, is_late)).alias("late"))
+        wanted.append(F.max(F.greatest(*delays, F.lit(0))).alias("delay"))
+    return share.groupBy("place", STATUS).agg(*wanted)
 
 
 def _of_parts(plan: WindowPlan, rows: Mapping[str, int], immature: int) -> dict[str, int]:

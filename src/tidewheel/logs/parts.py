@@ -25,7 +25,7 @@ def power_of_two(least: float) -> int:
     return 1 << max(0, int(-(-least // 1)) - 1).bit_length()
 
 
-def write_parts(frame: DataFrame, folder: Path, order: Sequence[str]) -> None:
+def write_parts(frame: DataFrame, folder: Path, order: Sequence[str], writer: int = 0) -> None:
     """Write `folder/part-00000.parquet` and so on from the rows' column `part`, each sorted by `order`.
 
     Equal rows give equal files on the same engine. A part without rows has no file.
@@ -34,13 +34,14 @@ def write_parts(frame: DataFrame, folder: Path, order: Sequence[str]) -> None:
         frame: rows with the number of their part in `part`.
         folder: created where it is missing; must not hold these parts yet.
         order: columns that order the rows without ties.
+        writer: a number of its own for each that writes to `folder` at the same time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    staging = folder.with_name(folder.name + ".partial")
+    staging = folder.with_name(f"{folder.name}.partial-{writer}")
     write_sorted(frame, staging, (), order)
     for path in staging.glob("part=*/*.parquet"):
         path.rename(folder / f"part-{part_of(path):05d}.parquet")
-    shutil.rmtree(staging)
+    shutil.rmtree(staging, ignore_errors=True)  # without rows there is none
 
 
 def write_sorted(frame: DataFrame, folder: Path, split_by: Sequence[str], order: Sequence[str]) -> None:

@@ -6,30 +6,32 @@ engine one part after the other, which bounds the memory; on a distributed engin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig
 from tidewheel.contracts.schema import KEY_COLUMNS, Entity, FeatureSpec, label_column
 from tidewheel.contracts.window import Window
 from tidewheel.logs.adapter import EPOCH, RAW, Adapter, Request, day_of
-from tidewheel.logs.cleaning import FINE, STATUS, VALID
-from tidewheel.logs.counters import as_of, increments, snapshot
+from tidewheel.logs.cleaning import FINE, REPEATED, STATUS, VALID
+from tidewheel.logs.counters import as_of, known_on, snapshot, together
 from tidewheel.logs.days import JudgedDay, bucket_of
 from tidewheel.logs.fitting import fitted
 from tidewheel.logs.parts import num_parts, write_parts
-from tidewheel.logs.session import is_embedded
+from tidewheel.logs.session import each, is_embedded
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
+R = TypeVar("R")
 # Where a row lies.
 BEFORE, WITHIN, IMMATURE, AFTER = "before", "window", "immature", "after"
+USER = Entity.USER.value
 SHARED = (Entity.ITEM.value, "author")  # counted over all users' rows; joined whole
-_ORDER = ("row_key", "event_time", "request_id", "item_id", "user_id")
+ORDER = ("row_key", "event_time", "request_id", "item_id", "user_id")
 
 
 @dataclass(frozen=True)
@@ -45,30 +47,44 @@ class WindowPlan:
     mature_until: datetime | None
     days: Sequence[JudgedDay]
 
-    def rows(self, spark: SparkSession, parts: Sequence[int] = (0,), of: int = 1) -> DataFrame | None:
-        """The judged rows of some of `of` parts, with `place` and `part`; None where there are none."""
-        paths = dict.fromkeys(path for day in self.days for part in parts for path in day.files(part, of))
-        if not paths:
-            return None
-        frame = spark.read.parquet(*(path.as_posix() for path in paths)).withColumn("place", self._place())
-        if of == 1:
-            return frame.withColumn("part", _zero())
-        frame = frame.withColumn("part", bucket_of(of))
-        return frame if len(parts) == of else frame.filter(_is_one_of("part", parts))
+    def shares(self, spark: SparkSession, of: int, work: Callable[[list[int], DataFrame], R]) -> list[R]:
+        """`work` on the judged rows with `place` and `part`, as many of the `of` parts at a time as the engine can take."""
+        batches = [[part] for part in range(of)] if is_embedded(spark) else [list(range(of))]
+
+        def share(parts: list[int]) -> list[R]:
+            frame = self._rows(spark, parts, of)
+            return [] if frame is None else [work(parts, frame)]
+
+        return [found for done in each(spark, share, batches) for found in done]
+
+    @property
+    def num_shares(self) -> int:
+        """Into how many parts all judged rows are cut when they are only counted."""
+        return num_parts(sum(day.manifest.rows for day in self.days))
 
     @property
     def priors(self) -> Mapping[str, float]:
         return {label.name: label.prior for label in self.labels}
 
-    def as_of(self, added: DataFrame, entity: str) -> DataFrame:
-        """`tidewheel.logs.counters.as_of` for the rows of this window."""
-        first = min(((day.manifest.day or EPOCH) - EPOCH).days for day in self.days)
-        return as_of(added, entity, first, self.end_day, self.counters, self.priors)
+    @property
+    def asking_days(self) -> range:
+        """The days whose rows ask for counters, and that of the window's end, when the snapshot is taken."""
+        last = self.window.end - timedelta(microseconds=1)
+        return range((day_of(self.window.start) - EPOCH).days, max((day_of(last) - EPOCH).days, self.end_day) + 1)
 
     @property
     def end_day(self) -> int:
-        """The day of the window's end, on which the snapshot is what rows see."""
         return (day_of(self.window.end) - EPOCH).days
+
+    def _rows(self, spark: SparkSession, parts: Sequence[int], of: int) -> DataFrame | None:
+        from pyspark.sql import functions as F
+
+        paths = dict.fromkeys(path for day in self.days for part in parts for path in day.files(part, of))
+        if not paths:
+            return None
+        frame = spark.read.parquet(*(path.as_posix() for path in paths)).filter(F.col(STATUS) != REPEATED)
+        frame = frame.withColumn("place", self._place()).withColumn("part", bucket_of(of))
+        return frame if len(parts) == of else frame.filter(F.col("part").isin(list(parts)))
 
     def _place(self) -> Column:
         """`window` (also without a time), `immature`, `before` or `after`."""
@@ -81,38 +97,48 @@ class WindowPlan:
         return place.otherwise(F.lit(WITHIN))
 
 
-def write_tables(spark: SparkSession, plan: WindowPlan, out: Path, scratch: Path, rows: int, quarantined: int) -> None:
-    """Write `out/impressions`, `out/counters` and `out/quarantine`. `rows` and `quarantined` size the parts."""
+class Shared:
+    """What is known of items and authors, from all users' rows: summed a share at a time while those are counted."""
+
+    def __init__(self, spark: SparkSession, plan: WindowPlan, scratch: Path) -> None:
+        self._spark, self._plan, self._scratch = spark, plan, scratch
+        self._is_whole = plan.num_shares == 1 or not is_embedded(spark)
+        self._known: dict[str, DataFrame] = {}
+
+    def add(self, share: DataFrame, number: int) -> None:
+        for entity in SHARED:
+            known = known_on(history(share), entity, self._plan.asking_days, self._plan.counters)
+            if self._is_whole:
+                self._known[entity] = known
+            else:
+                known.write.parquet((self._scratch / entity / str(number)).as_posix())
+
+    def known(self) -> dict[str, DataFrame]:
+        """Entity -> the sums of `tidewheel.logs.counters.known_on`."""
+        if not self._is_whole:
+            for entity in SHARED:
+                paths = [path.as_posix() for path in sorted((self._scratch / entity).glob("*/*.parquet"))]
+                whole = self._scratch / f"{entity}-whole"
+                together(self._spark.read.parquet(*paths)).write.parquet(whole.as_posix())
+                self._known[entity] = self._spark.read.parquet(whole.as_posix())
+        return self._known
+
+
+def write_tables(
+    spark: SparkSession, plan: WindowPlan, shared: Mapping[str, DataFrame], out: Path, scratch: Path, rows: int
+) -> None:
+    """Write `out/impressions`, `out/counters` and `out/quarantine`. `rows`, the impressions, decide the number of parts."""
     of = num_parts(rows)
-    batches = [[part] for part in range(of)] if is_embedded(spark) else [list(range(of))]
-    keep = _Scratch(spark, scratch, is_used=len(batches) > 1)
-    shared = {}
-    everything = plan.rows(spark)
-    assert everything is not None
-    for entity in SHARED:
-        added = keep(f"{entity}-added", increments(_history(everything), entity, plan.counters))
-        shared[entity] = keep(entity, _of_window(plan.as_of(added, entity), plan.window))
-        _write_snapshot(added, entity, plan, out / "counters" / entity, _zero())
     users = _UserTable(spark, plan, scratch, of)
-    for batch in batches:
-        frame = plan.rows(spark, batch, of)
-        if frame is not None:
-            _write_batch(frame, batch, of, plan, shared, users.of(batch), out)
-    _write_quarantine(everything, out / "quarantine", quarantined)
+    (out / "quarantine").mkdir()
+    for entity, known in shared.items():
+        _write_snapshot(known, entity, plan, out / "counters" / entity, 1)
 
+    def write(parts: list[int], frame: DataFrame) -> None:
+        _write_impressions(frame, plan, shared, users.of(parts), out, of, parts[0])
+        _write_quarantine(frame, out / "quarantine", parts[0])
 
-class _Scratch:
-    """Keeps a frame on disk where it will be read more than once."""
-
-    def __init__(self, spark: SparkSession, folder: Path, is_used: bool) -> None:
-        self._spark, self._folder, self._is_used = spark, folder, is_used
-
-    def __call__(self, name: str, frame: DataFrame) -> DataFrame:
-        if not self._is_used:
-            return frame
-        path = (self._folder / name).as_posix()
-        frame.write.mode("overwrite").parquet(path)
-        return self._spark.read.parquet(path)
+    plan.shares(spark, of, write)
 
 
 class _UserTable:
@@ -132,82 +158,57 @@ class _UserTable:
         self._frame = table.select(F.col("user_id").try_cast("bigint").alias("user_id"), *typed)
         if of > 1:
             bucketed = self._frame.withColumn("bucket", bucket_of(of))
-            bucketed.write.mode("overwrite").partitionBy("bucket").parquet(self._folder.as_posix())
+            bucketed.write.partitionBy("bucket").parquet(self._folder.as_posix())
 
-    def of(self, batch: Sequence[int]) -> DataFrame | None:
-        if self._frame is None or len(batch) == self._of:
+    def of(self, parts: Sequence[int]) -> DataFrame | None:
+        if self._frame is None or len(parts) == self._of:
             return self._frame
-        paths = [path for part in batch for path in sorted((self._folder / f"bucket={part}").glob("*.parquet"))]
+        paths = [path for part in parts for path in sorted((self._folder / f"bucket={part}").glob("*.parquet"))]
         return self._spark.read.parquet(*(path.as_posix() for path in paths)) if paths else self._frame.limit(0)
 
 
-def _write_batch(
-    frame: DataFrame,
-    batch: Sequence[int],
-    of: int,
-    plan: WindowPlan,
-    shared: Mapping[str, DataFrame],
-    users: DataFrame | None,
-    out: Path,
+def _write_impressions(
+    frame: DataFrame, plan: WindowPlan, shared: Mapping[str, DataFrame], users: DataFrame | None, out: Path, of: int, share: int
 ) -> None:
     from pyspark.sql import functions as F
 
-    user = Entity.USER.value
-    added = increments(_history(frame), user, plan.counters)
-    counters = {user: plan.as_of(added, user), **shared}
+    days = plan.asking_days
+    own = known_on(history(frame), USER, days, plan.counters)
+    _write_snapshot(own, USER, plan, out / "counters" / USER, of, share)
     rows = frame.filter((F.col(STATUS) == VALID) & (F.col("place") == WITHIN))
-    for entity, known in counters.items():
-        hinted = F.broadcast(known) if entity in SHARED else known
-        rows = rows.join(hinted, [f"{entity}_id", "day"], "left")
+    for entity, known in {USER: own, **shared}.items():
+        keyed = known.withColumnRenamed("key", f"{entity}_id")
+        joined = rows.join(F.broadcast(keyed) if entity in SHARED else keyed, f"{entity}_id", "left")
+        counters = as_of(entity, days, plan.counters, plan.priors)
+        # Right away: the sums of all days would be carried through every join that follows.
+        rows = joined.select(*rows.columns, *(column.alias(name) for name, column in counters.items()))
     if users is not None:
         rows = rows.join(users, "user_id", "left")
-    columns = (*KEY_COLUMNS, *(label_column(label.name) for label in plan.labels), *(x.name for x in plan.features))
-    write_parts(rows.select(*dict.fromkeys(columns), "part"), out / "impressions", _ORDER)
-    by_user = F.pmod(F.xxhash64("key"), F.lit(of)).cast("int") if of > 1 else _zero()
-    _write_snapshot(added, user, plan, out / "counters" / user, by_user)
+    names = (*KEY_COLUMNS, *(label_column(label.name) for label in plan.labels), *(x.name for x in plan.features))
+    write_parts(rows.select(*dict.fromkeys(names), "part"), out / "impressions", ORDER, share)
 
 
-def _write_snapshot(added: DataFrame, entity: str, plan: WindowPlan, folder: Path, part: Column) -> None:
-    known = snapshot(added, entity, plan.end_day, plan.counters, plan.priors)
-    write_parts(known.withColumn("part", part), folder, ("entity", "key"))
-
-
-def _write_quarantine(everything: DataFrame, folder: Path, rows: int) -> None:
+def _write_snapshot(known: DataFrame, entity: str, plan: WindowPlan, folder: Path, of: int, share: int = 0) -> None:
     from pyspark.sql import functions as F
 
-    folder.mkdir()
-    if not rows:
-        return
-    malformed = everything.filter(~_is_one_of(STATUS, FINE) & (F.col("place") == WITHIN))
-    shown = malformed.select(F.col(STATUS).alias("reason"), F.col(RAW).alias("row"))
-    part = F.pmod(F.xxhash64("row"), F.lit(num_parts(rows))).cast("int")
-    write_parts(shown.withColumn("part", part), folder, ("reason", "row"))
+    counters = snapshot(known, entity, plan.end_day, plan.counters, plan.priors)
+    write_parts(counters.withColumn("part", F.pmod(F.xxhash64("key"), F.lit(of)).cast("int")), folder, ("entity", "key"), share)
 
 
-def _history(frame: DataFrame) -> DataFrame:
+def _write_quarantine(frame: DataFrame, folder: Path, share: int) -> None:
+    from pyspark.sql import functions as F
+
+    malformed = frame.filter(~F.col(STATUS).isin(*FINE) & (F.col("place") == WITHIN))
+    write_parts(
+        malformed.select(F.col(STATUS).alias("reason"), F.col(RAW).alias("row"), "part"), folder, ("reason", "row"), share
+    )
+
+
+def history(frame: DataFrame) -> DataFrame:
     """What may be counted: valid rows until the window's end, with or without all their labels."""
     from pyspark.sql import functions as F
 
     return frame.filter((F.col(STATUS) == VALID) & (F.col("place") != AFTER))
-
-
-def _of_window(frame: DataFrame, window: Window) -> DataFrame:
-    from pyspark.sql import functions as F
-
-    first, last = ((day - EPOCH).days for day in (day_of(window.start), day_of(window.end)))
-    return frame.filter(F.col("day").between(first, last))
-
-
-def _zero() -> Column:
-    from pyspark.sql import functions as F
-
-    return F.lit(0)
-
-
-def _is_one_of(column: str, values: Sequence[object]) -> Column:
-    from pyspark.sql import functions as F
-
-    return F.col(column).isin(list(values))
 
 
 def moment(time: datetime) -> Column:
