@@ -67,7 +67,7 @@ def _stage(db: duckdb.DuckDBPyConnection, work: Work) -> None:
           SELECT l, epoch_ms(CASE WHEN time_ms BETWEEN 0 AND 253402300799999 THEN time_ms END) AS event_time FROM {log} l
         ), joined AS (
           SELECT l.user_id, l.video_id AS item_id, v.author_id, event_time, l.is_rand = 1 AS is_randomized,
-            'u' || l.user_id || strftime(event_time, '-%Y%m%d%H') AS request_id, hour(event_time) AS hour, l.tab,
+            'u' || l.user_id || '-' || floor(epoch(event_time) / 3600)::BIGINT AS request_id, hour(event_time) AS hour, l.tab,
             CASE WHEN l.duration_ms > 0 THEN l.duration_ms::DOUBLE END AS duration_ms,
             CASE WHEN event_time::DATE >= TRY_CAST(v.upload_dt AS DATE)
               THEN (event_time::DATE - TRY_CAST(v.upload_dt AS DATE))::DOUBLE END AS item_age_days,
@@ -80,7 +80,7 @@ def _stage(db: duckdb.DuckDBPyConnection, work: Work) -> None:
             date_diff('day', DATE '1970-01-01', event_time::DATE) AS day
           FROM joined
         ), judged AS (
-          SELECT * EXCLUDE (l), (hash(request_id, item_id, event_time) >> 1)::BIGINT AS row_key,
+          SELECT * EXCLUDE (l), (hash(user_id, item_id, event_time) >> 1)::BIGINT AS row_key,
             CASE {reasons} END AS reason, CASE WHEN reason IS NOT NULL THEN to_json(l)::VARCHAR END AS raw,
             {positives} AS positives, hash({content}) AS content
           FROM typed WHERE day IS NULL OR (day >= {work.first_day} AND day < {work.end_day})
@@ -91,7 +91,7 @@ def _stage(db: duckdb.DuckDBPyConnection, work: Work) -> None:
             WHEN lag(content) OVER same IS NULL THEN 'valid'
             WHEN lag(content) OVER same = content THEN 'exact_duplicate' ELSE 'conflicting_duplicate' END AS status
         FROM judged
-        WINDOW same AS (PARTITION BY request_id, item_id, event_time, reason IS NULL ORDER BY positives DESC, content)
+        WINDOW same AS (PARTITION BY user_id, item_id, event_time, reason IS NULL ORDER BY positives DESC, content)
     """)
 
 

@@ -87,7 +87,9 @@ def _typed(spark: SparkSession, work: Work) -> DataFrame:
     age = F.datediff(F.col("event_time").cast("date"), F.try_to_date("upload_dt"))
     labels = [F.when(F.col(column).isin(0, 1), F.col(column).cast("tinyint")).alias(f"label_{name}") for name, column in LABELS]
     return joined.select(
-        F.concat(F.lit("u"), F.col("user_id"), F.date_format("event_time", "'-'yyyyMMddHH")).alias("request_id"),
+        F.concat(F.lit("u"), F.col("user_id"), F.lit("-"), F.floor(F.unix_seconds("event_time") / 3600).cast("string")).alias(
+            "request_id"
+        ),
         F.col("user_id").cast("bigint"),
         F.col("video_id").cast("bigint").alias("item_id"),
         F.col("author_id").cast("bigint"),
@@ -120,7 +122,7 @@ def _judged(typed: DataFrame, work: Work) -> DataFrame:
     rows = (
         typed.withColumn("reason", reason)
         .withColumn("raw", F.when(F.col("reason").isNotNull(), F.to_json("raw")))
-        .withColumn("row_key", F.xxhash64("request_id", "item_id", "event_time"))
+        .withColumn("row_key", F.xxhash64("user_id", "item_id", "event_time"))
         .withColumn("content", content)
         .withColumn("positives", positives)
         .withColumn("is_whole", F.col("reason").isNull())
@@ -128,7 +130,7 @@ def _judged(typed: DataFrame, work: Work) -> DataFrame:
         .withColumn("in_window", F.coalesce((F.col("event_time") >= start) & (F.col("event_time") < end), F.lit(True)))
         .filter(F.col("day").isNull() | F.col("day").between(work.first_day, work.end_day - 1))
     )
-    same = Window.partitionBy("request_id", "item_id", "event_time", "is_whole").orderBy(F.desc("positives"), "content")
+    same = Window.partitionBy("user_id", "item_id", "event_time", "is_whole").orderBy(F.desc("positives"), "content")
     previous = F.lag("content").over(same)
     status = (
         F.when(F.col("reason").isNotNull(), F.col("reason"))

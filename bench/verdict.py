@@ -30,7 +30,7 @@ def summary(out: Path, splits: dict[str, dict[str, float]]) -> dict[str, Any]:
         found["sums"] = {
             "impressions": _sums(db, _files(out, "impressions/*.parquet"), [*labels, *_COUNTERS]),
             "counters": _sums(
-                db, _files(out, "counters/*.parquet"), [*(f"{label}_rate" for label in RATE_LABELS), "impressions"]
+                db, _files(out, "counters/**/*.parquet"), [*(f"{label}_rate" for label in RATE_LABELS), "impressions"]
             ),
             "quarantine": _sums(db, _files(out, "quarantine/*.parquet"), []),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -129,14 +130,19 @@ def fingerprints(folder: Path, files: Sequence[LogFile]) -> list[Fingerprint]:
 
 
 def _chunks(missing: Mapping[date | None, Sequence[LogFile]], rows: Mapping[Path, int]) -> Iterator[list[date | None]]:
-    """Days that are judged together: as many as hold about `ROWS_A_CHUNK` rows; the undated ones alone."""
+    """Days that are judged together: as many as hold about `ROWS_A_CHUNK` rows; the undated ones alone.
+
+    Of a smaller log, as many as give every core something to do.
+    """
+    total = sum(_rows_of_day(files, rows) for day, files in missing.items() if day is not None)
+    most = min(ROWS_A_CHUNK, max(ROWS_A_BUCKET, total / (os.cpu_count() or 1)))
     if None in missing:
         yield [None]
     chunk: list[date | None] = []
     held = 0.0
     for day in sorted(day for day in missing if day is not None):
         count = _rows_of_day(missing[day], rows)
-        if chunk and held + count > ROWS_A_CHUNK:
+        if chunk and held + count > most:
             yield chunk
             chunk, held = [], 0.0
         chunk.append(day)
