@@ -51,9 +51,9 @@ def psi_interval(
     scale, degrees = _scaled_chi_squared(int(used.sum()), new_precision, old_precision)
     if not math.isfinite(scale):
         return Interval(value, 0.0, math.inf)
-    return Interval(
-        value, scale * _noncentrality(value / scale, degrees, 1 - level), scale * _noncentrality(value / scale, degrees, level)
-    )
+    lower, upper = (scale * _noncentrality(value / scale, degrees, probability) for probability in (1 - level, level))
+    # Samples that share rows lie closer than independent ones may: the interval holds the value all the same.
+    return Interval(value, min(value, lower), max(value, upper))
 
 
 def ks_interval(new: Quantiles, old: Quantiles, level: float) -> Interval:

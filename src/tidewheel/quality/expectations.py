@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -21,9 +21,6 @@ from tidewheel.quality.merging import merged
 from tidewheel.quality.reasons import reason, window_reason
 from tidewheel.quality.rows import Rows, chunks
 from tidewheel.quality.trailing import Range
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 # Engines, clouds and databases that the library probes for at import; we give it pandas and, where asked, Spark. Not finding
 # them saves a third of its import time, and keeps an optional Spark from being loaded at all.
@@ -79,7 +76,7 @@ def check(
     features: Sequence[FeatureSpec],
     labels: Sequence[LabelConfig],
     config: ValidateConfig,
-    spark: DataFrame | None = None,
+    spark: Any = None,
 ) -> list[Reason]:
     """Run the generated suite on one split: a reason each expectation, with what was observed.
 
@@ -87,7 +84,7 @@ def check(
     expectation that the library could not compute is an `Error`.
 
     Args:
-        spark: the same rows on Spark, which then does what looks at rows; else pandas does, chunk by chunk.
+        spark: the same rows as a Spark data frame, which then does what looks at rows; else pandas does, chunk by chunk.
     """
     wanted = suite(split, features, labels, config)
     columns = {None, *rows.column_names} if rows.num_rows else {None}
@@ -172,7 +169,7 @@ def _pandas(frame: pd.DataFrame) -> Any:
     return asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
 
 
-def _spark(frame: DataFrame) -> Any:
+def _spark(frame: Any) -> Any:
     asset = _context().data_sources.add_spark("splits", persist=False).add_dataframe_asset("split")
     return asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
 
@@ -226,7 +223,7 @@ def _empty(schema: pa.Schema) -> pd.DataFrame:
     """No rows, and the types of all columns; what is neither number, truth nor time is a category, nothing a float."""
     fields = [pa.field(field.name, pa.float64()) if pa.types.is_null(field.type) else field for field in schema]
     frame = pa.schema(fields).empty_table().to_pandas()
-    return frame.astype({name: "category" for name, dtype in frame.dtypes.items() if dtype == object})
+    return frame.astype({name: "category" for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)})
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -116,8 +116,8 @@ def has_raised(info: dict[str, Any]) -> bool:
 
 def window_reason(limits: Range, is_inside: bool) -> Reason:
     """One number of the window and the range that it was held against; one that is not judged passes."""
-    parts = [f">= {limits.lower:,.4g}"] if limits.lower > 0 else []
-    parts += [f"<= {limits.upper:,.4g}"] if math.isfinite(limits.upper) else []
+    parts = [f">= {_rounded(limits.lower)}"] if limits.lower > 0 else []
+    parts += [f"<= {_rounded(limits.upper)}"] if math.isfinite(limits.upper) else []
     wanted = f"; expected {' and '.join(parts)}" if limits.is_judged and parts else ""
     nearest = limits.lower if limits.value < limits.lower else limits.upper
     return Reason(
@@ -127,3 +127,7 @@ def window_reason(limits: Range, is_inside: bool) -> Reason:
         value=limits.value if math.isfinite(limits.value) else None,
         limit=nearest if limits.is_judged and math.isfinite(nearest) else None,
     )
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tidewheel.contracts.evidence import DataReport, Profile, WindowRecord
+from tidewheel.contracts.evidence import Comparison, DataReport, Profile, WindowRecord
 from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.recipe import LabelConfig, ValidateConfig
 from tidewheel.contracts.schema import FeatureSpec
@@ -75,7 +75,8 @@ def validate(
 
     reasons += check_window(ranges(record, past.trailing, config))
     progress(0.8, "drift")
-    shown, comparisons = own, []
+    shown = own
+    comparisons: list[Comparison] = []
     if past.baseline is None:
         message = "no production yet: nothing to compare the data with"
         reasons.append(Reason(check="drift", phase=Phase.SUCCESSFUL, message=message))
