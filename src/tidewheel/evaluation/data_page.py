@@ -29,8 +29,8 @@ def render_data(run_id: str, found: DataReport) -> str:
     if drift:
         parts.append(
             "<h2>Drift from production's training rows</h2>"
-            '<p class="soft">Weighted by 1 / inclusion probability. In brackets and as a line the interval, which knows that rows '
-            "of one user resemble each other; all intervals hold together. Tick: the limit.</p>"
+            '<p class="soft">Weighted by 1 / inclusion probability. In brackets and as a line the interval, which knows that '
+            "rows of one user resemble each other; all intervals hold together. Tick: the limit.</p>"
             + _comparisons(drift, reasons, ("effective rows", "production's"))
         )
     if calibration:

@@ -81,14 +81,11 @@ def validate(
         message = "no production yet: nothing to compare the data with"
         reasons.append(Reason(check="drift", phase=Phase.SUCCESSFUL, message=message))
     else:
+        scores = past.scores() if past.scores is not None and is_sound else {}
         shown = profile_on(train, past.baseline, names)
-        level = config.false_alarm_rate / (num_comparisons(past.baseline) + 2 * len(labels))
-        drifted, comparisons = drift(shown, past.baseline, config, level)
-        reasons += [*drifted, *unknown_features(past.baseline, [feature.name for feature in features])]
-        if past.scores is not None and is_sound:
-            progress(0.9, "calibration of production")
-            calibrated, more = calibration(splits["eval"], past.scores(), names, config, level)
-            reasons, comparisons = reasons + calibrated, comparisons + more
+        held_out = splits.get("eval", _NO_ROWS)
+        compared, comparisons = against_production(shown, past.baseline, held_out, scores, names, config)
+        reasons += [*compared, *unknown_features(past.baseline, [feature.name for feature in features])]
     progress(1.0, "judged")
     report = DataReport(
         verdict=combine(graded(reasons, config.severity)),
@@ -99,6 +96,26 @@ def validate(
         baseline=past.baseline,
     )
     return report, own
+
+
+def against_production(
+    new: Profile,
+    baseline: Profile,
+    held_out: Rows,
+    scores: Mapping[str, np.ndarray],
+    labels: Sequence[str],
+    config: ValidateConfig,
+) -> tuple[list[Reason], list[Comparison]]:
+    """Every comparison of a run, its false-alarm rate shared out equally among them (Bonferroni).
+
+    Args:
+        new: this window's training rows in the bins of `baseline`.
+        scores: production's probabilities on `held_out`, label -> (B,).
+    """
+    level = config.false_alarm_rate / (num_comparisons(baseline) + 2 * len(labels))
+    drifted, moved = drift(new, baseline, config, level)
+    calibrated, measured = calibration(held_out, scores, labels, config, level)
+    return drifted + calibrated, moved + measured
 
 
 def _expectations(
