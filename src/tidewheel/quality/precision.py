@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 
@@ -33,18 +35,27 @@ def group_totals(groups: np.ndarray, bins: np.ndarray, values: np.ndarray, num_b
     return totals.reshape(NUM_GROUPS, num_bins)
 
 
-def covariance(totals: np.ndarray) -> np.ndarray:
-    """Covariance (N, N) of the shares that these weights by group and bin (G, N) give.
+def residuals(totals: np.ndarray) -> np.ndarray:
+    """What each group adds to the error of each share (G', N), from weights by group and bin (G, N).
 
-    Shares are ratios of totals; each group's residual t_gb - p_b t_g is what it adds to the error of share b
-    (linearization: Wolter 2007, section 6.3). NaN with fewer than two groups that hold weight.
+    Shares are ratios of totals; a group's residual is (t_gb - p_b t_g) / t (linearization: Wolter 2007, section 6.3), scaled
+    so that sums of products over groups are covariances. NaN with fewer than two groups that hold weight.
     """
     used = totals[totals.sum(axis=1) > 0]
     if len(used) < 2:
-        return np.full((totals.shape[1], totals.shape[1]), np.nan)
+        return np.full((1, totals.shape[1]), np.nan)
     weight = used.sum()
-    residuals = (used - used.sum(axis=1, keepdims=True) * (used.sum(axis=0) / weight)) / weight
-    return residuals.T @ residuals * (len(used) / (len(used) - 1))
+    found = (used - used.sum(axis=1, keepdims=True) * (used.sum(axis=0) / weight)) / weight
+    return found * math.sqrt(len(used) / (len(used) - 1))
+
+
+def product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Matrix product (I, J) of (I, K) and (K, J) on one thread.
+
+    Not `@`: BLAS splits matrices of this size over threads that wait for each other, which on busy cores takes six times
+    as long (measured on two cores).
+    """
+    return np.einsum("ik,kj->ij", first, second)
 
 
 def shares_precision(totals: np.ndarray) -> Precision:
@@ -58,7 +69,8 @@ def shares_precision(totals: np.ndarray) -> Precision:
     used = shares > 0
     if used.sum() < 2:
         return Precision(effective_rows=float(np.count_nonzero(totals.sum(axis=1))), degrees=1.0)
-    scaled = covariance(totals[:, used]) / np.sqrt(np.outer(shares[used], shares[used]))
+    scaled = residuals(totals[:, used]) / np.sqrt(shares[used])
+    scaled = product(scaled.T, scaled)
     trace, square = float(np.trace(scaled)), float(np.square(scaled).sum())
     if not trace > 0 or not np.isfinite(trace):
         return Precision(effective_rows=0.0, degrees=1.0)
@@ -70,9 +82,8 @@ def worst_point_rows(totals: np.ndarray) -> float:
 
     n independent rows of weight 1 have variance F (1 - F) / n <= 1 / (4 n). 0 where that is not known.
     """
-    below = np.cumsum(np.eye(totals.shape[1]), axis=1)[:, :-1]
-    variance = np.einsum("ij,ik,kj->j", below, covariance(totals), below) if below.shape[1] else np.zeros(1)
-    worst = float(variance.max())
+    below = np.cumsum(residuals(totals), axis=1)
+    worst = float(np.square(below).sum(axis=0).max())
     if not np.isfinite(worst):
         return 0.0
     return 0.25 / worst if worst > 0 else float(np.count_nonzero(totals.sum(axis=1)))

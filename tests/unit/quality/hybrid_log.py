@@ -15,7 +15,7 @@ FEATURES = (
 LABELS = ("click", "like")
 
 
-def hybrid_log(seed, users=600, impressions=12_000, negative_rate=0.2, affinity=0.0):
+def hybrid_log(seed, users=600, impressions=8_000, negative_rate=0.2, affinity=0.0):
     """Impressions of users drawn anew, in unequal numbers. `affinity` shifts what makes them click: true drift."""
     generator = np.random.default_rng(seed)
     activity = generator.gamma(1.0, size=users)

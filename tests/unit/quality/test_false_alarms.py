@@ -74,7 +74,7 @@ def test_another_logging_rate_is_drift_to_who_counts_rows_and_none_to_who_weighs
     old, new = hybrid_log(1, negative_rate=0.5, impressions=40_000), hybrid_log(2, negative_rate=0.05, impressions=40_000)
 
     assert alarms(old, new, DEFAULTS) == []
-    assert {"drift label click", "drift affinity"} <= set(alarms(unweighted(old), unweighted(new), DEFAULTS))
+    assert "drift label click" in alarms(unweighted(old), unweighted(new), DEFAULTS)
 
 
 def test_drift_that_a_logging_rate_hides_is_seen_only_with_weights():
