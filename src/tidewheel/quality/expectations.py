@@ -24,8 +24,7 @@ from tidewheel.quality.trailing import Range
 
 # Engines, clouds and databases that the library probes for at import; we give it pandas and, where asked, Spark. Not finding
 # them saves a third of its import time, and keeps an optional Spark from being loaded at all.
-UNUSED_ENGINES = ("sqlalchemy", "google", "boto3", "botocore", "azure", "snowflake", "trino")
-SPARK_ENGINE = "pyspark"
+UNUSED_ENGINES = ("pyspark", "sqlalchemy", "google", "boto3", "botocore", "azure", "snowflake", "trino")
 INTEGERS = ["int64", "int32", "int16", "int8", "uint8", "uint16", "uint32"]
 NUMBERS = [*INTEGERS, "float64", "float32"]
 NOT_NULL = ("row_key", "request_id", "user_id", "item_id", "event_time", "is_randomized", "inclusion_probability", WEIGHT)
@@ -250,8 +249,8 @@ def library(with_spark: bool = False) -> Any:
     """
     if "great_expectations" not in sys.modules:
         os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-        unused = UNUSED_ENGINES if with_spark else (*UNUSED_ENGINES, SPARK_ENGINE)
-        hidden = [name for name in unused if name not in sys.modules]
+        # Spark's own imports need some of the others, and end the process where they do not find them.
+        hidden = [] if with_spark else [name for name in UNUSED_ENGINES if name not in sys.modules]
         sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes an import of that name fail
         try:
             import great_expectations  # noqa: F401
