@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -141,14 +142,17 @@ def _chunked(rows: Rows, rules: Sequence[Any]) -> dict[tuple[str, str | None], d
     others = [rule for rule in rules if rule.expectation_type != UNIQUE]
     columns = sorted({rule.column for rule in others if hasattr(rule, "column")})
     only_null = {name for name in columns if {r.expectation_type for r in others if _key(r)[1] == name} == {NOT_NULL_RULE}}
-    parts = [_results(_pandas(_frame(part, only_null)), others) for part in chunks(rows, columns, CHUNK_ROWS)]
-    for rule in unique:
-        frames = _by_value(rule.column, rows[rule.column])
-        parts += [_results(_pandas(frame), [rule]) for frame in frames]
+    work: list[tuple[Sequence[Any], Iterator[pd.DataFrame]]] = [
+        (others, (_frame(part, only_null) for part in chunks(rows, columns, CHUNK_ROWS))),
+        *(([rule], _by_value(rule.column, rows[rule.column])) for rule in unique),
+    ]
     found: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
-    for part in parts:
-        for key, result in part.items():
-            found.setdefault(key, []).append(result)
+    for wanted, frames in work:
+        for frame in frames:
+            for key, result in _results(_pandas(frame), wanted).items():
+                found.setdefault(key, []).append(result)
+            if rows.num_rows > CHUNK_ROWS:
+                gc.collect()  # the library's contexts refer to themselves, and each holds a chunk
     return {key: merged(results) for key, results in found.items()}
 
 
