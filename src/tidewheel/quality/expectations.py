@@ -142,8 +142,9 @@ def _chunked(rows: Rows, rules: Sequence[Any]) -> dict[tuple[str, str | None], d
     others = [rule for rule in rules if rule.expectation_type != UNIQUE]
     columns = sorted({rule.column for rule in others if hasattr(rule, "column")})
     only_null = {name for name in columns if {r.expectation_type for r in others if _key(r)[1] == name} == {NOT_NULL_RULE}}
+    parts = (_frame(part, only_null) for part in chunks(rows, columns, CHUNK_ROWS))
     work: list[tuple[Sequence[Any], Iterator[pd.DataFrame]]] = [
-        (others, (_frame(part, only_null) for part in chunks(rows, columns, CHUNK_ROWS))),
+        (others, parts if columns else iter([pd.DataFrame(index=pd.RangeIndex(rows.num_rows))])),
         *(([rule], _by_value(rule.column, rows[rule.column])) for rule in unique),
     ]
     found: dict[tuple[str, str | None], list[dict[str, Any]]] = {}

@@ -82,6 +82,11 @@ def validate(
         reasons.append(Reason(check="drift", phase=Phase.SUCCESSFUL, message=message))
     else:
         scores = past.scores() if past.scores is not None and is_sound else {}
+        if past.scores is not None and not scores:
+            message = (
+                "calibration: production did not score the held-out rows, which break the contract or lack a feature of it"
+            )
+            reasons.append(Reason(check="calibration", phase=Phase.INCONCLUSIVE, message=message))
         shown = profile_on(train, past.baseline, names)
         held_out = splits.get("eval", _NO_ROWS)
         compared, comparisons = against_production(shown, past.baseline, held_out, scores, names, config)

@@ -184,7 +184,16 @@ def test_production_is_not_asked_to_score_rows_that_break_the_contract():
         raise AssertionError("scored rows that are known to be broken")
 
     _, baseline = judged(splits())
-    assert judged(splits(tab=None), baseline, scores=scores)[0].phase is Phase.FAILED
+    verdict, _ = judged(splits(tab=None), baseline, scores=scores)
+    assert verdict.phase is Phase.FAILED
+    assert [reason.check for reason in verdict.warnings] == ["calibration"]
+
+
+def test_a_table_without_any_column_of_the_contract_fails_and_does_not_raise():
+    verdict, _ = judged({**splits(), "train": pa.table({"other": range(200)})})
+    messages = [reason.message for reason in bad(verdict)]
+    assert messages[0].startswith("train: missing columns author_id, event_time")
+    assert "train: 200 rows >= 100" in [reason.message for reason in verdict.reasons]
 
 
 def test_the_package_does_not_load_great_expectations_and_the_door_leaves_no_module_hidden():
