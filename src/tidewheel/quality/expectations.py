@@ -138,8 +138,9 @@ def _chunked(rows: Rows, rules: Sequence[Any]) -> dict[tuple[str, str | None], d
 
     Keys are looked at apart, in chunks by their value: what is not unique meets itself in one of them.
     """
-    unique = [rule for rule in rules if rule.expectation_type == UNIQUE and rows.num_rows > CHUNK_ROWS]
-    others = [rule for rule in rules if rule not in unique]
+    apart = {UNIQUE} if rows.num_rows > CHUNK_ROWS else set()
+    unique = [rule for rule in rules if rule.expectation_type in apart]
+    others = [rule for rule in rules if rule.expectation_type not in apart]
     columns = sorted({rule.column for rule in others if hasattr(rule, "column")})
     only_null = {name for name in columns if {r.expectation_type for r in others if _key(r)[1] == name} == {NOT_NULL_RULE}}
     parts = (_frame(part, only_null) for part in chunks(rows, columns, CHUNK_ROWS))

@@ -53,8 +53,8 @@ class ParquetRows:
 
 
 def chunks(rows: Rows, columns: Sequence[str], size: int) -> Iterator[pa.Table]:
-    """Tables of at most `size` rows that together are the `columns` of `rows`, in their order."""
-    if isinstance(rows, ParquetRows):
+    """Tables of at most `size` rows that together are the `columns` of `rows`, in their order; one where that is enough."""
+    if isinstance(rows, ParquetRows) and rows.num_rows > size:
         yield from rows.chunks(columns, size)
         return
     table = pa.table({name: rows[name] for name in columns})
