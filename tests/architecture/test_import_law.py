@@ -15,7 +15,7 @@ HEAVY = ("torch", "ray", "pyspark", "mlflow", "great_expectations", "pandas", "k
 
 # System -> the places that may import it (DESIGN: one door per system; docs/decisions/0002 for onnxruntime).
 DOORS = {
-    "pyspark": ("logs", "sampling"),
+    "pyspark": ("logs", "sampling", "quality/spark.py"),
     "pysail": ("logs",),
     "ray": ("training/distributed.py",),
     "great_expectations": ("quality/expectations.py",),

@@ -141,6 +141,8 @@ def _show(report: RunReport, home: Home) -> None:
             for label in labels
         ]
         table(("model", "label", "auc", "log-loss", "predicted/actual", "ece"), rows)
+    for warning in [reason for verdict in report.verdicts.values() for reason in verdict.warnings]:
+        out.print(f"[yellow]warning[/] {plain(warning.message)}", highlight=False, soft_wrap=True)
     where = shown(home.run(report.run_id) / "report.html")
     out.print(f"production {short(report.production)}   report {where}", highlight=False, soft_wrap=True)
 

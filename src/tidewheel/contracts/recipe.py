@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
 from tidewheel.contracts.schema import FeatureSpec, active
+from tidewheel.contracts.verdict import Severity
 from tidewheel.contracts.window import parse_time
 
 
@@ -145,14 +146,47 @@ class IngestConfig(Contract):
     counters: CounterConfig
 
 
+# The first word of every check of the data; `validate_data.severity` is given by it, or by more words of the check's name.
+CHECK_FAMILIES = ("calibration", "drift", "expect", "freshness", "label_rate", "separation", "split", "volume")
+
+
 class ValidateConfig(Contract):
-    """Limits of the data. PSI: population stability index, weighted, against production's training rows."""
+    """Limits of the data (docs/decisions/0010).
+
+    Drift compares the training rows with production's. A distance fails when the lower end of its interval is above its
+    limit. `false_alarm_rate` is for the whole run: with unchanged data, and however small the limits, the chance that any
+    of its comparisons (every feature and label, and production's calibration) fails is at most this. It is shared out
+    equally, so all intervals of a run hold together. Below `min_effective_rows` (weights and repeated users accounted for)
+    a comparison is Inconclusive.
+
+    Volume and label rates are judged against the median of the last `trailing_windows` windows that passed; two at least.
+
+    `severity` turns a family of checks, or the checks whose name begins with a key, into warnings or back, e.g.
+    `{drift item_age_days: warning, calibration: critical}`; the longest key wins.
+    """
 
     min_rows: int = Field(default=1000, ge=1)
     max_null_share: Share = 0.2
+    max_age_hours: float = Field(default=24.0, gt=0)  # of the newest impression, at the end of the window
     max_psi: float = Field(default=0.25, gt=0)
     max_label_psi: float = Field(default=0.1, gt=0)
-    unchecked_drift: tuple[str, ...] = ()  # features whose drift is expected, e.g. ids
+    max_ks: float = Field(default=0.25, gt=0, lt=1)  # numeric features
+    max_calibration_error: float = Field(default=0.25, gt=0)  # production's |predicted / actual - 1| on the new window
+    max_ece: float = Field(default=0.05, gt=0)
+    false_alarm_rate: float = Field(default=0.01, gt=0, lt=0.5)
+    min_effective_rows: float = Field(default=200.0, ge=1)
+    unchecked_drift: tuple[str, ...] = ()  # features whose drift is expected, e.g. ids: reported, not judged
+    trailing_windows: int = Field(default=8, ge=2)
+    max_volume_change: float = Field(default=0.5, gt=0)  # relative to the median, either way
+    max_label_rate_change: float = Field(default=0.5, gt=0)
+    severity: dict[str, Severity] = {}
+    spark_above_rows: int = Field(default=100_000_000, ge=0)  # a split with more rows is checked on Spark, which needs Java
+
+    @model_validator(mode="after")
+    def _severities_name_checks(self) -> Self:
+        if unknown := sorted({key.split(" ")[0] for key in self.severity} - set(CHECK_FAMILIES)):
+            raise ValueError(f"severity names {unknown[0]}; expected keys that begin with {', '.join(CHECK_FAMILIES)}")
+        return self
 
 
 class NetworkConfig(Contract):

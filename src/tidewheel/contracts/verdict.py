@@ -22,6 +22,11 @@ class Phase(StrEnum):
 SEVERITY = (Phase.SUCCESSFUL, Phase.PENDING, Phase.RUNNING, Phase.INCONCLUSIVE, Phase.ERROR, Phase.FAILED)
 
 
+class Severity(StrEnum):
+    CRITICAL = "critical"  # decides
+    WARNING = "warning"  # is shown wherever the verdict is, and never stops a run
+
+
 class Reason(Contract):
     """One check: its phase and a sentence that carries the numbers, e.g. `auc click: -0.0010 >= -0.0050`.
 
@@ -33,6 +38,12 @@ class Reason(Contract):
     message: str
     value: float | None = None
     limit: float | None = None
+    severity: Severity = Severity.CRITICAL
+
+    @property
+    def is_warning(self) -> bool:
+        """It did not pass, and does not decide."""
+        return self.severity is Severity.WARNING and self.phase is not Phase.SUCCESSFUL
 
 
 class Verdict(Contract):
@@ -43,17 +54,27 @@ class Verdict(Contract):
     def is_successful(self) -> bool:
         return self.phase is Phase.SUCCESSFUL
 
+    @property
+    def warnings(self) -> tuple[Reason, ...]:
+        return tuple(reason for reason in self.reasons if reason.is_warning)
+
     def explain(self) -> str:
-        """The reasons that decided the phase, in one line; of a pass only how many there are."""
+        """The reasons that decided the phase, in one line; of a pass only how many there are, and how many warnings."""
         if self.is_successful:
-            return f"{len(self.reasons)} check{'s' if len(self.reasons) > 1 else ''} passed"
-        return "; ".join(reason.message for reason in self.reasons if reason.phase is self.phase)
+            passed, warned = len(self.reasons) - len(self.warnings), len(self.warnings)
+            return _count(passed, "check") + " passed" + (f", {_count(warned, 'warning')}" if warned else "")
+        return "; ".join(reason.message for reason in self.reasons if reason.phase is self.phase and not reason.is_warning)
 
 
 def combine(reasons: Iterable[Reason]) -> Verdict:
-    """The worst phase among the reasons. No reasons at all is `Inconclusive`: absence is not consent."""
+    """The worst phase among the critical reasons. None of them at all is `Inconclusive`: absence is not consent."""
     reasons = tuple(reasons)
-    if not reasons:
+    deciding = [reason.phase for reason in reasons if reason.severity is Severity.CRITICAL]
+    if not deciding:
         nothing = Reason(check="evidence", phase=Phase.INCONCLUSIVE, message="nothing was checked")
-        return Verdict(phase=Phase.INCONCLUSIVE, reasons=(nothing,))
-    return Verdict(phase=max((reason.phase for reason in reasons), key=SEVERITY.index), reasons=reasons)
+        return Verdict(phase=Phase.INCONCLUSIVE, reasons=(*reasons, nothing))
+    return Verdict(phase=max(deciding, key=SEVERITY.index), reasons=reasons)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,9 +1,11 @@
-"""The shell of report.html: one file that needs nothing from anywhere, in the reader's light or dark theme."""
+"""The shell of report.html and data.html: one file that needs nothing from anywhere, in the reader's light or dark theme."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+
+from tidewheel.contracts.verdict import Reason
 
 # Colours: Okabe & Ito 2008, told apart by colour-blind readers, darkened or lightened for at least 4.5:1 on the background.
 STYLE = """
@@ -55,7 +57,10 @@ summary{cursor:pointer;color:var(--soft)}
 .bounds{display:block;white-space:nowrap;color:var(--soft);font-size:.85em}
 svg{display:block;width:100%;height:auto;margin:.4rem 0 1rem}
 svg text{font-family:inherit}
-figure{margin:0}
+figure{margin:0;min-width:0}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(17rem,100%),1fr));gap:.5rem 1.2rem}
+.grid h3{overflow-wrap:anywhere}
+a{color:var(--student)}
 figcaption{color:var(--soft);font-size:.88rem}
 @media print{body{font-size:12px}
 details>*{display:block}
@@ -94,6 +99,7 @@ TONES = {
     "Failed": ("bad", "✗"),
     "Error": ("bad", "!"),
     "Inconclusive": ("open", "?"),
+    "Warning": ("open", "⚠"),
 }
 
 
@@ -108,3 +114,18 @@ def number(value: object, digits: int = 4) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def phase_of(reason: Reason) -> str:
+    """The badge of a reason: its phase, or that it is a warning."""
+    return badge("Warning" if reason.is_warning else reason.phase.value)
+
+
+def reasons_table(reasons: Sequence[Reason]) -> str:
+    """A row a reason, with its numbers where it has any."""
+    rows = [[phase_of(reason), escape(reason.message), _short(reason.value), _short(reason.limit)] for reason in reasons]
+    return table(("phase", "what was found", "value", "limit"), rows, frozenset({2, 3}))
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

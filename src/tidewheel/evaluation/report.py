@@ -7,10 +7,10 @@ from html import escape
 from typing import Any
 
 from tidewheel.contracts.report import Estimate, RunReport
-from tidewheel.contracts.verdict import SEVERITY, Phase, Reason, Verdict
+from tidewheel.contracts.verdict import SEVERITY, Phase, Verdict
 from tidewheel.contracts.window import iso
 from tidewheel.evaluation.canary import canary_section
-from tidewheel.evaluation.page import badge, code, number, page, table
+from tidewheel.evaluation.page import badge, code, number, page, reasons_table, table
 
 OUTCOMES = {
     "bootstrap": ("good", "First release", "the candidate became the first production"),
@@ -79,28 +79,18 @@ def _cards(run: RunReport) -> str:
 
 
 def _verdict(name: str, verdict: Verdict) -> str:
-    worst_first = sorted(verdict.reasons, key=lambda reason: -SEVERITY.index(reason.phase))
+    worst_first = sorted(verdict.reasons, key=lambda reason: (reason.is_warning, -SEVERITY.index(reason.phase)))
     open_ones = [reason for reason in worst_first if reason.phase is not Phase.SUCCESSFUL]
     passed = [reason for reason in worst_first if reason.phase is Phase.SUCCESSFUL]
-    parts = [f"<h3>{escape(name)} {badge(verdict.phase.value)}</h3>"]
+    link = ' <a href="data.html">all about the data</a>' if name == "validate_data" else ""
+    parts = [f"<h3>{escape(name)} {badge(verdict.phase.value)}{link}</h3>"]
     if open_ones:
-        parts.append(_reasons(open_ones))
+        parts.append(reasons_table(open_ones))
     if passed:
         # a few gates are read at once; the many checks of the data are there when asked for
         is_open = " open" if len(passed) <= 25 else ""
-        parts.append(f"<details{is_open}><summary>{len(passed)} checks passed</summary>{_reasons(passed)}</details>")
+        parts.append(f"<details{is_open}><summary>{len(passed)} checks passed</summary>{reasons_table(passed)}</details>")
     return "".join(parts)
-
-
-def _reasons(reasons: Sequence[Reason]) -> str:
-    rows = [
-        [badge(reason.phase.value), escape(reason.message), _short(reason.value), _short(reason.limit)] for reason in reasons
-    ]
-    return table(("phase", "what was found", "value", "limit"), rows, frozenset({2, 3}))
-
-
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
 
 
 def _metrics(run: RunReport) -> str:

@@ -19,7 +19,7 @@ VALID = "valid"
 EXACT_DUPLICATE = "exact_duplicate"
 CONFLICTING_DUPLICATE = "conflicting_duplicate"
 AFTER_HORIZON = "after_horizon"  # known only through an engagement after its label horizon: not there, had we looked in time
-REPEATED = "repeated"  # one of several rows of an impression; in judged days its settled copy stands beside it
+REPEATED = "repeated"  # one of several rows of an impression, before `settle`
 FINE = (
     VALID,
     EXACT_DUPLICATE,

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 FORMAT = 1  # of a judged day: another one makes all of them again
 ROWS_A_CHUNK = 2_000_000  # rows of the log that are judged at once; bounds the memory, whatever the size of the log
 ROWS_A_BUCKET = 64_000  # rows of a day that share a file
-# Sail reads every file on a thread of its own and keeps the threads: with hundreds of them its memory grows query by query.
-FILES_AT_ONCE = 96
 UNDATED = "undated"
 
 Fingerprint = tuple[str, int, int]
@@ -187,33 +184,33 @@ def _judge(
         if adapter.rejected is not None and share == 0:
             frame = frame.unionByName(_like(adapter.rejected(spark, request, files), frame))
         frame = frame.filter(F.col("day").isin(numbers) if numbers else F.col("event_time").isNull())
-        _write(frame, work / "judged", buckets)
+        # Those that are to be settled go to a bucket of their own.
+        bucket = F.when(F.col(STATUS) == REPEATED, F.lit(-1)).otherwise(bucket_of(buckets))
+        _write(frame, work / "judged", bucket_of(buckets) if adapter.is_unique else bucket)
     if not adapter.is_unique:
         _settle(spark, adapter.key, request.labels, work / "judged", buckets)
     counts = adapter.counts(spark, request, files) if adapter.counts is not None else {}
     return {day: _collect(day, buckets, counts.get(day, {}) if day else {}, work) for day in days}
 
 
-def _write(frame: DataFrame, folder: Path, buckets: int) -> None:
-    """Add rows to `folder/of_day=<n>/bucket=<n>`, -1 for no day."""
+def _write(frame: DataFrame, folder: Path, bucket: Column) -> None:
+    """Add rows to `folder/of_day=<n>/bucket=<n>`: of_day -1 for no day."""
     from pyspark.sql import functions as F
 
-    placed = frame.withColumn("bucket", bucket_of(buckets)).withColumn("of_day", F.coalesce(F.col("day"), F.lit(-1)))
-    placed.write.mode("append").partitionBy("of_day", "bucket").parquet(folder.as_posix())
+    placed = frame.withColumn("bucket", bucket).withColumn("of_day", F.coalesce(F.col("day"), F.lit(-1)))
+    # Read again a few times at most: quick to write and to read, rather than small. Where statistics say that a column has
+    # one value, Sail 0.7.2 reads it as a single value, and fails to divide rows by it.
+    writer = placed.write.mode("append").option("compression", "snappy").option("statistics_enabled", "none")
+    writer.partitionBy("of_day", "bucket").parquet(folder.as_posix())
 
 
 def _settle(spark: SparkSession, key: Sequence[str], labels: Sequence[str], folder: Path, buckets: int) -> None:
-    """Add the settled copies of the repeated rows beside them, some buckets at a time."""
-    from pyspark.sql import functions as F
-
-    written = sorted(folder.glob("of_day=*/bucket=*/*.parquet"), key=lambda path: path.parent.name)
-    of_bucket = [list(paths) for _, paths in groupby(written, key=lambda path: path.parent.name)]
-    while of_bucket:
-        paths = of_bucket.pop()
-        while of_bucket and len(paths) + len(of_bucket[-1]) <= FILES_AT_ONCE:
-            paths += of_bucket.pop()
-        repeated = spark.read.parquet(*(path.as_posix() for path in paths)).filter(F.col(STATUS) == REPEATED)
-        _write(settle(repeated, key, labels), folder, buckets)
+    """Put the repeated rows, settled, to the others of their buckets."""
+    waiting = sorted(folder.glob("of_day=*/bucket=-1/*.parquet"))
+    if waiting:
+        _write(settle(spark.read.parquet(*(path.as_posix() for path in waiting)), key, labels), folder, bucket_of(buckets))
+    for path in waiting:
+        path.unlink()
 
 
 def _collect(day: date | None, buckets: int, counts: Mapping[str, int], work: Path) -> tuple[Path, LogDay]:

@@ -51,11 +51,11 @@ if TYPE_CHECKING:
 CLOCK_SKEW = "interval 5 minutes"  # a client's clock may be ahead of ours by this much
 ORPHAN, FEATURE_MISS = "orphan", "feature_cache_miss"
 FROM_THE_FUTURE, TOO_LATE = "from_the_future", "too_late"
-_UNPLACED = (f"{FROM_THE_FUTURE}_of_its_partition", TOO_LATE)
+_UNPLACED = (FROM_THE_FUTURE, TOO_LATE)
 # Statuses of lines that are no served candidate of their own.
 NEVER_SERVED = frozenset(
     {ORPHAN, EXACT_DUPLICATE, CONFLICTING_DUPLICATE, "no_request_id", "no_item_id", "no_event_time", *_UNPLACED}
-    | {f"event_{name}" for name in (*_UNPLACED, FROM_THE_FUTURE, "before_it_was_served", "logging_rate_outside_0_1")}
+    | {f"event_{name}" for name in (*_UNPLACED, "before_it_was_served", "logging_rate_outside_0_1")}
     | {f"event_no_{name}" for name in COLUMNS[Part.FRONTEND]}
 )
 WORLD_LABELS = ("click", "long_view", "like")
@@ -289,9 +289,10 @@ def _arrived(lines: DataFrame, faults: dict[str, Column], reach: int, prefix: st
     from pyspark.sql import functions as F
 
     served = day_number(F.col(time))
+    ahead, late = prefix + FROM_THE_FUTURE, prefix + TOO_LATE
     faults = faults | {
-        f"{prefix}{FROM_THE_FUTURE}_of_its_partition": served > F.col("arrival"),
-        prefix + TOO_LATE: served < F.col("arrival") - reach,
+        ahead: faults.get(ahead, F.lit(False)) | (served > F.col("arrival")),
+        late: served < F.col("arrival") - reach,
     }
     is_known = served.between(F.col("arrival") - reach, F.col("arrival"))
     # May be null as far as the planner knows: Sail's physical plan says so, and refuses a logical one that does not.

@@ -31,6 +31,7 @@ def embedded_session() -> Iterator[SparkSession]:
     # hand the rows of one from thread to thread.
     os.environ.setdefault("RUST_LOG", "off")
     os.environ.setdefault("SAIL_EXECUTION__DEFAULT_PARALLELISM", "1")
+    os.environ.setdefault("SAIL_PARQUET__COMPRESSION", "zstd(1)")
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     try:

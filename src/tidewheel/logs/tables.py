@@ -16,8 +16,8 @@ from tidewheel.contracts.recipe import CounterConfig, LabelConfig
 from tidewheel.contracts.schema import KEY_COLUMNS, Entity, FeatureSpec, label_column
 from tidewheel.contracts.window import Window
 from tidewheel.logs.adapter import EPOCH, RAW, Adapter, Request, day_of
-from tidewheel.logs.cleaning import FINE, REPEATED, STATUS, VALID
-from tidewheel.logs.counters import as_of, known_on, snapshot, together
+from tidewheel.logs.cleaning import FINE, STATUS, VALID
+from tidewheel.logs.counters import additions, as_of, by_day, known_on, snapshot
 from tidewheel.logs.days import JudgedDay, bucket_of
 from tidewheel.logs.fitting import fitted
 from tidewheel.logs.parts import num_parts, write_parts
@@ -31,7 +31,7 @@ R = TypeVar("R")
 BEFORE, WITHIN, IMMATURE, AFTER = "before", "window", "immature", "after"
 USER = Entity.USER.value
 SHARED = (Entity.ITEM.value, "author")  # counted over all users' rows; joined whole
-ORDER = ("row_key", "event_time", "request_id", "item_id", "user_id")
+ORDER = ("row_key", "user_id", "item_id")
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,16 @@ class WindowPlan:
         paths = dict.fromkeys(path for day in self.days for part in parts for path in day.files(part, of))
         if not paths:
             return None
-        frame = spark.read.parquet(*(path.as_posix() for path in paths)).filter(F.col(STATUS) != REPEATED)
+        frame = spark.read.parquet(*(path.as_posix() for path in paths))
         frame = frame.withColumn("place", self._place()).withColumn("part", bucket_of(of))
         return frame if len(parts) == of else frame.filter(F.col("part").isin(list(parts)))
 
     def _place(self) -> Column:
-        """`window` (also without a time), `immature`, `before` or `after`."""
+        """`window` (also without a time), `immature`, `before` or `after`. What is malformed lies where it was found: a day."""
         from pyspark.sql import functions as F
 
-        time = F.col("event_time")
+        found_on = F.timestamp_seconds(F.col("day").cast("bigint") * 86_400)
+        time = F.when(F.col(STATUS).isin(*FINE), F.col("event_time")).otherwise(found_on)
         place = F.when(time < moment(self.window.start), F.lit(BEFORE)).when(time >= moment(self.window.end), F.lit(AFTER))
         if self.mature_until is not None:
             place = place.when((time > moment(self.mature_until)) & (F.col(STATUS) == VALID), F.lit(IMMATURE))
@@ -103,25 +104,28 @@ class Shared:
     def __init__(self, spark: SparkSession, plan: WindowPlan, scratch: Path) -> None:
         self._spark, self._plan, self._scratch = spark, plan, scratch
         self._is_whole = plan.num_shares == 1 or not is_embedded(spark)
-        self._known: dict[str, DataFrame] = {}
+        self._added: dict[str, DataFrame] = {}
 
     def add(self, share: DataFrame, number: int) -> None:
         for entity in SHARED:
-            known = known_on(history(share), entity, self._plan.asking_days, self._plan.counters)
+            added = by_day(additions(history(share), entity, self._plan.counters), self._plan.counters)
             if self._is_whole:
-                self._known[entity] = known
+                self._added[entity] = added
             else:
-                known.write.parquet((self._scratch / entity / str(number)).as_posix())
+                added.write.parquet((self._scratch / entity / str(number)).as_posix())
 
     def known(self) -> dict[str, DataFrame]:
-        """Entity -> the sums of `tidewheel.logs.counters.known_on`."""
-        if not self._is_whole:
-            for entity in SHARED:
-                paths = [path.as_posix() for path in sorted((self._scratch / entity).glob("*/*.parquet"))]
-                whole = self._scratch / f"{entity}-whole"
-                together(self._spark.read.parquet(*paths)).write.parquet(whole.as_posix())
-                self._known[entity] = self._spark.read.parquet(whole.as_posix())
-        return self._known
+        """Entity -> what is known of it (see `tidewheel.logs.counters.known_on`)."""
+        return {entity: self._known(entity) for entity in SHARED}
+
+    def _known(self, entity: str) -> DataFrame:
+        days, counters = self._plan.asking_days, self._plan.counters
+        if self._is_whole:
+            return known_on(self._added[entity], entity, days, counters)
+        paths = [path.as_posix() for path in sorted((self._scratch / entity).glob("*/*.parquet"))]
+        whole = self._scratch / f"{entity}-whole"
+        known_on(self._spark.read.parquet(*paths), entity, days, counters).write.parquet(whole.as_posix())
+        return self._spark.read.parquet(whole.as_posix())
 
 
 def write_tables(
@@ -135,7 +139,13 @@ def write_tables(
         _write_snapshot(known, entity, plan, out / "counters" / entity, 1)
 
     def write(parts: list[int], frame: DataFrame) -> None:
-        _write_impressions(frame, plan, shared, users.of(parts), out, of, parts[0])
+        own = known_on(additions(history(frame), USER, plan.counters), USER, plan.asking_days, plan.counters)
+        if of > 1:  # read twice below
+            path = (scratch / USER / str(parts[0])).as_posix()
+            own.write.parquet(path)
+            own = spark.read.parquet(path)
+        _write_snapshot(own, USER, plan, out / "counters" / USER, of, parts[0])
+        _write_impressions(frame, plan, {USER: own, **shared}, users.of(parts), out, parts[0])
         _write_quarantine(frame, out / "quarantine", parts[0])
 
     plan.shares(spark, of, write)
@@ -168,18 +178,15 @@ class _UserTable:
 
 
 def _write_impressions(
-    frame: DataFrame, plan: WindowPlan, shared: Mapping[str, DataFrame], users: DataFrame | None, out: Path, of: int, share: int
+    frame: DataFrame, plan: WindowPlan, known: Mapping[str, DataFrame], users: DataFrame | None, out: Path, share: int
 ) -> None:
     from pyspark.sql import functions as F
 
-    days = plan.asking_days
-    own = known_on(history(frame), USER, days, plan.counters)
-    _write_snapshot(own, USER, plan, out / "counters" / USER, of, share)
     rows = frame.filter((F.col(STATUS) == VALID) & (F.col("place") == WITHIN))
-    for entity, known in {USER: own, **shared}.items():
-        keyed = known.withColumnRenamed("key", f"{entity}_id")
+    for entity, sums in known.items():
+        keyed = sums.withColumnRenamed("key", f"{entity}_id")
         joined = rows.join(F.broadcast(keyed) if entity in SHARED else keyed, f"{entity}_id", "left")
-        counters = as_of(entity, days, plan.counters, plan.priors)
+        counters = as_of(entity, plan.asking_days, plan.counters, plan.priors)
         # Right away: the sums of all days would be carried through every join that follows.
         rows = joined.select(*rows.columns, *(column.alias(name) for name, column in counters.items()))
     if users is not None:

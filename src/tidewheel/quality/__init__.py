@@ -1,5 +1,7 @@
-from tidewheel.quality.drift import drift, psi
+from tidewheel.quality.distance import psi
+from tidewheel.quality.drift import drift
 from tidewheel.quality.profile import profile, profile_on
-from tidewheel.quality.validate import validate
+from tidewheel.quality.rows import ParquetRows, Rows
+from tidewheel.quality.validate import Past, validate
 
-__all__ = ["drift", "profile", "profile_on", "psi", "validate"]
+__all__ = ["ParquetRows", "Past", "Rows", "drift", "profile", "profile_on", "psi", "validate"]

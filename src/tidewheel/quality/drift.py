@@ -1,59 +1,41 @@
-"""Drift: how far the new rows lie from those that production was trained on. Pure: profiles in, reasons out."""
+"""Drift: how far the new rows lie from those that production was trained on. Pure: profiles in, comparisons and reasons out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import chdtri
 
-from tidewheel.contracts.evidence import Profile
+from tidewheel.contracts.evidence import Comparison, Precision, Profile
 from tidewheel.contracts.recipe import ValidateConfig
+from tidewheel.contracts.schema import label_column
 from tidewheel.contracts.verdict import Phase, Reason
-
-# One in a thousand: a run makes a few dozen of these comparisons, and a false alarm stops it.
-NOISE_LEVEL = 0.001
-PSEUDO_ROWS = 0.5  # a bin, Jeffreys: an empty bin on one side gives a large but finite distance
+from tidewheel.quality.distance import Interval, ks_interval, psi_interval
 
 
-def psi(new: Sequence[float] | np.ndarray, old: Sequence[float] | np.ndarray, new_rows: float, old_rows: float) -> float:
-    """Population stability index, sum of (p - q) ln(p / q) over bins, of two histograms over the same bins.
-
-    Args:
-        new, old: shares of each bin (N,), summing to 1.
-        new_rows, old_rows: effective sample sizes; shares are smoothed by `PSEUDO_ROWS` rows a bin.
-    """
-    p = _smoothed(np.asarray(new, dtype=np.float64), new_rows)
-    q = _smoothed(np.asarray(old, dtype=np.float64), old_rows)
-    return float(np.sum((p - q) * np.log(p / q)))
+def num_comparisons(baseline: Profile) -> int:
+    """How many drift comparisons a run makes: the false-alarm rate is shared out among them."""
+    return len(baseline.shares) + len(baseline.quantiles) + len(baseline.label_rates)
 
 
-def noise(num_bins: int, new_rows: float, old_rows: float) -> float:
-    """What the index reaches by chance alone once in 1 / `NOISE_LEVEL` comparisons of unchanged data.
-
-    Without drift PSI is distributed as (1/n + 1/m) chi-squared with N - 1 degrees of freedom (Yurdakul & Naranjo 2020,
-    "Statistical properties of the population stability index", J. Risk Model Validation 14(4)); n and m are the
-    effective sample sizes. Rows of one user resemble each other, so the truth lies somewhat above.
-    """
-    if num_bins < 2:
-        return 0.0
-    return (1.0 / max(new_rows, 1.0) + 1.0 / max(old_rows, 1.0)) * float(chdtri(num_bins - 1, NOISE_LEVEL))
-
-
-def drift(new: Profile, baseline: Profile, config: ValidateConfig) -> list[Reason]:
+def drift(new: Profile, baseline: Profile, config: ValidateConfig, level: float) -> tuple[list[Reason], list[Comparison]]:
     """Judge every feature and label of `baseline` against `new`, the same bins filled with the new rows.
 
-    A feature fails when its index is above the limit by more than chance explains. Features in
-    `config.unchecked_drift`, and those that the baseline does not know, are reported and never fail. Where chance alone
-    could reach twice the limit, an index above the limit proves nothing: Inconclusive.
+    Args:
+        level: false-alarm rate of one comparison.
+
+    Returns:
+        A reason each comparison, and the comparisons. Features in `config.unchecked_drift` are reported and never fail.
     """
-    reasons = []
+    found: list[tuple[Reason, Comparison]] = []
     for name in sorted(baseline.shares):
-        bins = np.asarray(baseline.shares[name]), np.asarray(new.shares.get(name, ()))
-        reasons.append(_feature(name, *bins, new, baseline, config))
+        found.append(_feature(name, new, baseline, config, level))
+        if name in baseline.quantiles and name in new.quantiles:
+            found.append(_distribution(name, new, baseline, config, level))
     for label in sorted(baseline.label_rates):
-        reasons.append(_label(label, new, baseline, config))
-    return reasons
+        found.append(_label(label, new, baseline, config, level))
+    return [reason for reason, _ in found], [comparison for _, comparison in found]
 
 
 def unknown_features(baseline: Profile, names: Sequence[str]) -> list[Reason]:
@@ -69,50 +51,113 @@ def unknown_features(baseline: Profile, names: Sequence[str]) -> list[Reason]:
     ]
 
 
-def _feature(name: str, old: np.ndarray, found: np.ndarray, new: Profile, baseline: Profile, config: ValidateConfig) -> Reason:
-    check = f"drift {name}"
-    is_checked = name not in config.unchecked_drift
-    if len(found) != len(old):
-        message = f"{check}: production was trained with it, the new rows do not have it"
-        return Reason(check=check, phase=Phase.FAILED if is_checked else Phase.SUCCESSFUL, message=message)
-    used = (old > 0) | (found > 0)
-    value = psi(found[used], old[used], new.effective_rows, baseline.effective_rows)
-    allowance = noise(int(used.sum()), new.effective_rows, baseline.effective_rows)
-    if not is_checked:
-        message = f"{check}: psi {value:.4f}, reported only (unchecked_drift)"
-        return Reason(check=check, phase=Phase.SUCCESSFUL, message=message, value=value)
-    return _compare(check, value, config.max_psi, allowance, "")
+def judge(comparison: Comparison, floor: float, note: str = "", is_judged: bool = True) -> Reason:
+    """Phase and sentence of one comparison. Never raises on data.
 
+    Failed: the lower bound is above the limit. Inconclusive: fewer effective rows than `floor`, or a value above the limit
+    that chance alone could have made of nothing at all (the lower bound is 0). Else Successful.
+    """
+    name, value, limit = comparison.statistic, comparison.value, comparison.limit
+    rows = min(comparison.effective_rows, comparison.baseline_rows or math.inf)
 
-def _label(label: str, new: Profile, baseline: Profile, config: ValidateConfig) -> Reason:
-    check = f"drift label {label}"
-    old = baseline.label_rates[label]
-    if label not in new.label_rates:
-        return Reason(
-            check=check, phase=Phase.FAILED, message=f"{check}: production was trained with it, the new rows do not have it"
-        )
-    rate = new.label_rates[label]
-    value = psi((rate, 1 - rate), (old, 1 - old), new.effective_rows, baseline.effective_rows)
-    allowance = noise(2, new.effective_rows, baseline.effective_rows)
-    return _compare(check, value, config.max_label_psi, allowance, f" (rate {rate:.4f}, was {old:.4f})")
+    def reason(phase: Phase, words: str) -> Reason:
+        return Reason(check=comparison.check, phase=phase, message=f"{comparison.check}: {words}", value=value, limit=limit)
 
-
-def _compare(check: str, value: float, limit: float, allowance: float, note: str) -> Reason:
-    if not np.isfinite(value):
-        return Reason(check=check, phase=Phase.ERROR, message=f"{check}: psi is not a finite number", limit=limit)
+    if value is None or comparison.lower is None:
+        return reason(Phase.ERROR, f"{name} is not a finite number")
+    interval = f" [{comparison.lower:.4f}, {_number(comparison.upper)}], {rows:,.0f} effective rows{note}"
+    if not is_judged:
+        return reason(Phase.SUCCESSFUL, f"{name} {value:.4f}{interval}, reported only (unchecked_drift)")
+    if rows < floor:
+        return reason(Phase.INCONCLUSIVE, f"{name} {value:.4f}{interval} < {floor:,.0f}: too few to judge")
+    if comparison.lower > limit:
+        return reason(Phase.FAILED, f"{name} {value:.4f} > {limit:g} beyond chance{interval}")
     if value <= limit:
-        phase, says = Phase.SUCCESSFUL, f"psi {value:.4f} <= {limit:g}"
-    elif value > limit + allowance:
-        phase, says = Phase.FAILED, f"psi {value:.4f} > {limit:g} + {allowance:.4f} of chance"
-    elif allowance <= limit:
-        phase, says = Phase.SUCCESSFUL, f"psi {value:.4f} > {limit:g}, but within {allowance:.4f} of chance"
-    else:
-        phase, says = (
-            Phase.INCONCLUSIVE,
-            f"psi {value:.4f} > {limit:g}, and chance alone reaches {allowance:.4f}: too few effective rows",
-        )
-    return Reason(check=check, phase=phase, message=f"{check}: {says}{note}", value=value, limit=limit)
+        return reason(Phase.SUCCESSFUL, f"{name} {value:.4f} <= {limit:g}{interval}")
+    if comparison.lower == 0:
+        return reason(Phase.INCONCLUSIVE, f"{name} {value:.4f} > {limit:g}, but chance alone may reach it{interval}")
+    return reason(Phase.SUCCESSFUL, f"{name} {value:.4f} > {limit:g}, but within chance{interval}")
 
 
-def _smoothed(shares: np.ndarray, rows: float) -> np.ndarray:
-    return (shares * rows + PSEUDO_ROWS) / (shares.sum() * rows + PSEUDO_ROWS * len(shares))
+def precision_of(profile: Profile, column: str, num_bins: int) -> Precision:
+    """As measured, or that of independent rows for a profile from before it was."""
+    return profile.precision.get(column) or Precision(
+        effective_rows=profile.effective_rows, degrees=float(max(num_bins - 1, 1))
+    )
+
+
+def _feature(name: str, new: Profile, baseline: Profile, config: ValidateConfig, level: float) -> tuple[Reason, Comparison]:
+    old, found = np.asarray(baseline.shares[name]), np.asarray(new.shares.get(name, ()))
+    is_judged, subject = name not in config.unchecked_drift, f"drift {name}"
+    if len(found) != len(old):
+        return _vanished(subject, name, config.max_psi, is_judged)
+    return _psi(subject, name, name, (found, old), (new, baseline), config, config.max_psi, level, "", is_judged)
+
+
+def _label(label: str, new: Profile, baseline: Profile, config: ValidateConfig, level: float) -> tuple[Reason, Comparison]:
+    check, old = f"drift label {label}", baseline.label_rates[label]
+    if label not in new.label_rates:
+        return _vanished(check, label, config.max_label_psi, True)
+    rate = new.label_rates[label]
+    pair = np.array([1 - rate, rate]), np.array([1 - old, old])
+    note = f" (rate {rate:.4f}, was {old:.4f})"
+    return _psi(check, label, label_column(label), pair, (new, baseline), config, config.max_label_psi, level, note, True)
+
+
+def _psi(
+    check: str,
+    subject: str,
+    column: str,
+    shares: tuple[np.ndarray, np.ndarray],
+    profiles: tuple[Profile, Profile],
+    config: ValidateConfig,
+    limit: float,
+    level: float,
+    note: str,
+    is_judged: bool,
+) -> tuple[Reason, Comparison]:
+    used = int(((shares[0] > 0) | (shares[1] > 0)).sum())
+    new, old = (precision_of(profile, column, used) for profile in profiles)
+    interval = psi_interval(*shares, new, old, level)
+    comparison = compared(check, subject, "psi", interval, limit, new.effective_rows, old.effective_rows)
+    return judge(comparison, config.min_effective_rows, note, is_judged), comparison
+
+
+def _distribution(
+    name: str, new: Profile, baseline: Profile, config: ValidateConfig, level: float
+) -> tuple[Reason, Comparison]:
+    found, old = new.quantiles[name], baseline.quantiles[name]
+    interval = ks_interval(found, old, level)
+    rows = found.effective_rows, old.effective_rows
+    comparison = compared(f"drift {name} ks", name, "ks", interval, config.max_ks, *rows)
+    is_judged = name not in config.unchecked_drift
+    return judge(comparison, config.min_effective_rows, "", is_judged), comparison
+
+
+def compared(
+    check: str, subject: str, statistic: str, interval: Interval, limit: float, rows: float, baseline_rows: float | None
+) -> Comparison:
+    """The comparison as a contract, which holds no number that is not finite."""
+    value, lower, upper = (bound if math.isfinite(bound) else None for bound in interval)
+    return Comparison(
+        check=check,
+        subject=subject,
+        statistic=statistic,
+        value=value,
+        lower=lower if value is not None else None,
+        upper=upper,
+        limit=limit,
+        effective_rows=rows,
+        baseline_rows=baseline_rows,
+    )
+
+
+def _vanished(check: str, subject: str, limit: float, is_judged: bool) -> tuple[Reason, Comparison]:
+    message = f"{check}: production was trained with it, the new rows do not have it"
+    phase = Phase.FAILED if is_judged else Phase.SUCCESSFUL
+    reason = Reason(check=check, phase=phase, message=message)
+    return reason, Comparison(check=check, subject=subject, statistic="psi", value=None, limit=limit)
+
+
+def _number(value: float | None) -> str:
+    return "inf" if value is None else f"{value:.4f}"

@@ -3,61 +3,140 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidewheel.contracts.evidence import Profile
+from tidewheel.contracts.evidence import Precision, Profile, Quantiles
 from tidewheel.contracts.schema import WEIGHT, FeatureKind, FeatureSpec, label_column
+from tidewheel.quality.precision import group_totals, shares_precision, user_groups, worst_point_rows
+from tidewheel.quality.rows import Rows
 
 NUM_NUMERIC_BINS = 10
+NUM_QUANTILES = 100
 MAX_CATEGORICAL_VALUES = 50
+MAX_QUANTILE_ROWS = 500_000
 
 
-def profile(table: pa.Table, features: Sequence[FeatureSpec], labels: Sequence[str]) -> Profile:
+def profile(table: Rows, features: Sequence[FeatureSpec], labels: Sequence[str]) -> Profile:
     """Histograms of every feature, weighted by column `weight`, in bins chosen from this table.
 
-    Numeric bins end at the weighted deciles (fewer where values repeat), categorical bins are the heaviest values.
+    Numeric bins end at the weighted deciles (fewer where values repeat), categorical bins are the heaviest values. Deciles
+    and percentiles are those of `MAX_QUANTILE_ROWS` rows evenly taken; what lies between them is counted on all rows.
     Judging is somewhere else, so nothing in the data raises: a column that is missing or holds no weight is left out, a
     weight that is not finite and positive counts as 0, and without the column every row counts once.
     """
-    weight = row_weights(table)
-    edges: dict[str, tuple[float, ...]] = {}
-    values: dict[str, tuple[str, ...]] = {}
-    shares: dict[str, tuple[float, ...]] = {}
-    for feature in features:
-        if feature.name not in table.column_names or not weight.sum() > 0:
+    sample = _Sample.of(table)
+    for feature in features if sample.total > 0 else ():
+        if feature.name not in table.column_names:
             continue
         if feature.kind is FeatureKind.NUMERIC:
             numbers = numbers_of(table[feature.name])
-            edges[feature.name] = tuple(_deciles(numbers, weight).tolist())
-            shares[feature.name] = _numeric_shares(numbers, weight, edges[feature.name])
+            points = percentiles(numbers, sample.weight)
+            sample.add_numeric(feature.name, numbers, points, weighted_quantiles(numbers, sample.weight, NUM_NUMERIC_BINS))
         else:
-            names, codes = _categories(table[feature.name])
-            values[feature.name] = _heaviest(names, codes, weight)
-            shares[feature.name] = _categorical_shares(names, codes, weight, values[feature.name])
-    return _assemble(table, weight, edges, values, shares, labels)
+            sample.add_categorical(feature.name, *_categories(table[feature.name]), None)
+    return sample.profile(table, labels)
 
 
-def profile_on(table: pa.Table, baseline: Profile, labels: Sequence[str]) -> Profile:
+def profile_on(table: Rows, baseline: Profile, labels: Sequence[str]) -> Profile:
     """Histograms of this table in the bins of `baseline`, so that the shares of both can be compared one by one.
 
     Features that the table lacks, or that hold no weight, are left out; nothing in the data raises.
     """
-    weight = row_weights(table)
-    shares: dict[str, tuple[float, ...]] = {}
-    if weight.sum() > 0:
+    sample = _Sample.of(table)
+    if sample.total > 0:
         for name, edges in baseline.numeric_edges.items():
             if name in table.column_names:
-                shares[name] = _numeric_shares(numbers_of(table[name]), weight, edges)
+                known = baseline.quantiles.get(name)
+                points = np.asarray(known.points if known else edges, dtype=np.float64)
+                sample.add_numeric(name, numbers_of(table[name]), points, np.asarray(edges, dtype=np.float64))
         for name, values in baseline.categorical_values.items():
             if name in table.column_names:
-                shares[name] = _categorical_shares(*_categories(table[name]), weight, values)
-    return _assemble(table, weight, baseline.numeric_edges, baseline.categorical_values, shares, labels)
+                sample.add_categorical(name, *_categories(table[name]), values)
+    return sample.profile(table, labels)
 
 
-def row_weights(table: pa.Table) -> np.ndarray:
+@dataclass
+class _Sample:
+    """One table's weights (B,) and user groups (B,), and what was counted with them so far."""
+
+    weight: np.ndarray
+    groups: np.ndarray
+    total: float
+    edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    shares: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    quantiles: dict[str, Quantiles] = field(default_factory=dict)
+    precision: dict[str, Precision] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, table: Rows) -> Self:
+        weight = row_weights(table)
+        return cls(weight=weight, groups=user_groups(table), total=float(weight.sum()))
+
+    def add_numeric(self, name: str, numbers: np.ndarray, points: np.ndarray, edges: np.ndarray) -> None:
+        """Bins (-inf, e1), [e1, e2), ..., [eE, inf) and null; the distribution function of what is known at `points`."""
+        self.edges[name] = tuple(edges.tolist())
+        cuts = np.union1d(points, edges)
+        cells = np.searchsorted(cuts, numbers, side="right")
+        cells[np.isnan(numbers)] = len(cuts) + 1
+        fine = group_totals(self.groups, cells, self.weight, len(cuts) + 2)
+        self._count(name, _merged(fine, np.searchsorted(cuts, edges)))
+        known = _merged(fine[:, :-1], np.searchsorted(cuts, points), has_null=False)
+        if len(points) and known.sum() > 0:
+            below = np.cumsum(known.sum(axis=0))[:-1] / known.sum()
+            effective = min(worst_point_rows(known), effective_rows(self.weight))
+            self.quantiles[name] = Quantiles(points=points.tolist(), cumulative=below.tolist(), effective_rows=effective)
+
+    def add_categorical(self, name: str, values: pa.Array, codes: np.ndarray, wanted: Sequence[str] | None) -> None:
+        """Bins of each of the `wanted` values (None: the heaviest here), of all others, and of null."""
+        self.values[name] = tuple(wanted) if wanted is not None else _heaviest(values, codes, self.weight)
+        place = pc.index_in(values.cast(pa.string()), value_set=pa.array(self.values[name], pa.string()))
+        others = len(self.values[name])
+        bins = np.append(pc.fill_null(place, others).to_numpy(zero_copy_only=False), others + 1).astype(np.int64)
+        self._count(name, group_totals(self.groups, bins[codes], self.weight, others + 2))
+
+    def _count(self, name: str, totals: np.ndarray) -> None:
+        self.shares[name] = tuple((totals.sum(axis=0) / totals.sum()).tolist())
+        self.precision[name] = shares_precision(totals)
+
+    def profile(self, table: Rows, labels: Sequence[str]) -> Profile:
+        rates: dict[str, float] = {}
+        for label in labels:
+            name = label_column(label)
+            if name in table.column_names:
+                positive = numbers_of(table[name])
+                known = self.weight * np.isfinite(positive)
+                if known.sum() > 0:
+                    totals = group_totals(self.groups, (positive == 1.0).astype(np.int64), known, 2)
+                    rates[label] = float(totals[:, 1].sum() / totals.sum())
+                    self.precision[name] = shares_precision(totals)
+        return Profile(
+            numeric_edges=self.edges,
+            categorical_values=self.values,
+            shares=self.shares,
+            label_rates=rates,
+            rows=table.num_rows,
+            effective_rows=effective_rows(self.weight),
+            weight_sum=self.total,
+            quantiles=self.quantiles,
+            precision=self.precision,
+        )
+
+
+def _merged(fine: np.ndarray, cuts: np.ndarray, has_null: bool = True) -> np.ndarray:
+    """Totals by group and cell (G, C), the cells between `cuts` (E,) added up: (G, E + 1), and a last one for null."""
+    values = fine[:, :-1] if has_null else fine
+    starts = np.concatenate([[0], cuts + 1]).astype(np.int64)
+    merged = np.add.reduceat(values, starts, axis=1)
+    return np.hstack([merged, fine[:, -1:]]) if has_null else merged
+
+
+def row_weights(table: Rows) -> np.ndarray:
     """Weights (B,) float64, 0 where the column does not hold a finite positive number, 1 where there is no column."""
     if WEIGHT not in table.column_names:
         return np.ones(table.num_rows)
@@ -90,74 +169,37 @@ def _number(value: str | None) -> float:
         return float("nan")
 
 
-def _assemble(
-    table: pa.Table,
-    weight: np.ndarray,
-    edges: dict[str, tuple[float, ...]],
-    values: dict[str, tuple[str, ...]],
-    shares: dict[str, tuple[float, ...]],
-    labels: Sequence[str],
-) -> Profile:
-    rates: dict[str, float] = {}
-    for label in labels:
-        if label_column(label) in table.column_names:
-            positive = numbers_of(table[label_column(label)])
-            known = weight * np.isfinite(positive)
-            if known.sum() > 0:
-                rates[label] = float(known @ (positive == 1.0) / known.sum())
-    return Profile(
-        numeric_edges=edges,
-        categorical_values=values,
-        shares=shares,
-        label_rates=rates,
-        rows=table.num_rows,
-        effective_rows=effective_rows(weight),
-    )
-
-
-def _deciles(numbers: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Inner edges (E,), E <= 9, ascending and distinct: the smallest values with at least 10%, 20%, ... of the weight."""
+def weighted_quantiles(numbers: np.ndarray, weight: np.ndarray, num_bins: int) -> np.ndarray:
+    """Ascending and distinct: the smallest values with at least 1/N, 2/N, ... (N - 1)/N of the weight of the known ones."""
+    step = max(1, len(numbers) // MAX_QUANTILE_ROWS)
+    numbers, weight = numbers[::step], weight[::step]
     known = np.isfinite(numbers) & (weight > 0)
     numbers, weight = numbers[known], weight[known]
     if not len(numbers):
         return np.empty(0)
     order = np.argsort(numbers)
     cumulative = np.cumsum(weight[order])
-    wanted = cumulative[-1] * np.arange(1, NUM_NUMERIC_BINS) / NUM_NUMERIC_BINS
+    wanted = cumulative[-1] * np.arange(1, num_bins) / num_bins
     return np.unique(numbers[order[np.searchsorted(cumulative, wanted)]])
 
 
-def _numeric_shares(numbers: np.ndarray, weight: np.ndarray, edges: Sequence[float]) -> tuple[float, ...]:
-    """Shares of (-inf, e1), [e1, e2), ..., [eE, inf) and of null."""
-    bins = np.searchsorted(np.asarray(edges, dtype=np.float64), numbers, side="right")
-    bins[np.isnan(numbers)] = len(edges) + 1
-    return _shares(bins, weight, len(edges) + 2)
+def percentiles(numbers: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return weighted_quantiles(numbers, weight, NUM_QUANTILES)
 
 
-def _categories(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values as text (V,) and the code of each row (B,), V for null."""
+def _categories(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """Distinct values (V,) and the code of each row (B,), V for null."""
     encoded = column.combine_chunks()
     if not pa.types.is_dictionary(encoded.type):
         encoded = encoded.dictionary_encode()
-    names = np.asarray(encoded.dictionary.cast(pa.string()).to_pylist(), dtype=object)
-    codes = pc.fill_null(encoded.indices.cast(pa.int64()), len(names)).to_numpy(zero_copy_only=False)
-    return names, codes
+    codes = pc.fill_null(encoded.indices.cast(pa.int64()), len(encoded.dictionary)).to_numpy(zero_copy_only=False)
+    return encoded.dictionary, codes
 
 
-def _heaviest(names: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> tuple[str, ...]:
+def _heaviest(values: pa.Array, codes: np.ndarray, weight: np.ndarray) -> tuple[str, ...]:
     """The values with the most weight, heaviest first; equal weights in the order of their text."""
-    totals = np.bincount(codes, weights=weight, minlength=len(names) + 1)[: len(names)]
-    order = sorted(np.argsort(-totals, kind="stable")[: 4 * MAX_CATEGORICAL_VALUES], key=lambda i: (-totals[i], names[i]))
+    totals = np.bincount(codes, weights=weight, minlength=len(values) + 1)[: len(values)]
+    heavy = np.argsort(-totals, kind="stable")[: 4 * MAX_CATEGORICAL_VALUES]
+    names = dict(zip(heavy.tolist(), values.take(pa.array(heavy)).cast(pa.string()).to_pylist(), strict=True))
+    order = sorted(names, key=lambda i: (-totals[i], names[i]))
     return tuple(str(names[i]) for i in order[:MAX_CATEGORICAL_VALUES] if totals[i] > 0)
-
-
-def _categorical_shares(names: np.ndarray, codes: np.ndarray, weight: np.ndarray, values: Sequence[str]) -> tuple[float, ...]:
-    """Shares of each of `values`, of all others, and of null."""
-    place = {value: index for index, value in enumerate(values)}
-    bins = np.array([*(place.get(name, len(values)) for name in names), len(values) + 1], dtype=np.int64)
-    return _shares(bins[codes], weight, len(values) + 2)
-
-
-def _shares(bins: np.ndarray, weight: np.ndarray, num_bins: int) -> tuple[float, ...]:
-    totals = np.bincount(bins, weights=weight, minlength=num_bins)
-    return tuple((totals / totals.sum()).tolist())

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidewheel.contracts.verdict import Phase, Reason
+from tidewheel.quality.rows import Rows
 
 SEPARATE = ("train", "calibration", "eval")  # randomized rows may be evaluation rows too
 
 
-def separation(splits: Mapping[str, pa.Table]) -> list[Reason]:
+def separation(splits: Mapping[str, Rows]) -> list[Reason]:
     """Judge that no `row_key` is in two of `SEPARATE` and that training ends before evaluation begins.
 
     Splits that are empty or lack the column are left to the expectations, which name them.
@@ -30,7 +30,7 @@ def separation(splits: Mapping[str, pa.Table]) -> list[Reason]:
     return reasons
 
 
-def _shares_no_row(first: str, second: str, splits: Mapping[str, pa.Table]) -> Reason:
+def _shares_no_row(first: str, second: str, splits: Mapping[str, Rows]) -> Reason:
     keys = [splits[name]["row_key"].drop_null().to_numpy() for name in (first, second)]
     shared = len(np.intersect1d(*keys))
     phase = Phase.FAILED if shared else Phase.SUCCESSFUL
@@ -38,7 +38,7 @@ def _shares_no_row(first: str, second: str, splits: Mapping[str, pa.Table]) -> R
     return Reason(check=f"separation {first} {second}", phase=phase, message=message, value=shared, limit=0)
 
 
-def _ends_before(first: str, second: str, splits: Mapping[str, pa.Table]) -> Reason:
+def _ends_before(first: str, second: str, splits: Mapping[str, Rows]) -> Reason:
     last, begin = pc.max(splits[first]["event_time"]).as_py(), pc.min(splits[second]["event_time"]).as_py()
     check = f"separation {first} before {second}"
     if last is None or begin is None:

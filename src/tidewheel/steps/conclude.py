@@ -10,12 +10,13 @@ from typing import TypeVar
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.dataset import DatasetManifest
-from tidewheel.contracts.evidence import Baseline, Evaluation, Rollout
+from tidewheel.contracts.evidence import Baseline, DataReport, Evaluation, Rollout
 from tidewheel.contracts.ledger import Decision, LedgerEntry, production_after
 from tidewheel.contracts.report import DatasetSummary, Outcome, RunReport, StepFailure, StepRecord
 from tidewheel.contracts.steps import ConcludePart
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window, parse_time
+from tidewheel.evaluation.data_page import render_data
 from tidewheel.evaluation.report import render
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.release import release
@@ -40,7 +41,7 @@ def main(config: str, run_id: str, window_end: str, dry_run: bool) -> None:
 
 
 def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_end: datetime, dry_run: bool) -> RunReport:
-    """Write run.json and report.html of a run from what its steps left; safe to repeat.
+    """Write run.json, report.html and data.html of a run from what its steps left; safe to repeat.
 
     A candidate that `evaluate` did not accept gets its ledger entry here: it was a release decision too.
     """
@@ -72,6 +73,8 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
     drawings = json.loads(document(store, run_id, "evaluate", "drawings") or "{}")
     canary = json.loads(document(store, run_id, "deploy", "canary") or "{}").get("steps")
     (folder / "report.html").write_text(render(report, drawings, canary), encoding="utf-8")
+    if found.data_report is not None:
+        (folder / "data.html").write_text(render_data(run_id, found.data_report), encoding="utf-8")
     report.write(folder / "run.json")
     store.sweep(time.time())
     return report
@@ -84,6 +87,7 @@ class Findings:
         self._store, self._run_id = store, run_id
         self.train = self._read("sample", "train", DatasetManifest)
         self.data = self._read("validate_data", "verdict", Verdict)
+        self.data_report = self._read("validate_data", "data", DataReport)
         self.baseline = self._read("validate_data", "baseline", Baseline)
         self.bundle = self._read("distill", "bundle", BundleManifest)
         self.evaluation = self._read("evaluate", "evaluation", Evaluation)

@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
-from tidewheel.contracts.evidence import Baseline, Profile
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.evidence import Baseline, DataReport, Profile, WindowRecord
 from tidewheel.contracts.ledger import eligible_teacher, production_after
 from tidewheel.contracts.schema import FeatureSpec, feature_digest
 from tidewheel.contracts.steps import ValidatePart
-from tidewheel.contracts.verdict import Verdict
+from tidewheel.contracts.window import Window, iso
 from tidewheel.errors import RejectedError
-from tidewheel.quality.expectations import library
-from tidewheel.quality.validate import validate
+from tidewheel.quality.expectations import contract_columns, library
+from tidewheel.quality.rows import ParquetRows, Rows
+from tidewheel.quality.validate import Past, is_for_spark, validate
 from tidewheel.ranker.bundle import OpenBundle, load_bundle
+from tidewheel.ranker.encoding import columns_of
+from tidewheel.ranker.scorer import Scorer
 from tidewheel.registry.ledger import Ledger
 from tidewheel.steps.job import Job, Result, run_step
-from tidewheel.steps.tables import read
+from tidewheel.store.store import Store
+
+SPLITS = ("train", "calibration", "eval")
 
 
 def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
     part = ValidatePart.parse(config, "validate_data")
 
-    pinned: list[Baseline] = []  # read from the ledger once: what is looked up for reuse is what is compared with
+    # Read once: what is looked up for reuse is what is compared with.
+    pinned: list[tuple[Baseline, list[WindowRecord]]] = []
 
     def key(job: Job) -> object:
-        pinned.append(pin_baseline(part, job))
-        return [part.model_dump(mode="json"), job.input_digests(), pinned[0].model_dump(mode="json")]
+        window = job.input("eval", DatasetManifest).window
+        baseline, trailing = pin_baseline(part, job), trailing_windows(job.store, part, window)
+        pinned.append((baseline, trailing))
+        compared = [baseline.model_dump(mode="json"), [record.model_dump(mode="json") for record in trailing]]
+        return [part.model_dump(mode="json"), job.input_digests(), *compared]
 
-    run_step("validate_data", run_id, window_end, inputs, outputs, lambda job: work(part, job, pinned[0]), key)
+    run_step("validate_data", run_id, window_end, inputs, outputs, lambda job: work(part, job, *pinned[0]), key)
 
 
-def work(part: ValidatePart, job: Job, baseline: Baseline) -> Result:
-    known = profile_of(load_bundle(job.store, baseline.production), part.features) if baseline.production else None
+def work(part: ValidatePart, job: Job, baseline: Baseline, trailing: list[WindowRecord]) -> Result:
+    columns = contract_columns(part.features, [label.name for label in part.labels])
+    splits = {name: rows_of(job, name, columns) for name in SPLITS}
     with job.overhead():
-        library()
-    tables = {name: read(*job.dataset(name)) for name in ("train", "calibration", "eval")}
-    verdict, profile = validate(tables, part.features, part.labels, part.validate_data, known, job.progress)
-    if not verdict.is_successful:
-        reject(job, verdict)
+        library(with_spark=any(is_for_spark(rows, part.validate_data) for rows in splits.values()))
+    past = Past(trailing=trailing)
+    if baseline.production:
+        bundle = load_bundle(job.store, baseline.production)
+        held_out = rows_of(job, "eval", [*columns, *(feature.name for feature in bundle.manifest.features)])
+        past = Past(profile_of(bundle, part.features), lambda: production_scores(bundle, held_out), trailing)
+    window = job.input("eval", DatasetManifest).window
+    report, profile = validate(splits, part.features, part.labels, part.validate_data, window, past, job.progress)
+    if not report.verdict.is_successful:
+        reject(job, report)
+    job.store.put(record_name(part.recipe, window), report.window.to_json())
     return Result(
-        documents={"verdict": verdict.to_json(), "profile": profile.to_json(), "baseline": baseline.to_json()},
-        summary=f"{len(verdict.reasons)} checks passed",
+        documents={
+            "verdict": report.verdict.to_json(),
+            "profile": profile.to_json(),
+            "baseline": baseline.to_json(),
+            "data": report.to_json(),
+        },
+        summary=report.verdict.explain(),
     )
 
 
@@ -49,19 +76,50 @@ def profile_of(production: OpenBundle, features: tuple[FeatureSpec, ...]) -> Pro
     return known.model_copy(
         update={
             field: {name: value for name, value in getattr(known, field).items() if name in used}
-            for field in ("numeric_edges", "categorical_values", "shares")
+            for field in ("numeric_edges", "categorical_values", "shares", "quantiles")
         }
     )
 
 
-def reject(job: Job, verdict: Verdict) -> None:
-    """Keep the verdict for the report, then stop the run.
+def reject(job: Job, report: DataReport) -> None:
+    """Keep what was found for the reports, then stop the run.
 
     Raises:
         RejectedError: always.
     """
-    job.keep("verdict", verdict)
-    raise RejectedError(f"data rejected: {verdict.explain()}")
+    job.keep("verdict", report.verdict)
+    job.keep("data", report)
+    raise RejectedError(f"data rejected: {report.verdict.explain()}")
+
+
+def rows_of(job: Job, name: str, columns: list[str]) -> ParquetRows:
+    """A split, read a column at a time."""
+    folder, manifest = job.dataset(name)
+    return ParquetRows([folder / entry.path for entry in manifest.files if entry.path.endswith(".parquet")], columns)
+
+
+def production_scores(bundle: OpenBundle, rows: Rows) -> Mapping[str, np.ndarray]:
+    """Production's probabilities, label -> (B,); none where the rows lack a feature of it, which drift reports."""
+    features = bundle.manifest.features
+    if {feature.name for feature in features} - set(rows.column_names):
+        return {}
+    table = pa.table({feature.name: rows[feature.name] for feature in features})
+    return Scorer(bundle, threads=2).score(columns_of(table, features))
+
+
+def trailing_windows(store: Store, part: ValidatePart, window: Window) -> list[WindowRecord]:
+    """The last windows of this recipe that passed and end before this one, oldest first."""
+    found = [WindowRecord.parse(text, name) for name in store.names(_folder(part.recipe)) if (text := store.get(name))]
+    earlier = sorted((record for record in found if record.window.end < window.end), key=lambda record: record.window.end)
+    return earlier[-part.validate_data.trailing_windows :]
+
+
+def record_name(recipe: str, window: Window) -> str:
+    return f"{_folder(recipe)}/{iso(window.end).replace(':', '')}.json"
+
+
+def _folder(recipe: str) -> str:
+    return f"windows/{recipe}"
 
 
 def pin_baseline(part: ValidatePart, job: Job) -> Baseline:

@@ -8,50 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tidewheel.contracts.recipe import LabelConfig, ValidateConfig
-from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
-from tidewheel.contracts.verdict import Phase
-from tidewheel.quality import validate
-
-FEATURES = (
-    FeatureSpec(id=1, name="user_id", kind=FeatureKind.HASHED, entity=Entity.USER, num_buckets=16),
-    FeatureSpec(id=2, name="tab", kind=FeatureKind.VOCABULARY, entity=Entity.CONTEXT),
-    FeatureSpec(id=3, name="price", kind=FeatureKind.NUMERIC, entity=Entity.ITEM),
-)
-LABELS = (LabelConfig(name="click"), LabelConfig(name="like", gated=False))
-CONFIG = ValidateConfig(min_rows=100, max_null_share=0.2)
-DAY = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
+from tests.unit.quality.tables import CONFIG, FEATURES, LABELS, WINDOW, split, splits
+from tidewheel.contracts.evidence import WindowRecord
+from tidewheel.contracts.verdict import Phase, Severity
+from tidewheel.contracts.window import Window
+from tidewheel.quality import Past, validate
 
 
-def split(rows=200, first_key=0, day=0, **changes):
-    generator = np.random.default_rng(first_key)
-    columns = {
-        "row_key": pa.array(range(first_key, first_key + rows), pa.int64()),
-        "request_id": pa.array([f"r{i // 2}" for i in range(rows)]),
-        "user_id": pa.array(generator.integers(0, 50, rows)),
-        "item_id": pa.array(generator.integers(0, 50, rows)),
-        "author_id": pa.array(generator.integers(0, 9, rows)),
-        "event_time": pa.array([DAY + dt.timedelta(days=day, seconds=i) for i in range(rows)], pa.timestamp("us", "UTC")),
-        "position": pa.nulls(rows, pa.int32()),
-        "is_randomized": pa.array([False] * rows),
-        "propensity": pa.nulls(rows, pa.float64()),
-        "inclusion_probability": pa.array([0.25] * rows),
-        "weight": pa.array([4.0] * rows),
-        "label_click": pa.array([i % 2 for i in range(rows)], pa.int8()),
-        "label_like": pa.array([int(i % 10 == 0) for i in range(rows)], pa.int8()),
-        "tab": pa.array(["main" if i % 3 else "side" for i in range(rows)]),
-        "price": pa.array(generator.normal(size=rows)),
-    }
-    columns.update(changes)
-    return pa.table({name: column for name, column in columns.items() if column is not None})
-
-
-def splits(**train):
-    return {"train": split(**train), "calibration": split(80, 1000, day=1), "eval": split(80, 2000, day=2)}
-
-
-def judged(tables, baseline=None):
-    return validate(tables, FEATURES, LABELS, CONFIG, baseline)
+def judged(tables, baseline=None, config=CONFIG, trailing=(), scores=None):
+    report, profile = validate(tables, FEATURES, LABELS, config, WINDOW, Past(baseline, scores, trailing))
+    return report.verdict, profile
 
 
 def bad(verdict):
@@ -74,7 +40,7 @@ def test_healthy_splits_pass_and_the_first_run_says_that_there_is_no_production(
         ({"rows": 50}, "train: 50 rows < 100"),
         (
             {"weight": pa.array([4.0] * 198 + [0.0, float("inf")])},
-            "train weight: 2 of 200 values not finite and above 0, e.g. 0.0, inf",
+            "train weight: 2 of 200 values not finite and above 0, e.g. 0, inf",
         ),
         ({"weight": pa.array([4.0] * 199 + [None])}, "train weight: 1 of 200 values null (0.50% > 0)"),
         (
@@ -88,12 +54,12 @@ def test_healthy_splits_pass_and_the_first_run_says_that_there_is_no_production(
         ({"label_click": pa.array([0] * 200, pa.int8())}, "train label_click: 0 positive rows; expected at least 1"),
         (
             {"label_click": pa.array([1] * 200, pa.int8())},
-            "train label_click: 1.0000 of the rows are positive; expected some that are not",
+            "train label_click: the lowest value is 1; expected rows with 0",
         ),
         ({"row_key": pa.array([*range(199), 0])}, "train row_key: 2 of 200 values not unique, e.g. 0, 0"),
         ({"tab": pa.array([None] * 50 + ["main"] * 150)}, "train tab: 50 of 200 values null (25.00% > 0.2)"),
         ({"price": pa.array([1.0] * 199 + [float("inf")])}, "train price: 1 of 200 values not finite, e.g. inf"),
-        ({"price": pa.array(["dear"] * 200)}, "train price: type CategoricalDtypeType; expected numbers"),
+        ({"price": pa.array(["dear"] * 200)}, "train price: type text; expected numbers"),
         ({"first_key": 1000}, "train and calibration share 80 rows; expected 0"),
         ({"day": 2}, "train ends 2026-01-07 00:03:19+00:00 >= eval begins 2026-01-07 00:00:00+00:00"),
     ],
@@ -122,7 +88,11 @@ def test_an_empty_or_absent_split_fails_and_does_not_raise():
     tables["eval"] = tables["eval"].slice(0, 0)
     del tables["calibration"]
     messages = [reason.message for reason in bad(judged(tables)[0])]
-    assert messages == ["calibration: this split is missing", "eval: 0 rows < 1"]
+    assert messages == [
+        "calibration: this split is missing",
+        "eval: 0 rows < 1",
+        "freshness: newest impression 71.9 hours before the window's end; expected <= 24",
+    ]
 
 
 def test_an_optional_split_is_checked_where_it_has_rows_and_may_repeat_evaluation_rows():
@@ -134,7 +104,96 @@ def test_an_optional_split_is_checked_where_it_has_rows_and_may_repeat_evaluatio
 def test_training_rows_that_moved_away_from_productions_fail():
     _, baseline = judged(splits())
     verdict, _ = judged(splits(price=pa.array(np.random.default_rng(1).normal(5, 1, 200))), baseline)
-    assert [reason.check for reason in bad(verdict)] == ["drift price"]
+    assert [reason.check for reason in bad(verdict)] == ["drift price", "drift price ks"]
+
+
+def test_a_warning_is_seen_and_stops_nothing():
+    tables = splits(price=pa.array([None] * 100 + [1.0] * 100))
+    critical, _ = judged(tables)
+    config = CONFIG.model_copy(update={"severity": {"expect train price": Severity.WARNING}})
+    warned, _ = judged(tables, config=config)
+
+    assert [reason.message for reason in bad(critical)] == ["train price: 100 of 200 values null (50.00% > 0.2)"]
+    assert not critical.is_successful
+    assert warned.is_successful
+    assert warned.warnings == (bad(critical)[0].model_copy(update={"severity": Severity.WARNING}),)
+    assert warned.explain() == f"{len(warned.reasons) - 1} checks passed, 1 warning"
+
+
+def test_stale_data_fails_with_its_age():
+    tables = {**splits(), "eval": split(80, 2000, day=1), "calibration": split(80, 1000, day=1)}
+    tables["eval"] = split(80, 2000, day=1.5)
+    (reason,) = bad(judged(tables, config=CONFIG.model_copy(update={"max_age_hours": 30.0}))[0])
+    assert reason.message == "freshness: newest impression 36.0 hours before the window's end; expected <= 30"
+
+
+def earlier(number, weight_sum=800.0, click=0.5, like=0.1):
+    end = WINDOW.end - dt.timedelta(days=number)
+    rates = {"click": click, "like": like}
+    precision = dict.fromkeys(rates, 100.0)
+    return WindowRecord(
+        window=Window.ending(end, 3), rows=200, weight_sum=weight_sum, label_rates=rates, label_precision=precision, newest=end
+    )
+
+
+def test_volume_and_rates_near_the_median_of_the_windows_before_pass():
+    verdict, _ = judged(splits(), trailing=[earlier(3), earlier(2, weight_sum=810), earlier(1, weight_sum=790)])
+    said = {reason.check: reason.message for reason in verdict.reasons}
+    assert bad(verdict) == []
+    assert said["volume"] == (
+        "volume: training rows stand for 800 impressions, median of 3 windows 800; expected >= 533.3 and <= 1,200"
+    )
+
+
+def test_half_the_volume_fails_and_one_odd_window_before_does_not_move_the_median():
+    before = [earlier(4, 1700), earlier(3, 1600), earlier(2, 1800), earlier(1, 10)]
+    verdict, _ = judged(splits(), trailing=before)
+    assert [reason.check for reason in bad(verdict)] == ["volume"]
+    assert verdict.phase is Phase.FAILED
+
+
+def test_a_label_rate_far_from_the_windows_before_is_a_warning():
+    verdict, _ = judged(splits(), trailing=[earlier(2, click=0.05), earlier(1, click=0.06)])
+    assert verdict.is_successful
+    assert [reason.check for reason in verdict.warnings] == ["label_rate click"]
+
+
+def test_a_single_earlier_window_is_too_few_to_judge_by():
+    verdict, _ = judged(splits(), trailing=[earlier(1, 8_000_000)])
+    assert verdict.is_successful
+    assert "volume: training rows stand for 800 impressions, 1 earlier window: at least 2 to judge by, reported only" in [
+        reason.message for reason in verdict.reasons
+    ]
+
+
+def test_a_production_that_predicts_twice_what_happens_is_a_warning_with_its_numbers():
+    tables = splits()
+    rate = {name: np.full(80, tables["eval"][f"label_{name}"].to_numpy().mean()) for name in ("click", "like")}
+    _, baseline = judged(tables)
+    good, _ = judged(tables, baseline, scores=lambda: rate)
+    wrong, _ = judged(tables, baseline, scores=lambda: rate | {"click": np.full(80, 0.99)})
+
+    assert bad(good) == []
+    assert wrong.is_successful
+    assert [reason.check for reason in wrong.warnings] == ["calibration click", "calibration click ece"]
+    assert "predicted/actual - 1 0.9800 > 0.25 beyond chance" in wrong.warnings[0].message
+
+
+def test_production_is_not_asked_to_score_rows_that_break_the_contract():
+    def scores():
+        raise AssertionError("scored rows that are known to be broken")
+
+    _, baseline = judged(splits())
+    verdict, _ = judged(splits(tab=None), baseline, scores=scores)
+    assert verdict.phase is Phase.FAILED
+    assert [reason.check for reason in verdict.warnings] == ["calibration"]
+
+
+def test_a_table_without_any_column_of_the_contract_fails_and_does_not_raise():
+    verdict, _ = judged({**splits(), "train": pa.table({"other": range(200)})})
+    messages = [reason.message for reason in bad(verdict)]
+    assert messages[0].startswith("train: missing columns author_id, event_time")
+    assert "train: 200 rows >= 100" in [reason.message for reason in verdict.reasons]
 
 
 def test_the_package_does_not_load_great_expectations_and_the_door_leaves_no_module_hidden():

@@ -1,0 +1,66 @@
+"""The door to Spark for tables that one process should not read: a local session, which a split's files are given to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidewheel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def has_java() -> bool:
+    home = os.environ.get("JAVA_HOME")
+    return shutil.which("java") is not None or (home is not None and (Path(home) / "bin" / "java").exists())
+
+
+@contextmanager
+def local_session() -> Iterator[SparkSession]:
+    """A Spark session in a Java process of its own, time zone UTC; gone when the block ends.
+
+    Raises:
+        ConfigError: there is no Java.
+    """
+    if not has_java():
+        raise ConfigError(
+            "validate_data.spark_above_rows: a split has more rows, and Spark found no Java; install Java 17 or raise the limit"
+        )
+    from pyspark.sql import SparkSession
+
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+    }
+    builder = SparkSession.builder.master("local[*]").appName("tidewheel validate_data")
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def frame(spark: SparkSession, paths: Sequence[Path], columns: Sequence[str]) -> DataFrame:
+    """These columns of the files; a NaN is null, as it is for pandas."""
+    from pyspark.sql import functions as F
+
+    found = spark.read.parquet(*map(str, paths))
+    fractions = {name for name, kind in found.dtypes if kind in ("double", "float")}
+    return found.select(
+        *(
+            F.nanvl(F.col(name), F.lit(None)).alias(name) if name in fractions else F.col(name)
+            for name in columns
+            if name in found.columns
+        )
+    )
