@@ -50,30 +50,25 @@ def main() -> None:
 
 
 def run(data: Path, master: str, out: Path) -> None:
-    from bench.peer_spark import local_spark
     from tidewheel.logs import ingest
-    from tidewheel.sampling import sample
+    from tidewheel.logs.session import spark_session
+    from tidewheel.sampling.dataframe import sample
 
     of = recipe(negative_rate=0.5)
     span, names = window(of, WINDOW_END), [label.name for label in of.labels]
-    with local_spark(2, out / "spill", master) as spark:
+    with spark_session(master) as spark:
         ingest(spark, of.source, of.labels, of.features, of.ingest, span, out, data)
         sample(spark, out / "impressions", of.sample, of.window, span, names, out / "splits")
 
 
 def digests(out: Path) -> dict[str, str]:
     """Path -> sha256 of every Parquet file of a run."""
-    files = sorted(path for path in out.rglob("*.parquet") if "spill" not in path.parts)
+    files = sorted(out.rglob("*.parquet"))
     return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _environment() -> dict[str, str]:
-    import pyspark
-
-    # The standalone workers start executors through SPARK_HOME/bin; SPARK_LOCAL_IP keeps all of it on loopback.
-    home = str(Path(pyspark.__file__).parent)
-    paths = {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "SPARK_HOME": home, "SPARK_LOCAL_IP": "127.0.0.1"}
-    return os.environ | paths
+    return os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
 
 
 if __name__ == "__main__":

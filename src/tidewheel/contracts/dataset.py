@@ -35,7 +35,7 @@ class DatasetManifest(Contract):
     features: tuple[FeatureSpec, ...]
     labels: tuple[str, ...]
     statistics: dict[str, float] = {}
-    watermark: AwareDatetime | None = None  # until when the log was complete; null where every file is taken as it is
+    watermark: AwareDatetime | None = None  # until when the log was complete, as far as the window asks; null: not known
     inputs: dict[str, str] = {}
     sampling: SamplePlan | None = None
     files: tuple[FileEntry, ...] = ()

@@ -120,7 +120,7 @@ def watermark(request: Request) -> datetime | None:
     if not all(parts):
         return None
     day = min(min(found) for found in parts)
-    if request.days is not None:
+    if request.days is not None and request.days.first <= max(max(found) for found in parts):
         day = max(day, request.days.first)
     skipped = getattr(request.source, "skip_days", ())
     while day in skipped or all(day in found for found in parts):
@@ -196,7 +196,10 @@ def rejected(spark: SparkSession, request: Request, files: Sequence[LogFile]) ->
 
 
 def counts(spark: SparkSession, request: Request, files: Sequence[LogFile]) -> Mapping[date, Mapping[str, int]]:
-    """day -> `served` candidates, `events`, and of those `repeated_events`, `superseded_events` and `other_events`."""
+    """day -> `served` candidates, `events`, and of those `repeated_events`, `superseded_events` and `other_events`.
+
+    `late_events` arrived on a later day than their candidate was served, `lateness_seconds_max` is from event to arrival.
+    """
     from pyspark.sql import functions as F
 
     found: dict[date, dict[str, int]] = {}
@@ -212,7 +215,12 @@ def counts(spark: SparkSession, request: Request, files: Sequence[LogFile]) -> M
         F.sum(F.when(is_used, F.col("distinct") - 1).otherwise(F.lit(0))).alias("superseded_events"),
         F.sum(F.when(is_used, F.lit(0)).otherwise(F.col("times"))).alias("other_events"),
     )
-    for frame in (served, events):
+    seconds = F.unix_seconds("logged_time") - F.unix_seconds("event_time")
+    is_late = day_number(F.col("logged_time")) > F.col("day")
+    arrivals = lines.groupBy("day").agg(
+        F.max(seconds).alias("lateness_seconds_max"), F.sum(is_late.cast("bigint")).alias("late_events")
+    )
+    for frame in (served, events, arrivals):
         for row in frame.collect():
             values = {name: int(value) for name, value in row.asDict().items() if name != "day"}
             found.setdefault(EPOCH + timedelta(days=int(row["day"])), {}).update(values)

@@ -18,7 +18,7 @@ from tidewheel.contracts.recipe import IngestConfig, LabelConfig, Source
 from tidewheel.contracts.schema import FeatureSpec, label_column
 from tidewheel.contracts.window import Window, iso
 from tidewheel.errors import ContractError, RejectedError
-from tidewheel.logs.adapter import LABEL_TIME_PREFIX, Days, Request, day_number, day_of
+from tidewheel.logs.adapter import LABEL_TIME_PREFIX, Adapter, Days, Request, day_number, day_of
 from tidewheel.logs.cleaning import AFTER_HORIZON, CONFLICTING_DUPLICATE, EXACT_DUPLICATE, FINE, STATUS, VALID
 from tidewheel.logs.counters import BILLION, billionths
 from tidewheel.logs.days import DayCache, FolderCache, fingerprints, judged_days
@@ -39,14 +39,14 @@ class IngestResult:
         rows: impressions written.
         randomized_rows: those of randomized requests.
         weight_sum: sum of 1 / inclusion_probability, the impressions that the log stands for.
-        watermark: until when the log was complete; None where every file is taken as it is.
+        watermark: until when the log was complete, as far as the window asks; None where every file is taken as it is.
         files_read: of the log; the others' days were judged by an earlier window.
         statistics: `rows_read` = rows + `exact_duplicates` + `conflicting_duplicates` + `immature` + `after_horizon` +
             `quarantined`, of the window; rows without a time count as the window's. `quarantine_share` = quarantined /
             rows_read, `quarantined.<reason>` one a reason, `positives.<label>`, `unfit.<feature>` (values
             that did not fit in its type and became null), `history_rows` (valid rows of the days
             before, seen by the counters only) and `history_malformed` (not seen by anything). Of hybrid logs also
-            `served`, `not_seen` and the events that made no row of their own, of the window's days; `late_labels`, known
+            `served`, `not_seen` and what `tidewheel.logs.hybrid.counts` counts of the window's days; `late_labels`, known
             only on a later day than the impression's, and `label_delay_seconds_max`.
     """
 
@@ -91,7 +91,7 @@ def ingest(
             judged, files_read = judged_days(
                 spark, adapter, request, raw_features, cache or FolderCache(scratch / "days"), scratch
             )
-            complete_until = adapter.watermark(request)
+            complete_until = _complete_until(adapter, request, window)
             mature_until = complete_until - label_horizon if complete_until else None
             plan = WindowPlan(adapter, request, labels, features, config.counters, window, mature_until, judged)
             shared = Shared(spark, plan, scratch)
@@ -120,7 +120,14 @@ def inputs_of(
     adapter = ADAPTERS[source.kind]
     request, _ = _request(source, labels, features, config, window, base, label_horizon)
     files = [*adapter.log_files(request), *adapter.side_tables(request)]
-    return [str(adapter.watermark(request)), *fingerprints(request.folder, files)]
+    return [str(_complete_until(adapter, request, window)), *fingerprints(request.folder, files)]
+
+
+def _complete_until(adapter: Adapter, request: Request, window: Window) -> datetime | None:
+    """The log's watermark, as far as it matters to the window: what comes later can tell nothing of it."""
+    found = adapter.watermark(request)
+    whole_days = -(-request.label_horizon // timedelta(days=1)) + request.max_lateness_days
+    return None if found is None else min(found, window.end + timedelta(days=whole_days))
 
 
 def _request(
@@ -223,7 +230,9 @@ def _of_parts(plan: WindowPlan, rows: Mapping[str, int], immature: int) -> dict[
     inside = [day.manifest for day in plan.days if day.manifest.day and _is_within(day.manifest.day, plan.window)]
     totals: Counter[str] = Counter()
     for manifest in inside:
-        totals.update(manifest.counts)
+        totals.update({name: count for name, count in manifest.counts.items() if not name.endswith("_max")})
+    for name in {name for manifest in inside for name in manifest.counts if name.endswith("_max")}:
+        totals[name] = max(manifest.counts.get(name, 0) for manifest in inside)
     if "served" in totals and plan.window.start.astimezone(UTC).time() == plan.window.end.astimezone(UTC).time() == time(0):
         reported = immature + sum(count for status, count in rows.items() if status not in NEVER_SERVED)
         totals["not_seen"] = totals["served"] - reported

@@ -1,4 +1,4 @@
-"""The laptop's dataframe engine: Sail, a Spark Connect server inside this process."""
+"""The dataframe engine: Sail, a Spark Connect server inside this process, or the Spark that `$TIDEWHEEL_SPARK` names."""
 
 from __future__ import annotations
 
@@ -6,18 +6,73 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
+
+from tidewheel.errors import ConfigError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+SPARK_VARIABLE = "TIDEWHEEL_SPARK"  # a Spark master (`local[4]`, `spark://...`) or a Connect address (`sc://...`)
 MAX_AT_ONCE = 8  # pieces of work, each with about a gigabyte of its own
 T = TypeVar("T")
 R = TypeVar("R")
 _EMBEDDED: WeakSet[object] = WeakSet()
 # pyspark.sql.functions looks here whether to build Connect expressions; gRPC would otherwise take a proxy to reach us.
 _ENVIRONMENT = {"SPARK_CONNECT_MODE_ENABLED": "1", "no_grpc_proxy": "127.0.0.1"}
+
+
+_SPARK = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "false",  # what cannot be read is null, and judged
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+_ON_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+
+
+@contextmanager
+def dataframe_session() -> Iterator[SparkSession]:
+    """A session on the engine of this machine: embedded, or the Spark that `$TIDEWHEEL_SPARK` names.
+
+    Raises:
+        ConfigError: that Spark cannot be reached or started.
+    """
+    master = os.environ.get(SPARK_VARIABLE)
+    with spark_session(master) if master else embedded_session() as spark:
+        yield spark
+
+
+@contextmanager
+def spark_session(master: str) -> Iterator[SparkSession]:
+    """A session on Spark, gone when the block ends. A local one keeps to loopback.
+
+    Raises:
+        ConfigError: it cannot be reached or started.
+    """
+    import pyspark
+    from pyspark.sql import SparkSession
+
+    is_local = master.startswith("local")
+    if is_local:
+        # A local cluster's workers start their executors through SPARK_HOME, and talk to each other.
+        os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    builder = SparkSession.builder.remote(master) if master.startswith("sc://") else SparkSession.builder.master(master)
+    for key, value in (_SPARK | (_ON_LOOPBACK if is_local else {})).items():
+        builder = builder.config(key, value)
+    try:
+        spark = builder.appName("tidewheel").getOrCreate()
+    except Exception as error:  # Py4J, gRPC and the launcher each raise their own
+        fault = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"{SPARK_VARIABLE}={master}: Spark cannot be used ({fault}); correct it, or unset it") from error
+    try:
+        yield spark
+    finally:
+        spark.stop()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class ArmRecorder:
         self._engagement: list[float] = []
         self._predicted: list[float] = []
         self._actual: list[float] = []
-        self._impressions: list[int] = []
+        self._impressions: list[float] = []
         self._expected: list[float] = []
         self.start_step()
 
@@ -51,15 +51,16 @@ class ArmRecorder:
         `scores` are this arm's of all candidates, `baseline` production's of the same; the outcome is of what was shown.
         """
         shown = outcome.shown
-        actual = float(outcome.labels[self._goal].sum())
+        weights = np.ones(len(shown)) if outcome.weights is None else outcome.weights
+        actual = float(weights @ outcome.labels[self._goal])
         self._users.append(user_id)
         self._engagement.append(actual)
         self._actual.append(actual)
-        self._predicted.append(float(scores[self._goal][shown].sum(dtype=np.float64)))
-        self._impressions.append(len(shown))
+        self._predicted.append(float(weights @ scores[self._goal][shown].astype(np.float64)))
+        self._impressions.append(float(weights.sum()))
         self._expected.append(float(np.sort(baseline[self._goal])[-len(shown) :].sum(dtype=np.float64)))
         for label, losses in self._losses.items():
-            losses.append(logloss_sum(scores[label][shown], outcome.labels[label]))
+            losses.append(logloss_sum(scores[label][shown], outcome.labels[label], weights))
 
     def evidence(self) -> ArmEvidence:
         return ArmEvidence(
@@ -91,7 +92,7 @@ class ArmRecorder:
         )
 
 
-def logloss_sum(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Sum of -log of the probability given to what happened, over (S,) impressions; nats."""
+def logloss_sum(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+    """Weighted sum of -log of the probability given to what happened, over (S,) impressions; nats."""
     clipped = np.clip(np.asarray(probabilities, dtype=np.float64), SMALLEST, 1.0 - SMALLEST)
-    return float(-np.where(labels > 0, np.log(clipped), np.log1p(-clipped)).sum())
+    return float(-(weights @ np.where(labels > 0, np.log(clipped), np.log1p(-clipped))))

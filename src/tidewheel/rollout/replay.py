@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec, label_column
+from tidewheel.contracts.schema import WEIGHT, Entity, FeatureKind, FeatureSpec, label_column
 from tidewheel.errors import ContractError
 from tidewheel.rollout.traffic import Outcome, Request
 
@@ -24,7 +24,8 @@ class ReplayTraffic:
         """Group the table's rows by `request_id`.
 
         Args:
-            table: canonical impressions (contracts.schema), e.g. the evaluation split.
+            table: canonical impressions (contracts.schema), e.g. the evaluation split; each counts with its `weight`, where
+                the table has that.
             features: the columns that servers get.
             labels: labels without their prefix.
 
@@ -37,6 +38,7 @@ class ReplayTraffic:
             raise ContractError(
                 f"replay: column {', '.join(missing)} is missing; the table has {', '.join(table.column_names)}"
             )
+        wanted += [WEIGHT] if WEIGHT in table.column_names else []
         if table.num_rows == 0:
             raise ContractError("replay: the table has no rows; nothing could be replayed")
         table = table.select(list(dict.fromkeys(wanted))).sort_by([("event_time", "ascending"), ("request_id", "ascending")])
@@ -47,6 +49,7 @@ class ReplayTraffic:
         self._columns = {feature.name: _column(table, feature) for feature in features}
         self._is_item = {feature.name: feature.entity is Entity.ITEM for feature in features}
         self._labels = {label: table[label_column(label)].to_numpy().astype(np.int8) for label in labels}
+        self._weights = table[WEIGHT].to_numpy().astype(np.float64) if WEIGHT in table.column_names else np.ones(table.num_rows)
         self._request_users = self._users[self._rows[self._starts[:-1]]]
         self._next = 0
         self._rows_of: dict[str, np.ndarray] = {}
@@ -70,7 +73,7 @@ class ReplayTraffic:
         """All candidates in the log's order with their recorded labels, whatever the scores."""
         rows = self._rows_of[request.request_id]
         labels = {label: values[rows] for label, values in self._labels.items()}
-        return Outcome(shown=np.arange(len(rows), dtype=np.int64), labels=labels)
+        return Outcome(shown=np.arange(len(rows), dtype=np.int64), labels=labels, weights=self._weights[rows])
 
     def _request(self, place: int) -> Request:
         rows = self._rows[self._starts[place] : self._starts[place + 1]]

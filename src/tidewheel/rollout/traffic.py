@@ -25,10 +25,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the user did. `shown` are candidate indexes in the order shown, `labels` are 0/1 aligned with it."""
+    """What the user did. `shown` are candidate indexes in the order shown, `labels` and `weights` are aligned with it.
+
+    A recorded row weighs as many impressions as it stands for; live ones weigh 1 each, which `weights` None says.
+    """
 
     shown: np.ndarray  # (S,) int64, S <= C
     labels: Mapping[str, np.ndarray]  # label -> (S,) int8
+    weights: np.ndarray | None = None  # (S,) float64
 
 
 class Traffic(Protocol):

@@ -43,8 +43,11 @@ def decode_request(body: bytes, features: Sequence[str], feature_digest: str, be
         document = json.loads(body)
         inputs = {tensor["name"]: tensor for tensor in document["inputs"]}
         outputs = tuple(output["name"] for output in document.get("outputs", ()))
-        parameters = dict(document.get("parameters") or {})
-        made_for = parameters.pop("feature_digest", feature_digest)
+        parameters = None if document.get("parameters") is None else dict(document["parameters"])
+        made_for = feature_digest
+        if parameters is not None and "feature_digest" in parameters:
+            made_for = parameters.pop("feature_digest")
+            parameters = parameters or None  # a request that only says this has nothing to log
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = "expected an object with `inputs`, a list of tensors with `name`, `datatype`, `shape` and `data`"
         raise ContractError(f"request: {message} ({type(error).__name__}: {error})") from error
@@ -63,7 +66,7 @@ def decode_request(body: bytes, features: Sequence[str], feature_digest: str, be
         raise ContractError(f"inputs: lengths differ ({found}); expected the number of candidates, or 1")
     if max(lengths, default=1) > MAX_CANDIDATES or 0 in lengths:
         raise ContractError(f"inputs: {max(lengths)} candidates; expected 1 to {MAX_CANDIDATES}")
-    return InferRequest(id=str(document.get("id", "")), columns=columns, outputs=outputs, parameters=parameters or None)
+    return InferRequest(id=str(document.get("id", "")), columns=columns, outputs=outputs, parameters=parameters)
 
 
 def _column(name: str, tensor: Mapping[str, Any]) -> np.ndarray:

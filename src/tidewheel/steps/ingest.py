@@ -13,7 +13,7 @@ from tidewheel.contracts.steps import IngestPart
 from tidewheel.contracts.window import Window
 from tidewheel.errors import ContractError
 from tidewheel.logs.ingest import IngestResult, ingest, inputs_of
-from tidewheel.logs.session import embedded_session
+from tidewheel.logs.session import dataframe_session
 from tidewheel.logs.sources import check_features
 from tidewheel.steps.job import DATASETS, Job, Result, run_step
 from tidewheel.steps.production import production_scorer, with_production
@@ -43,7 +43,7 @@ def work(part: IngestPart, job: Job, features: tuple[FeatureSpec, ...]) -> Resul
     staging = job.store.staging("impressions")
     with ExitStack() as engines:
         with job.overhead():
-            spark = engines.enter_context(embedded_session())
+            spark = engines.enter_context(dataframe_session())
         found = ingest(
             spark,
             source=part.source,
@@ -117,7 +117,8 @@ def prepare(part: IngestPart, job: Job) -> tuple[FeatureSpec, ...]:
     check_features(part.source, features, part.labels, part.ingest.counters)
     if isinstance(part.source, WorldSource):
         world = World(part.source, part.labels, part.ingest.counters, features, job.home.world(part.recipe))
-        whole_days = -(-horizon(part) // timedelta(days=1))  # the last rows' labels come after the window
+        # The last rows' labels come after the window, and may come late.
+        whole_days = -(-horizon(part) // timedelta(days=1)) + part.ingest.max_lateness_days
         world.ensure_log(job.window_end + timedelta(days=whole_days), scorer, bundle)
     return features
 

@@ -56,10 +56,10 @@ def look(part: SamplePart, job: Job) -> tuple[DatasetManifest, Sampled]:
 def _sample(part: SamplePart, job: Job, impressions: Path, source: DatasetManifest, out: Path) -> Sampled:
     if part.sample.engine == "arrow":
         return sample(impressions, part.sample, part.window, source.window, source.labels, out)
-    from tidewheel.logs.session import embedded_session
+    from tidewheel.logs.session import dataframe_session
     from tidewheel.sampling.dataframe import sample as sample_on_spark
 
     with ExitStack() as engines:
         with job.overhead():
-            spark = engines.enter_context(embedded_session())
+            spark = engines.enter_context(dataframe_session())
         return sample_on_spark(spark, impressions, part.sample, part.window, source.window, source.labels, out)

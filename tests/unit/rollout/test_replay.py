@@ -9,6 +9,7 @@ import pytest
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
 from tidewheel.rollout import ReplayTraffic, SelectiveTraffic
+from tidewheel.rollout.recording import ArmRecorder
 
 FEATURES = (
     FeatureSpec(id=1, name="user_id", kind=FeatureKind.HASHED, entity=Entity.USER, num_buckets=8),
@@ -71,3 +72,17 @@ def test_a_missing_column_and_an_empty_table_are_named() -> None:
         ReplayTraffic(TABLE, FEATURES, ["like"])
     with pytest.raises(ContractError, match="no rows"):
         ReplayTraffic(TABLE.slice(0, 0), FEATURES, ["click"])
+
+
+def test_a_row_of_a_sampled_log_counts_for_all_that_it_stands_for() -> None:
+    """One click logged for sure and one of four impressions without: predicted and actual are of five impressions."""
+    table = TABLE.append_column("weight", pa.array([1.0, 1.0, 4.0, 1.0]))
+    traffic = ReplayTraffic(table, FEATURES, ["click"])
+    request = traffic.take(2)[1]
+    scores = {"click": np.array([0.5, 0.25])}
+    outcome = traffic.react(request, scores)
+    recorder = ArmRecorder("click", ["click"])
+    recorder.add_outcome(request.user_id, scores, outcome, scores)
+    evidence = recorder.evidence()
+    assert (evidence.impressions[0], evidence.actual[0], evidence.predicted[0]) == (5.0, 1.0, 0.5 + 4 * 0.25)
+    assert evidence.losses["click"][0] == pytest.approx(-np.log(0.5) - 4 * np.log(0.75))
