@@ -173,7 +173,7 @@ def _judge(
     span = Days(dated_days[0], dated_days[-1] + timedelta(days=1)) if dated_days else request.days
     request = replace(request, days=span, scratch=work)
     held = max(_rows_of_day(wanted[day], rows) for day in days)
-    buckets = power_of_two(held / ROWS_A_BUCKET)
+    buckets = power_of_two(held / ROWS_A_BUCKET / 2**0.5)  # the nearest: more files cost more than larger ones
     shares = power_of_two(held / ROWS_A_CHUNK)
     numbers = [(day - EPOCH).days for day in dated_days]
     features = [feature for feature in features if feature.name not in adapter.user_features]

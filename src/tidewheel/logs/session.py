@@ -87,6 +87,7 @@ def embedded_session() -> Iterator[SparkSession]:
     os.environ.setdefault("RUST_LOG", "off")
     os.environ.setdefault("SAIL_EXECUTION__DEFAULT_PARALLELISM", "1")
     os.environ.setdefault("SAIL_PARQUET__COMPRESSION", "zstd(1)")
+    os.environ.setdefault("SAIL_PARQUET__FILE_METADATA_CACHE__SIZE_LIMIT", str(64 * 2**20))  # the default has no end
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     try:
