@@ -87,7 +87,8 @@ def embedded_session() -> Iterator[SparkSession]:
     os.environ.setdefault("RUST_LOG", "off")
     os.environ.setdefault("SAIL_EXECUTION__DEFAULT_PARALLELISM", "1")
     os.environ.setdefault("SAIL_PARQUET__COMPRESSION", "zstd(1)")
-    os.environ.setdefault("SAIL_PARQUET__FILE_METADATA_CACHE__SIZE_LIMIT", str(64 * 2**20))  # the default has no end
+    # Sail's allocator gives freed memory back after so many milliseconds; by default it grows query by query.
+    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "10")
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     try:
