@@ -56,6 +56,9 @@ def spark_session(master: str) -> Iterator[SparkSession]:
     import pyspark
     from pyspark.sql import SparkSession
 
+    if not master.startswith("sc://"):
+        # Set by whoever has an embedded engine beside this, in this process or in its parent: pyspark would ask for a server.
+        os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
     is_local = master.startswith("local")
     if is_local:
         # A local cluster's workers start their executors through SPARK_HOME, and talk to each other.

@@ -44,6 +44,7 @@ def local_session() -> Iterator[SparkSession]:
     builder = SparkSession.builder.master("local[*]").appName("tidewheel validate_data")
     for name, value in settings.items():
         builder = builder.config(name, value)
+    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)  # left by an embedded engine: pyspark would ask for a server
     spark = builder.getOrCreate()
     try:
         yield spark
