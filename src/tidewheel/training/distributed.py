@@ -32,6 +32,24 @@ CPUS_A_WORKER = 0.5
 MAX_FAILURES = 2  # restarts of the worker group; each goes on from the last checkpoint
 
 
+def _start() -> None:
+    """Start Ray on this machine; a busy one may let its server miss its time, so three tries.
+
+    Raises:
+        RetryableError: it did not start.
+    """
+    for tries_left in (2, 1, 0):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False)
+            return
+        except RuntimeError as error:
+            ray.shutdown()
+            if not tries_left:
+                raise RetryableError(
+                    f"train: Ray did not start ({error}); try again, or set train.engine=in_process"
+                ) from error
+
+
 def fit_distributed(
     rows: Rows,
     network: Network,
@@ -45,7 +63,7 @@ def fit_distributed(
     ranker up to rounding where there is no dropout.
 
     Raises:
-        RetryableError: the workers failed more often than they are restarted.
+        RetryableError: Ray did not start, or the workers failed more often than they are restarted.
     """
     shared = out.parent if checkpoints is None else checkpoints.parent
     shared.mkdir(parents=True, exist_ok=True)
@@ -53,7 +71,7 @@ def fit_distributed(
     if started:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # a busy machine needs more than the usual 30
-        ray.init(include_dashboard=False, log_to_driver=False)
+        _start()
     try:
         with tempfile.TemporaryDirectory(prefix="workers-", dir=shared) as folder:
             scratch = Path(folder)
