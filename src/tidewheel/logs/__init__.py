@@ -1,7 +1,7 @@
 """Logs become canonical impressions: adapters, judged rows, as-of counters."""
 
-from tidewheel.logs.ingest import IngestResult, ingest, inputs_of
+from tidewheel.logs.ingest import IngestResult, ingest
 from tidewheel.logs.session import embedded_session
 from tidewheel.logs.sources import check_features, counter_names, time_span
 
-__all__ = ["IngestResult", "check_features", "counter_names", "embedded_session", "ingest", "inputs_of", "time_span"]
+__all__ = ["IngestResult", "check_features", "counter_names", "embedded_session", "ingest", "time_span"]

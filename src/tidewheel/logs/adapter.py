@@ -113,6 +113,11 @@ class Request:
     max_lateness_days: int = 1
     scratch: Path = Path()
 
+    @property
+    def reach_days(self) -> int:
+        """For how many days after an impression something may arrive that tells of it."""
+        return reach_days(self.label_horizon, self.max_lateness_days)
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -168,6 +173,11 @@ def day_number(time: Column) -> Column:
     from pyspark.sql import functions as F
 
     return F.unix_date(time.cast("date"))
+
+
+def reach_days(label_horizon: timedelta, max_lateness_days: int) -> int:
+    """Whole days of the horizon, and those that a line may be late."""
+    return -(-label_horizon // timedelta(days=1)) + max_lateness_days
 
 
 def day_of(moment: datetime) -> date:

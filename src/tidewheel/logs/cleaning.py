@@ -20,13 +20,8 @@ EXACT_DUPLICATE = "exact_duplicate"
 CONFLICTING_DUPLICATE = "conflicting_duplicate"
 AFTER_HORIZON = "after_horizon"  # known only through an engagement after its label horizon: not there, had we looked in time
 REPEATED = "repeated"  # one of several rows of an impression, before `settle`
-FINE = (
-    VALID,
-    EXACT_DUPLICATE,
-    CONFLICTING_DUPLICATE,
-    AFTER_HORIZON,
-    REPEATED,
-)  # any other status is why a row is in quarantine
+# Any other status is why a row is in quarantine.
+FINE = (VALID, EXACT_DUPLICATE, CONFLICTING_DUPLICATE, AFTER_HORIZON, REPEATED)
 _IDS = ("request_id", "user_id", "item_id", "author_id")
 _TYPES = {
     "request_id": "string",

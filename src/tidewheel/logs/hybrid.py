@@ -128,10 +128,9 @@ def watermark(request: Request) -> datetime | None:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def reach_days(request: Request, part: Part) -> int:
+def _reach_days(request: Request, part: Part) -> int:
     """For how many days after the serving lines of this part may arrive and still count."""
-    horizon = -(-request.label_horizon // timedelta(days=1)) if part is Part.FRONTEND else 0
-    return request.max_lateness_days + horizon
+    return request.reach_days if part is Part.FRONTEND else request.max_lateness_days
 
 
 def log_files(request: Request) -> Sequence[LogFile]:
@@ -141,7 +140,7 @@ def log_files(request: Request) -> Sequence[LogFile]:
     for part in Part:
         optional = frozenset(request.features) - set(COLUMNS[part]) if part is Part.BACKEND else frozenset()
         for arrival, folder in partitions(request.folder, part).items():
-            days = Days(arrival - timedelta(days=reach_days(request, part)), arrival + timedelta(days=1))
+            days = Days(arrival - timedelta(days=_reach_days(request, part)), arrival + timedelta(days=1))
             is_complete = end is not None and arrival < end.date()
             if is_complete and (request.days is None or any(day in request.days for day in days)):
                 visible = (path for path in sorted(folder.glob("*.parquet")) if not path.name.startswith((".", "_")))
@@ -289,7 +288,7 @@ def _events(spark: SparkSession, request: Request, files: Sequence[LogFile]) -> 
     skew = F.expr(CLOCK_SKEW)
     faults[f"event_{FROM_THE_FUTURE}"] = F.col("event_time") > F.col("logged_time") + skew
     faults["event_before_it_was_served"] = F.col("event_time") < F.col("served_time") - skew
-    return _arrived(lines, faults, reach_days(request, Part.FRONTEND), "event_", "served_time")
+    return _arrived(lines, faults, _reach_days(request, Part.FRONTEND), "event_", "served_time")
 
 
 def _arrived(lines: DataFrame, faults: dict[str, Column], reach: int, prefix: str = "", time: str = "event_time") -> DataFrame:

@@ -83,7 +83,8 @@ def ingest(
     """
     check_features(source, features, labels, config.counters)
     adapter = ADAPTERS[source.kind]
-    request, raw_features = _request(source, labels, features, config, window, base, label_horizon)
+    request = request_of(source, labels, features, config, window, base, label_horizon)
+    raw_features = [feature for feature in features if feature.name in request.features]
     scratch = out / "partial"
     scratch.mkdir(parents=True)
     with _engine_faults_named(request.folder):
@@ -103,22 +104,9 @@ def ingest(
     return result
 
 
-def inputs_of(
-    source: Source,
-    labels: Sequence[LabelConfig],
-    features: Sequence[FeatureSpec],
-    config: IngestConfig,
-    window: Window,
-    base: Path,
-    label_horizon: timedelta,
-) -> list[object]:
-    """What `ingest` would read, as JSON data: name, bytes and time of each file; equal lists, equal results.
-
-    Raises:
-        ConfigError: the data folder is missing.
-    """
-    adapter = ADAPTERS[source.kind]
-    request, _ = _request(source, labels, features, config, window, base, label_horizon)
+def inputs_of(request: Request, window: Window) -> list[object]:
+    """What `ingest` would read, as JSON data: name, bytes and time of each file; equal lists, equal results."""
+    adapter = ADAPTERS[request.source.kind]
     files = [*adapter.log_files(request), *adapter.side_tables(request)]
     return [str(_complete_until(adapter, request, window)), *fingerprints(request.folder, files)]
 
@@ -126,11 +114,10 @@ def inputs_of(
 def _complete_until(adapter: Adapter, request: Request, window: Window) -> datetime | None:
     """The log's watermark, as far as it matters to the window: what comes later can tell nothing of it."""
     found = adapter.watermark(request)
-    whole_days = -(-request.label_horizon // timedelta(days=1)) + request.max_lateness_days
-    return None if found is None else min(found, window.end + timedelta(days=whole_days))
+    return None if found is None else min(found, window.end + timedelta(days=request.reach_days))
 
 
-def _request(
+def request_of(
     source: Source,
     labels: Sequence[LabelConfig],
     features: Sequence[FeatureSpec],
@@ -138,23 +125,25 @@ def _request(
     window: Window,
     base: Path,
     label_horizon: timedelta,
-) -> tuple[Request, list[FeatureSpec]]:
-    """The request, and those of the features that are in the log."""
+) -> Request:
+    """What `ingest` with the same arguments asks of the log.
+
+    Raises:
+        ConfigError: the data folder is missing.
+    """
     lookback = timedelta(days=config.counters.lookback_days)
     last = day_of(window.end - timedelta(microseconds=1))
     days = Days(day_of(window.start) - lookback, last + timedelta(days=1))
     counted = counter_names(config.counters)
-    raw_features = [feature for feature in features if feature.name not in counted]
-    request = Request(
+    return Request(
         source,
         folder_of(source, base),
         days,
         tuple(label.name for label in labels),
-        tuple(feature.name for feature in raw_features),
+        tuple(feature.name for feature in features if feature.name not in counted),
         label_horizon,
         config.max_lateness_days,
     )
-    return request, raw_features
 
 
 def _count(spark: SparkSession, plan: WindowPlan, shared: Shared) -> IngestResult:

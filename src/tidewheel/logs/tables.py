@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig
 from tidewheel.contracts.schema import KEY_COLUMNS, Entity, FeatureSpec, label_column
 from tidewheel.contracts.window import Window
-from tidewheel.logs.adapter import EPOCH, RAW, Adapter, Request, day_of
+from tidewheel.logs.adapter import EPOCH, RAW, Adapter, Request, day_number, day_of
 from tidewheel.logs.cleaning import FINE, STATUS, VALID
 from tidewheel.logs.counters import additions, as_of, by_day, known_on, snapshot
 from tidewheel.logs.days import JudgedDay, bucket_of
@@ -87,11 +87,14 @@ class WindowPlan:
         return frame if len(parts) == of else frame.filter(F.col("part").isin(list(parts)))
 
     def _place(self) -> Column:
-        """`window` (also without a time), `immature`, `before` or `after`. What is malformed lies where it was found: a day."""
+        """`window` (also without a time), `immature`, `before` or `after`.
+
+        A row whose time is not of its day, or missing, lies at the start of the day: there its line was found.
+        """
         from pyspark.sql import functions as F
 
         found_on = F.timestamp_seconds(F.col("day").cast("bigint") * 86_400)
-        time = F.when(F.col(STATUS).isin(*FINE), F.col("event_time")).otherwise(found_on)
+        time = F.when(day_number(F.col("event_time")) == F.col("day"), F.col("event_time")).otherwise(found_on)
         place = F.when(time < moment(self.window.start), F.lit(BEFORE)).when(time >= moment(self.window.end), F.lit(AFTER))
         if self.mature_until is not None:
             place = place.when((time > moment(self.mature_until)) & (F.col(STATUS) == VALID), F.lit(IMMATURE))

@@ -12,7 +12,8 @@ from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.steps import IngestPart
 from tidewheel.contracts.window import Window
 from tidewheel.errors import ContractError
-from tidewheel.logs.ingest import IngestResult, ingest, inputs_of
+from tidewheel.logs.adapter import reach_days
+from tidewheel.logs.ingest import IngestResult, ingest, inputs_of, request_of
 from tidewheel.logs.session import dataframe_session
 from tidewheel.logs.sources import check_features
 from tidewheel.steps.job import DATASETS, Job, Result, run_step
@@ -32,8 +33,9 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
         read.append(prepare(part, job))
         window = Window.ending(job.window_end, part.window.days)
         columns = [feature.model_dump(mode="json") for feature in read[0]]
-        files = inputs_of(part.source, part.labels, read[0], part.ingest, window, log_folder(part, job), horizon(part))
-        return [part.model_dump(mode="json"), columns, str(window), files]
+        folder = log_folder(part, job)
+        request = request_of(part.source, part.labels, read[0], part.ingest, window, folder, horizon(part))
+        return [part.model_dump(mode="json"), columns, str(window), inputs_of(request, window)]
 
     run_step("ingest", run_id, window_end, inputs, outputs, lambda job: work(part, job, read[0]), key)
 
@@ -118,8 +120,8 @@ def prepare(part: IngestPart, job: Job) -> tuple[FeatureSpec, ...]:
     if isinstance(part.source, WorldSource):
         world = World(part.source, part.labels, part.ingest.counters, features, job.home.world(part.recipe))
         # The last rows' labels come after the window, and may come late.
-        whole_days = -(-horizon(part) // timedelta(days=1)) + part.ingest.max_lateness_days
-        world.ensure_log(job.window_end + timedelta(days=whole_days), scorer, bundle)
+        reach = timedelta(days=reach_days(horizon(part), part.ingest.max_lateness_days))
+        world.ensure_log(job.window_end + reach, scorer, bundle)
     return features
 
 
