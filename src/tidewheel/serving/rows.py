@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 MAX_EVENTS = 1000  # of one POST
 ID_COLUMNS = ("user_id", "item_id", "author_id")  # columns of the log that may be features as well
 TENSORS = ("user_id", "item_id", "position", "propensity")  # read from a request beside the model's features
-_FEATURE_TYPES = {FeatureKind.HASHED: "int64", FeatureKind.VOCABULARY: "string", FeatureKind.NUMERIC: "double"}
 _NULL = np.array([None], dtype=object)
 
 
@@ -108,7 +107,7 @@ def _check_position(values: np.ndarray) -> None:
 
 
 def served_schema(features: Sequence[FeatureSpec], labels: Sequence[str]) -> pa.Schema:
-    """Columns of the backend part: the contract's, each feature by its kind, a score a label.
+    """Columns of the backend part: the contract's, each feature by its kind and type, a score a label.
 
     `author_id` is there where it is a feature; without it every item is its own.
 
@@ -122,9 +121,16 @@ def served_schema(features: Sequence[FeatureSpec], labels: Sequence[str]) -> pa.
     taken = {name for name in names if name not in ID_COLUMNS and (name in columns or name.startswith(SCORE_PREFIX))}
     if taken:
         raise ContractError(f"--log: feature {', '.join(sorted(taken))} has the name of a column of the log; rename it")
-    extra = {feature.name: _FEATURE_TYPES[feature.kind] for feature in features if feature.name not in columns}
+    extra = {feature.name: _feature_type(feature) for feature in features if feature.name not in columns}
     extra |= {SCORE_PREFIX + label: "double" for label in labels}
     return _schema(columns | {name: (kind, True, True) for name, kind in extra.items()})
+
+
+def _feature_type(feature: FeatureSpec) -> str:
+    """Numbers are doubles, which hold what is not known; a vocabulary is text, or the integers that its feature declares."""
+    if feature.kind is FeatureKind.NUMERIC:
+        return "double"
+    return "int64" if feature.dtype.is_integer else "string"
 
 
 def event_schema() -> pa.Schema:

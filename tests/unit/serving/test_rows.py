@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tidewheel.contracts.hybrid import COLUMNS, Part
-from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
+from tidewheel.contracts.schema import DType, Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
 from tidewheel.serving.protocol import InferRequest
 from tidewheel.serving.rows import event_schema, event_table, parse_events, served, served_schema, served_table
@@ -54,6 +54,17 @@ def test_the_schemas_have_the_types_of_the_contract() -> None:
         assert {name: found[name] for name in want} == want
     extra = {field.name: str(field.type) for field in SCHEMA if field.name not in COLUMNS[Part.BACKEND]}
     assert extra == {"shop": "int64", "category": "string", "price": "double", "score_click": "double"}
+
+
+def test_a_vocabulary_of_integers_is_logged_as_the_integers_that_ingest_expects() -> None:
+    tab = FeatureSpec(id=9, name="tab", kind=FeatureKind.VOCABULARY, entity=Entity.ITEM, dtype=DType.INT64)
+    schema = served_schema((*FEATURES, tab), ("click",))
+    sent = request({"request_id": "r1"}, **good())
+    columns = {**sent.columns, "tab": np.array([4, None], dtype=object)}
+    answer = served(InferRequest(id="", columns=columns, outputs=(), parameters={"request_id": "r1"}), SCORES, NOW)
+    table = served_table([answer], schema, "d" * 64)
+    assert str(table.schema.field("tab").type) == "int64"
+    assert table["tab"].to_pylist() == [4, None]
 
 
 def test_a_feature_may_not_take_the_name_of_a_column_that_means_something_else() -> None:
