@@ -63,10 +63,13 @@ class JudgedDay:
     folder: Path
     manifest: LogDay
 
-    def files(self, bucket: int, of: int) -> list[Path]:
-        """The files that hold all rows of one of `of` buckets, and perhaps others'. Both numbers of buckets are powers of 2."""
-        mine = [n for n in range(self.manifest.buckets) if (n - bucket) % min(of, self.manifest.buckets) == 0]
-        return sorted(path for n in mine for path in (self.folder / f"bucket={n}").glob("*.parquet"))
+    def folders(self, bucket: int, of: int) -> list[Path]:
+        """Those that hold all rows of one of `of` buckets, and perhaps others'. Both numbers of buckets are powers of 2.
+
+        Folders, not files: Sail takes a thread for each path it is given to read, and every thread keeps memory of its own.
+        """
+        mine = range(bucket % self.manifest.buckets, self.manifest.buckets, min(of, self.manifest.buckets))
+        return [folder for n in mine if (folder := self.folder / f"bucket={n}").is_dir()]
 
 
 def judged_days(
@@ -173,7 +176,8 @@ def _judge(
     span = Days(dated_days[0], dated_days[-1] + timedelta(days=1)) if dated_days else request.days
     request = replace(request, days=span, scratch=work)
     held = max(_rows_of_day(wanted[day], rows) for day in days)
-    buckets = power_of_two(held / ROWS_A_BUCKET / 2**0.5)  # the nearest: more files cost more than larger ones
+    # The nearest power: more files cost more than larger ones. Two at least, or two parts would read all of a day each.
+    buckets = max(2, power_of_two(held / ROWS_A_BUCKET / 2**0.5))
     shares = power_of_two(held / ROWS_A_CHUNK)
     numbers = [(day - EPOCH).days for day in dated_days]
     features = [feature for feature in features if feature.name not in adapter.user_features]

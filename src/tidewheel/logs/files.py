@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from tidewheel.errors import ContractError
 from tidewheel.logs.adapter import EPOCH, LAST_MILLISECOND, Days, LogFile, day_of
+from tidewheel.logs.parts import power_of_two
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import FileMetaData
     from pyspark.sql import Column, DataFrame, SparkSession
+
+KEYS_AT_ONCE = 4_000_000  # 8 bytes each, twice
 
 
 def check_files(files: Sequence[LogFile]) -> dict[Path, int]:
@@ -27,9 +30,6 @@ def check_files(files: Sequence[LogFile]) -> dict[Path, int]:
     Raises:
         ContractError: a file is missing, truncated, not Parquet or lacks a column; the message names both.
     """
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     footers = {file.path: footer(file.path) for file in files}
     found = {path: set(known.schema.to_arrow_schema().names) for path, known in footers.items()}
     newest = {file.part: found[file.path] for file in files}
@@ -39,11 +39,28 @@ def check_files(files: Sequence[LogFile]) -> dict[Path, int]:
             shown = ", ".join(sorted(missing))
             has = ", ".join(sorted(found[file.path]))
             raise ContractError(f"{file.path}: no column {shown}; found {has}; correct the recipe or the file")
-        if file.unique is not None:
-            keys = pq.read_table(file.path, columns=[file.unique])[file.unique]
-            if repeated := len(keys) - pc.count_distinct(keys, mode="all").as_py():
-                raise ContractError(f"{file.path}: {file.unique} repeats in {repeated} rows; expected one row each")
+        if file.unique is not None and (repeated := _num_repeats(file.path, file.unique, footers[file.path].num_rows)):
+            raise ContractError(f"{file.path}: {file.unique} repeats in {repeated} rows; expected one row each")
     return {path: known.num_rows for path, known in footers.items()}
+
+
+def _num_repeats(path: Path, column: str, rows: int) -> int:
+    """Rows whose key an earlier row has. Integers are compared a share of them at a time, which bounds the memory."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if not pa.types.is_integer(pq.read_schema(path).field(column).type):
+        return rows - pc.count_distinct(pq.read_table(path, columns=[column])[column], mode="all").as_py()
+    shares = power_of_two(rows / KEYS_AT_ONCE)
+    repeats = 0
+    for share in range(shares):
+        batches = pq.ParquetFile(path).iter_batches(columns=[column])
+        found = (batch.column(0).drop_null().to_numpy() for batch in batches)
+        keys = np.sort(np.concatenate([keys[keys % shares == share] for keys in found] or [np.empty(0)]))
+        repeats += int((keys[1:] == keys[:-1]).sum())
+    return repeats
 
 
 def scan(spark: SparkSession, files: Sequence[LogFile]) -> DataFrame:

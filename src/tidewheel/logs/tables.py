@@ -79,7 +79,7 @@ class WindowPlan:
     def _rows(self, spark: SparkSession, parts: Sequence[int], of: int) -> DataFrame | None:
         from pyspark.sql import functions as F
 
-        paths = dict.fromkeys(path for day in self.days for part in parts for path in day.files(part, of))
+        paths = dict.fromkeys(path for day in self.days for part in parts for path in day.folders(part, of))
         if not paths:
             return None
         frame = spark.read.parquet(*(path.as_posix() for path in paths))
@@ -115,7 +115,7 @@ class Shared:
             if self._is_whole:
                 self._added[entity] = added
             else:
-                added.write.parquet((self._scratch / entity / str(number)).as_posix())
+                added.write.parquet((self._scratch / entity / f"share={number}").as_posix())
 
     def known(self) -> dict[str, DataFrame]:
         """Entity -> what is known of it (see `tidewheel.logs.counters.known_on`)."""
@@ -125,9 +125,10 @@ class Shared:
         days, counters = self._plan.asking_days, self._plan.counters
         if self._is_whole:
             return known_on(self._added[entity], entity, days, counters)
-        paths = [path.as_posix() for path in sorted((self._scratch / entity).glob("*/*.parquet"))]
+        # The folder, not its files: see JudgedDay.folders.
+        added = self._spark.read.parquet((self._scratch / entity).as_posix())
         whole = self._scratch / f"{entity}-whole"
-        known_on(self._spark.read.parquet(*paths), entity, days, counters).write.parquet(whole.as_posix())
+        known_on(added, entity, days, counters).write.parquet(whole.as_posix())
         return self._spark.read.parquet(whole.as_posix())
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -13,6 +15,8 @@ from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.window import Window
 from tidewheel.errors import ContractError
 from tidewheel.logs import ingest
+from tidewheel.logs.adapter import LogFile
+from tidewheel.logs.files import check_files
 
 REPOSITORY = Path(__file__).parents[3]
 REAL = REPOSITORY.parent / "shared" / "data" / "kuairand_pure_std"
@@ -90,6 +94,21 @@ def test_a_feature_table_with_a_repeated_key_is_refused(spark, tmp_path: Path) -
     folder = write(tmp_path / "log", rows, video_ids=(1, 1))
     with pytest.raises(ContractError, match=r"video_features_basic\.parquet: video_id repeats in 1 rows"):
         run(spark, folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("keys", "want_repeats"), [([3, 8, 1, 8, 9, 3, 8], 3), ([-2, -2, 5], 1), ([4, 1, 2, 3], 0), (["a", "b", "a"], 1), ([], 0)]
+)
+def test_repeated_keys_are_counted_also_where_only_a_share_is_looked_at(tmp_path, monkeypatch, keys, want_repeats) -> None:
+    monkeypatch.setattr("tidewheel.logs.files.KEYS_AT_ONCE", 2)
+    path = tmp_path / "users.parquet"
+    pq.write_table(pa.table({"user_id": pa.array(keys, pa.int64() if keys == [] else None)}), path, row_group_size=2)
+    file = LogFile(path, frozenset({"user_id"}), unique="user_id")
+    if want_repeats:
+        with pytest.raises(ContractError, match=f"user_id repeats in {want_repeats} rows"):
+            check_files([file])
+    else:
+        assert check_files([file]) == {path: len(keys)}
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real log is not here")
