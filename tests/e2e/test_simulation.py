@@ -101,7 +101,7 @@ def test_status_and_explain_agree_with_the_report(simulation: Simulation) -> Non
     assert latest["run_id"] == simulation.reports[2].run_id
 
 
-@pytest.mark.parametrize("verb", [["status"], ["explain"], ["history"], ["doctor"]])
+@pytest.mark.parametrize("verb", [["status"], ["explain"], ["history"], ["lineage"], ["doctor"]])
 def test_tables_for_people_are_printed_too(simulation: Simulation, verb: list[str]) -> None:
     ended = tidewheel(*verb, home=simulation.home)
 
@@ -128,6 +128,33 @@ def test_a_second_look_at_the_same_week_reuses_what_did_not_change(simulation: S
     assert len(tidewheel("history", "--json", home=simulation.home).document) == 3
 
 
+def test_the_lineage_names_every_teacher_and_who_may_teach(simulation: Simulation) -> None:
+    first, second, third = (report.bundle for report in simulation.reports)
+
+    made = tidewheel("lineage", "--json", home=simulation.home).document
+
+    assert [(node["bundle"], node["teacher"], node["generation"]) for node in made] == [
+        (first, None, 0),
+        (second, first, 1),
+        (third, second, 2),
+    ]
+    assert [node["serves"] for node in made] == [False, True, False]
+    assert [node["untrusted"] for node in made] == [None, None, "rolled back by its canary (entry 3)"]
+
+
+def test_a_run_says_why_its_teacher_teaches(simulation: Simulation) -> None:
+    teachings = [
+        tidewheel("explain", report.run_id, "--json", home=simulation.home).document["teaching"]
+        for report in simulation.reports
+    ]
+
+    assert [teaching["reason"] for teaching in teachings] == [
+        "nothing was released yet",
+        "the newest release that may teach, generation 0 (ledger entry 1)",
+        "the newest release that may teach, generation 1 (ledger entry 2)",
+    ]
+
+
 def test_rollback_goes_back_to_the_first_and_can_be_explained(simulation: Simulation) -> None:
     """The last test of the group: it changes the home."""
     first = simulation.reports[0].bundle
@@ -139,3 +166,10 @@ def test_rollback_goes_back_to_the_first_and_can_be_explained(simulation: Simula
     assert tidewheel("status", "--json", home=simulation.home).document["production"]["quickstart"] == first
     assert tidewheel("history", "--json", home=simulation.home).document[-1]["reason"] == "complaints"
     assert tidewheel("rollback", "--reason", "again", home=simulation.home).code == 2
+
+    ended = tidewheel("quarantine", str(first)[:8], "--reason", "wrong labels", "--json", home=simulation.home)
+
+    assert ended.code == 0, ended.err
+    assert (ended.document["entry"]["decision"], ended.document["entry"]["production"]) == ("quarantined", first)
+    assert ended.document["untrusted"] == {first: "quarantined (entry 5: wrong labels)"}
+    assert tidewheel("quarantine", str(first)[:8], "--reason", "again", home=simulation.home).code == 2

@@ -149,6 +149,14 @@ def history(
 
 
 @app.command()
+def lineage(name: NameOption = "", home: HomeOption = "", as_json: JsonFlag = False) -> None:
+    """Which bundle learned from which, and which of them may teach."""
+    from tidewheel.cli import inspect
+
+    inspect.lineage(name, home, as_json)
+
+
+@app.command()
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")],
     to: Annotated[str, typer.Option(help="Digest of an earlier production, or its beginning. Default: the one before.")] = "",
@@ -160,6 +168,20 @@ def rollback(
     from tidewheel.cli import release
 
     release.rollback(reason, to, name, home, as_json)
+
+
+@app.command()
+def quarantine(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Digest of a bundle, or its beginning.")],
+    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")],
+    name: NameOption = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Never again learn from a bundle, nor from what learned from it. What serves stays."""
+    from tidewheel.cli import release
+
+    release.quarantine(bundle, reason, name, home, as_json)
 
 
 @app.command()

@@ -1,13 +1,14 @@
-"""Verbs that look: status, explain, history. They change nothing."""
+"""Verbs that look: status, explain, history, lineage. They change nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tidewheel.cli.output import STYLES, emit, outcome_text, plain, short, table
 from tidewheel.cli.turning import reports
-from tidewheel.contracts.ledger import LedgerEntry
+from tidewheel.contracts.ledger import LedgerEntry, production_after, untrusted
 from tidewheel.contracts.report import Outcome, RunReport, StepRecord
 from tidewheel.contracts.verdict import Phase
 from tidewheel.contracts.window import iso, parse_time
@@ -59,6 +60,26 @@ def history(at: str, name: str, home: str, as_json: bool) -> None:
             raise ConfigError(f"--at {at}: expected an ISO 8601 date or time, e.g. 2026-01-12T08:00") from error
         entries = tuple(entry for entry in entries if entry.time <= moment)[-1:]
     emit([entry.model_dump(mode="json", by_alias=True) for entry in entries], as_json, lambda: _history(entries))
+
+
+def lineage(name: str, home: str, as_json: bool) -> None:
+    """Which bundle learned from which, and which of them may teach."""
+    entries = ledger_of(existing_home(home), name).entries()
+    bad, serving = untrusted(entries), production_after(entries)
+    made = {entry.bundle: entry for entry in reversed(entries)}  # its first decision; the ledger's order of first decisions
+    document = [
+        {
+            "bundle": entry.bundle,
+            "teacher": entry.teacher,
+            "generation": entry.generation,
+            "window": entry.window.model_dump(mode="json") if entry.window else None,
+            "decision": entry.decision.value,
+            "serves": entry.bundle == serving,
+            "untrusted": bad.get(entry.bundle),
+        }
+        for entry in sorted(made.values(), key=lambda entry: entry.number)
+    ]
+    emit(document, as_json, lambda: _lineage(document))
 
 
 def existing_home(home: str) -> Home:
@@ -132,6 +153,9 @@ def _explain(report: RunReport) -> None:
         "production": report.production,
     }
     out.print("\n" + "\n".join(f"{what} {digest or 'none'}" for what, digest in digests.items()) + "\n")
+    if report.teaching is not None:
+        out.print(f"teacher: {plain(report.teaching.reason)}")
+        out.print("".join(f"  not {short(bundle)}: {plain(why)}\n" for bundle, why in report.teaching.passed_over.items()))
     for name, verdict in report.verdicts.items():
         out.print(f"[bold]{name}[/]: {_phase(verdict.phase)}")
         for reason in verdict.reasons:
@@ -160,6 +184,20 @@ def _history(entries: Sequence[LedgerEntry]) -> None:
         for entry in entries
     ]
     table(("#", "time", "decision", "bundle", "serves after", "teacher", "reason"), rows)
+
+
+def _lineage(document: Sequence[dict[str, Any]]) -> None:
+    """A tree a bundle that had no teacher."""
+    from rich.console import Console
+    from rich.tree import Tree
+
+    trees: dict[str | None, Tree] = {None: Tree("labels alone")}
+    for made in document:
+        told = f"{short(made['bundle'])} generation {made['generation']}, {made['decision']}"
+        told += ", [green]serves[/]" if made["serves"] else ""
+        told += f", [red]teaches nobody[/]: {plain(made['untrusted'])}" if made["untrusted"] else ""
+        trees[made["bundle"]] = trees.get(made["teacher"], trees[None]).add(told)
+    Console(highlight=False, soft_wrap=True).print(trees[None])
 
 
 def _decision(entry: LedgerEntry) -> str:

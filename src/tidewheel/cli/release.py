@@ -1,4 +1,4 @@
-"""Verbs that change what serves: rollback, reconcile; and serve, which serves it."""
+"""Verbs that change what serves or teaches: rollback, quarantine, reconcile; and serve, which serves it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from tidewheel.cli.inspect import existing_home, ledger_of
 from tidewheel.cli.output import emit, short
+from tidewheel.contracts.ledger import untrusted
 from tidewheel.errors import ConfigError
 from tidewheel.ranker.bundle import BUNDLES, load_bundle
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.projections import reconcile as repair
+from tidewheel.registry.release import Release
+from tidewheel.registry.release import quarantine as keep_from_teaching
 from tidewheel.registry.release import rollback as take_back
 from tidewheel.store.home import Home
 
@@ -27,14 +30,31 @@ def rollback(reason: str, to: str, name: str, home: str, as_json: bool) -> None:
     done = take_back(
         ledger, _registry(place, ledger), reason=reason, to=to or None, check=lambda bundle: load_bundle(store, bundle)
     )
+    told = f"production {short(done.entry.previous)} → {short(done.entry.production)}, ledger entry {done.entry.number}"
+    _emit(done, [told], {}, as_json)
+
+
+def quarantine(bundle: str, reason: str, name: str, home: str, as_json: bool) -> None:
+    """Never again learn from a bundle, nor from what learned from it: one ledger entry."""
+    place = existing_home(home)
+    ledger = ledger_of(place, name)
+    before = untrusted(ledger.entries())
+    done = keep_from_teaching(ledger, _registry(place, ledger), bundle=bundle, reason=reason)
+    new = {digest: why for digest, why in untrusted(ledger.entries()).items() if digest not in before}
+    lines = [f"{short(digest)} teaches no more: {why}" for digest, why in new.items()]
+    if done.entry.production in new:
+        lines.append(f"{short(done.entry.production)} still serves; tidewheel rollback takes it back")
+    _emit(done, lines, {"untrusted": new}, as_json)
+
+
+def _emit(done: Release, lines: list[str], more: dict[str, object], as_json: bool) -> None:
     document = {
         "entry": done.entry.model_dump(mode="json", by_alias=True),
         "repaired": list(done.repaired),
         "unprojected": done.unprojected,
     }
-    lines = [f"production {short(done.entry.previous)} → {short(done.entry.production)}, ledger entry {done.entry.number}"]
-    lines += [*done.repaired, *([done.unprojected] if done.unprojected else [])]
-    emit(document, as_json, lambda: print("\n".join(lines)))
+    lines = [*lines, *done.repaired, *([done.unprojected] if done.unprojected else [])]
+    emit(document | more, as_json, lambda: print("\n".join(lines)))
 
 
 def reconcile(name: str, home: str, as_json: bool) -> None:

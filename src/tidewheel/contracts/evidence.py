@@ -8,6 +8,7 @@ from tidewheel.contracts.base import Contract
 from tidewheel.contracts.dataset import FileEntry
 from tidewheel.contracts.report import Estimate, Metrics
 from tidewheel.contracts.schema import FeatureSpec
+from tidewheel.contracts.teacher import TeacherChoice
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window
 
@@ -100,13 +101,12 @@ class DataReport(Contract):
 class Baseline(Contract):
     """What this run compares with and learns from, pinned by digest once for the whole run.
 
-    `production` and `teacher` are bundles in the store, null before the first release (teacher: also when none is eligible).
+    `production` is a bundle in the store, null before the first release; so is `teaching.bundle`, null when none may teach.
     `ledger_number` is the number of the last ledger entry seen, 0 for none: `deploy` refuses to act on a stale view.
     """
 
     production: str | None
-    teacher: str | None
-    teacher_generation: int | None
+    teaching: TeacherChoice
     ledger_number: int = Field(ge=0)
 
 

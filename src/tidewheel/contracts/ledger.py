@@ -20,6 +20,7 @@ class Decision(StrEnum):
     REJECTED = "rejected"  # evaluate was not Successful: no traffic was given
     ROLLED_BACK = "rolled_back"  # the canary was not Successful: production stayed
     REVERTED = "reverted"  # by hand: an earlier production was made production again
+    QUARANTINED = "quarantined"  # by hand: the bundle never teaches again, nor does what learned from it; what serves stays
 
 
 class LedgerEntry(Contract):
@@ -53,27 +54,32 @@ def production_at(entries: Sequence[LedgerEntry], time: datetime) -> str | None:
 
 
 def previous_production(entries: Sequence[LedgerEntry]) -> str | None:
-    """Digest of the newest bundle that served before the one that serves now and was not taken back, or None."""
-    bad, serving = taken_back(entries), production_after(entries)
+    """Digest of the newest bundle that served before the one that serves now and is still trusted, or None."""
+    bad, serving = untrusted(entries), production_after(entries)
     for entry in reversed(entries):
         if entry.production not in (None, serving) and entry.production not in bad:
             return entry.production
     return None
 
 
-def taken_back(entries: Sequence[LedgerEntry]) -> set[str]:
-    """Bundles that were rolled back or reverted from: they never teach, nor does what learned from them.
+def untrusted(entries: Sequence[LedgerEntry]) -> dict[str, str]:
+    """Bundles that were rolled back, reverted from or quarantined, and all that learned from them: digest -> why.
 
     Going back to an earlier bundle skips every release since it last served; none of those is trusted any more.
-    Only grows: a bundle that was taken back once stays so, also if the same bytes are released again.
+    Only grows: a bundle that was not trusted once stays so, also if the same bytes are released again.
     """
-    bad = {entry.bundle for entry in entries if entry.decision is Decision.ROLLED_BACK}
+    bad: dict[str, str] = {}
     for at, entry in enumerate(entries):
-        if entry.decision is Decision.REVERTED:
-            bad |= _served_since(entries[:at], entry.bundle)
-    teachings = {(entry.bundle, entry.teacher) for entry in entries}
-    while learned := {bundle for bundle, teacher in teachings if teacher in bad and bundle not in bad}:
-        bad |= learned
+        if entry.decision is Decision.ROLLED_BACK:
+            bad.setdefault(entry.bundle, f"rolled back by its canary (entry {entry.number})")
+        elif entry.decision is Decision.QUARANTINED:
+            bad.setdefault(entry.bundle, f"quarantined (entry {entry.number}: {entry.reason})")
+        elif entry.decision is Decision.REVERTED:
+            for bundle in sorted(_served_since(entries[:at], entry.bundle)):
+                bad.setdefault(bundle, f"reverted from (entry {entry.number}: {entry.reason})")
+    teachings = {(entry.bundle, entry.teacher) for entry in entries if entry.teacher is not None}
+    while learned := {bundle: teacher for bundle, teacher in sorted(teachings) if teacher in bad and bundle not in bad}:
+        bad |= {bundle: f"learned from {teacher[:12]}, which was {bad[teacher]}" for bundle, teacher in learned.items()}
     return bad
 
 
@@ -86,23 +92,3 @@ def _served_since(entries: Sequence[LedgerEntry], bundle: str) -> set[str]:
         if entry.production is not None:
             since.add(entry.production)
     return since
-
-
-def eligible_teacher(
-    entries: Sequence[LedgerEntry], wanted_feature_digest: str | None, max_generations: int
-) -> LedgerEntry | None:
-    """The newest released bundle that may teach, or None.
-
-    Eligible: released (bootstrap or promoted), not taken back, no ancestor taken back, fewer than `max_generations`
-    generations from a model trained without a teacher, and, where `wanted_feature_digest` is given, the same features.
-    When the newest released bundle has reached `max_generations` there is no teacher at all: the next one re-anchors.
-    """
-    bad = taken_back(entries)
-    released = (Decision.BOOTSTRAP, Decision.PROMOTED)
-    for entry in reversed(entries):
-        if entry.decision not in released or entry.bundle in bad:
-            continue
-        if wanted_feature_digest is not None and entry.feature_digest != wanted_feature_digest:
-            continue
-        return entry if entry.generation + 1 <= max_generations else None
-    return None

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
 from tidewheel.contracts.schema import FeatureSpec, active
+from tidewheel.contracts.teacher import TeacherRules
 from tidewheel.contracts.verdict import Severity
 from tidewheel.contracts.window import parse_time
 
@@ -28,12 +29,13 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 
 
 class Fault(Contract):
-    """Something that goes wrong in the world between `start` and `end`, invisible to any offline evaluation.
+    """Something that goes wrong in the world between `start` and `end`, see tidewheel.world.faults.
 
-    `served_features`: the candidate's servers read features from a broken source (see tidewheel.world.faults).
+    `served_features`: the candidate's servers read features from a broken source. `inverted_labels`: whole days of the log
+    say the opposite of what users did.
     """
 
-    kind: Literal["served_features"]
+    kind: Literal["served_features", "inverted_labels"]
     start: Moment
     end: Moment
 
@@ -230,8 +232,7 @@ class TrainConfig(Contract):
     seed: int = 0
     network: NetworkConfig = NetworkConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    use_teacher: bool = True
-    max_generations: int = Field(default=8, ge=1)
+    teaching: TeacherRules = TeacherRules()
     teacher: DistillationConfig = DistillationConfig()
     checkpoint_every_steps: int = Field(default=50, ge=1)
 

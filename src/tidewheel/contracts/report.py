@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from tidewheel.contracts.base import Contract
+from tidewheel.contracts.teacher import TeacherChoice
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window
 
@@ -73,6 +74,7 @@ class RunReport(Contract):
     datasets: dict[str, DatasetSummary] = {}
     feature_digest: str | None = None  # of the allowlist that datasets and bundle carry; null before they were made
     teacher: str | None = None
+    teaching: TeacherChoice | None = None  # why that teacher, and why not the newer ones; null before it was chosen
     bundle: str | None = None
     production: str | None = None
     metrics: Metrics = {}

@@ -17,6 +17,7 @@ from tidewheel.contracts.recipe import (
 )
 from tidewheel.contracts.sampling import SampleConfig
 from tidewheel.contracts.schema import FeatureSpec
+from tidewheel.contracts.teacher import TeacherRules
 
 
 class IngestPart(Contract):
@@ -39,8 +40,7 @@ class ValidatePart(Contract):
     labels: tuple[LabelConfig, ...]
     features: tuple[FeatureSpec, ...]
     validate_data: ValidateConfig
-    use_teacher: bool
-    max_generations: int
+    teaching: TeacherRules
 
 
 class TrainPart(Contract):
@@ -95,8 +95,7 @@ def parts(recipe: Recipe) -> dict[str, Contract]:
             labels=labels,
             features=features,
             validate_data=recipe.validate_data,
-            use_teacher=recipe.train.use_teacher,
-            max_generations=recipe.train.max_generations,
+            teaching=recipe.train.teaching,
         ),
         "train": TrainPart(labels=labels, features=features, train=recipe.train),
         "distill": DistillPart(recipe=recipe.name, recipe_digest=digest, labels=labels, distill=recipe.distill),

@@ -137,10 +137,12 @@ def _steps(run: RunReport) -> str:
 def _lineage(run: RunReport) -> str:
     rows = [
         ["recipe", code(run.recipe_digest), escape(run.recipe)],
-        ["teacher", code(run.teacher), "soft labels for the ranker" if run.teacher else "none: trained from labels alone"],
+        ["teacher", code(run.teacher), escape(run.teaching.reason) if run.teaching else "was not chosen yet"],
         ["bundle", code(run.bundle), "the candidate of this run" if run.bundle else "none was made"],
         ["production", code(run.production), "serves after this run" if run.production else "nothing is released yet"],
     ]
+    for bundle, why in run.teaching.passed_over.items() if run.teaching else ():
+        rows.append(["not the teacher", code(bundle), escape(why)])
     for name, dataset in run.datasets.items():
         rows.append([escape(name), code(dataset.digest), f"{dataset.rows:,} rows, weight {dataset.weight_sum:,.1f}"])
     return f"<h2>Lineage</h2>{table(('what', 'digest', ''), rows)}"

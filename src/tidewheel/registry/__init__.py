@@ -4,6 +4,16 @@ from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.mlflow import MlflowRegistry
 from tidewheel.registry.projections import Registry, reconcile
-from tidewheel.registry.release import Release, release, rollback
+from tidewheel.registry.release import Release, quarantine, release, rollback
 
-__all__ = ["BackgroundRegistry", "Ledger", "MlflowRegistry", "Registry", "Release", "reconcile", "release", "rollback"]
+__all__ = [
+    "BackgroundRegistry",
+    "Ledger",
+    "MlflowRegistry",
+    "Registry",
+    "Release",
+    "quarantine",
+    "reconcile",
+    "release",
+    "rollback",
+]

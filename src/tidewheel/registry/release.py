@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tidewheel.contracts.bundle import BundleManifest
-from tidewheel.contracts.ledger import Decision, LedgerEntry, previous_production, production_after
+from tidewheel.contracts.ledger import Decision, LedgerEntry, previous_production, production_after, untrusted
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.registry.ledger import Ledger
@@ -114,7 +114,8 @@ def rollback(
     entries = ledger.entries()
     target = _released(entries, to)
     check(target)
-    made = next(entry for entry in reversed(entries) if entry.bundle == target and entry.decision is not Decision.REVERTED)
+    by_hand = (Decision.REVERTED, Decision.QUARANTINED)
+    made = next(entry for entry in reversed(entries) if entry.bundle == target and entry.decision not in by_hand)
     entry = made.model_copy(
         update={
             "number": len(entries) + 1,
@@ -123,6 +124,47 @@ def rollback(
             "run_id": run_id,
             "production": target,
             "previous": production_after(entries),
+            "reason": reason,
+        }
+    )
+    return _append_and_project(ledger, registry, entry)
+
+
+def quarantine(
+    ledger: Ledger,
+    registry: Registry | None,
+    *,
+    bundle: str,
+    reason: str,
+    run_id: str = "quarantine",
+    clock: Clock = _now,
+) -> Release:
+    """Never again learn from a bundle, nor from what learned from it. What serves stays: `rollback` changes that.
+
+    Args:
+        bundle: digest or unique beginning of one that was decided about.
+
+    Raises:
+        ConfigError: no decision, or several, are about such a bundle, or it is not trusted already.
+    """
+    entries = ledger.entries()
+    decided = {entry.bundle: entry for entry in entries}
+    matching = sorted(digest for digest in decided if digest.startswith(bundle))
+    if len(matching) != 1:
+        known = ", ".join(digest[:12] for digest in decided) or "none"
+        raise ConfigError(f"quarantine: {bundle} names {len(matching)} bundles of the ledger; expected one of {known}")
+    (digest,) = matching
+    if why := untrusted(entries).get(digest):
+        raise ConfigError(f"quarantine: {digest[:12]} teaches nobody already: it was {why}")
+    serving = production_after(entries)
+    entry = decided[digest].model_copy(
+        update={
+            "number": len(entries) + 1,
+            "time": clock(),
+            "decision": Decision.QUARANTINED,
+            "run_id": run_id,
+            "production": serving,
+            "previous": serving,
             "reason": reason,
         }
     )

@@ -15,7 +15,7 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
 
     def key(job: Job) -> object:
         baseline = job.input("baseline", Baseline)
-        return [part.model_dump(mode="json"), job.input_digests()["train"], baseline.teacher]
+        return [part.model_dump(mode="json"), job.input_digests()["train"], baseline.teaching.bundle]
 
     run_step("train", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
 
@@ -24,9 +24,10 @@ def work(part: TrainPart, job: Job) -> Result:
     baseline = job.input("baseline", Baseline)
     folder, dataset = job.dataset("train")
     dataset.expect_features(part.features)
-    teacher = load_bundle(job.store, baseline.teacher) if baseline.teacher else None
+    taught_by, generation = baseline.teaching.bundle, baseline.teaching.generation
+    teacher = load_bundle(job.store, taught_by) if taught_by else None
     # Checkpoints are found again by a later run of the same work, whatever that run is called.
-    work_digest = digest_of([part.model_dump(mode="json"), dataset.digest, baseline.teacher])
+    work_digest = digest_of([part.model_dump(mode="json"), dataset.digest, taught_by])
     checkpoints = job.home.root / "checkpoints" / work_digest
     staging = job.store.staging("ranker")
     manifest = train(
@@ -41,13 +42,13 @@ def work(part: TrainPart, job: Job) -> Result:
     )
     manifest = manifest.model_copy(
         update={
-            "generation": 0 if baseline.teacher_generation is None else baseline.teacher_generation + 1,
+            "generation": 0 if generation is None else generation + 1,
             "inputs": {"train": dataset.digest},
         }
     )
     with job.overhead():
         digest, manifest = job.store.publish(MODELS, staging, manifest)
-    taught = f"taught by {baseline.teacher[:12]}" if baseline.teacher else "no teacher"
+    taught = f"taught by {taught_by[:12]}" if taught_by else f"no teacher: {baseline.teaching.reason}"
     return Result(
         documents={"ranker": manifest.to_json()},
         folders={"ranker": f"{MODELS}/{digest}"},

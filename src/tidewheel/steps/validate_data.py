@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.evidence import Baseline, DataReport, Profile, WindowRecord
-from tidewheel.contracts.ledger import eligible_teacher, production_after
-from tidewheel.contracts.schema import FeatureSpec, feature_digest
+from tidewheel.contracts.ledger import LedgerEntry, production_after
+from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.steps import ValidatePart
+from tidewheel.contracts.teacher import choose_teacher
 from tidewheel.contracts.window import Window, iso
 from tidewheel.errors import RejectedError
 from tidewheel.quality.expectations import contract_columns, library
@@ -22,6 +23,7 @@ from tidewheel.ranker.encoding import columns_of
 from tidewheel.ranker.scorer import Scorer
 from tidewheel.registry.ledger import Ledger
 from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.steps.production import with_production
 from tidewheel.store.store import Store
 
 SPLITS = ("train", "calibration", "eval")
@@ -35,7 +37,7 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
 
     def key(job: Job) -> object:
         window = job.input("eval", DatasetManifest).window
-        baseline, trailing = pin_baseline(part, job), trailing_windows(job.store, part, window)
+        baseline, trailing = pin_baseline(part, job, window), trailing_windows(job.store, part, window)
         pinned.append((baseline, trailing))
         compared = [baseline.model_dump(mode="json"), [record.model_dump(mode="json") for record in trailing]]
         return [part.model_dump(mode="json"), job.input_digests(), *compared]
@@ -122,20 +124,33 @@ def _folder(recipe: str) -> str:
     return f"windows/{recipe}"
 
 
-def pin_baseline(part: ValidatePart, job: Job) -> Baseline:
+def pin_baseline(part: ValidatePart, job: Job, window: Window) -> Baseline:
     """Production and teacher as the ledger has them now, with every byte of theirs checked.
 
     Raises:
         ContractError: a bundle that the ledger names is damaged.
     """
     entries = Ledger(job.store, part.recipe).entries()
-    production = production_after(entries)
-    teacher = eligible_teacher(entries, feature_digest(part.features), part.max_generations) if part.use_teacher else None
-    for digest in {production, teacher.bundle if teacher else None} - {None}:
-        load_bundle(job.store, str(digest))
-    return Baseline(
-        production=production,
-        teacher=teacher.bundle if teacher else None,
-        teacher_generation=teacher.generation if teacher else None,
-        ledger_number=len(entries),
-    )
+    digest = production_after(entries)
+    production = load_bundle(job.store, digest) if digest else None
+    read = with_production(part.features, production)
+
+    def misfit(entry: LedgerEntry) -> str | None:
+        bundle = load_bundle(job.store, entry.bundle)
+        return misfit_of(bundle, read, [label.name for label in part.labels])
+
+    teaching = choose_teacher(entries, part.teaching, window.end, misfit)
+    return Baseline(production=digest, teaching=teaching, ledger_number=len(entries))
+
+
+def misfit_of(teacher: OpenBundle, features: tuple[FeatureSpec, ...], labels: list[str]) -> str | None:
+    """Why a bundle cannot score these rows for a model of these labels, or None. Common labels are enough."""
+    ids = {feature.name: feature.id for feature in features}
+    wanted = teacher.manifest.features
+    if missing := [feature.name for feature in wanted if feature.name not in ids]:
+        return f"it needs {', '.join(missing)}, which these rows do not have"
+    if renamed := [feature.name for feature in wanted if feature.id != ids[feature.name]]:
+        return f"{', '.join(renamed)} has another id in its features: another meaning"
+    if not set(labels) & set(teacher.manifest.labels):
+        return f"it knows {', '.join(teacher.manifest.labels)}, none of {', '.join(labels)}"
+    return None

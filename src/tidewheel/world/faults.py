@@ -3,6 +3,9 @@
 `served_features`: the candidate's servers are deployed against a broken online feature source. Its batch read of items
 answers in the reverse order of the keys, so that every candidate gets another one's features, and it gives rates in percent.
 The log, from which offline features are made, is right: no offline evaluation can see it.
+
+`inverted_labels`: the client sends its flags the wrong way round, so that the log says the opposite of what users did. An
+evaluation on such days is as wrong as the training; users see the slates as they are, and a canary knows.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
 from tidewheel.world.demand import Demand
+from tidewheel.world.faults import is_active
 from tidewheel.world.features import Counters, FeatureSnapshot, check_features
 from tidewheel.world.hybrid import Slates, is_written, write_day
 from tidewheel.world.policy import Scorer, explore, rank, utility
@@ -122,6 +123,8 @@ class World:
         shown = rank(np.where(is_randomized[:, None], random_order, worth), self.source.slate_size)
         slates = Slates(day, requests, shown, is_randomized, bundle, scores or {})
         reactions = self._react(day, requests, shown, luck_rng)
+        if is_active(self.source.faults, "inverted_labels", self.source.start + timedelta(days=day)):
+            reactions = {label: ~happened for label, happened in reactions.items()}
         write_day(self.folder, self.source, slates, reactions, self.snapshot(day), keep_rng, client_rng)
 
     def _react(self, day: int, requests: Requests, shown: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:

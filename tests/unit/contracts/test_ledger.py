@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from tidewheel.contracts.ledger import (
     Decision,
     LedgerEntry,
-    eligible_teacher,
     previous_production,
     production_after,
     production_at,
-    taken_back,
+    untrusted,
 )
 from tidewheel.contracts.verdict import Phase, Verdict
+from tidewheel.contracts.window import Window
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 Move = tuple[str, str]  # a decision, and the bundle it is about
@@ -30,7 +30,7 @@ def history(moves: list[tuple[str, str, str | None]]) -> tuple[LedgerEntry, ...]
     for number, (word, bundle, teacher) in enumerate(moves, start=1):
         decision = Decision(word)
         before = production_after(entries)
-        kept = decision in (Decision.REJECTED, Decision.ROLLED_BACK)
+        kept = decision in (Decision.REJECTED, Decision.ROLLED_BACK, Decision.QUARANTINED)
         generations[bundle] = generations.get(teacher, 0) + 1 if teacher else 0
         entries.append(
             LedgerEntry(
@@ -39,7 +39,7 @@ def history(moves: list[tuple[str, str, str | None]]) -> tuple[LedgerEntry, ...]
                 decision=decision,
                 recipe="quickstart",
                 run_id=f"run-{number}",
-                window=None,
+                window=Window(start=START + timedelta(days=7 * number - 7), end=START + timedelta(days=7 * number)),
                 bundle=bundle,
                 production=before if kept else bundle,
                 previous=before,
@@ -56,20 +56,13 @@ def history(moves: list[tuple[str, str, str | None]]) -> tuple[LedgerEntry, ...]
 def test_before_the_first_release_there_is_nothing() -> None:
     assert production_after(()) is None
     assert previous_production(()) is None
-    assert eligible_teacher((), None, 8) is None
+    assert untrusted(()) == {}
 
 
 def test_production_is_known_for_any_moment() -> None:
     entries = history([("bootstrap", "a", None), ("rolled_back", "b", "a"), ("promoted", "c", "a")])
     moments = [production_at(entries, START + timedelta(hours=h, minutes=30)) for h in range(4)]
     assert moments == [None, "a", "a", "c"]
-
-
-def test_the_newest_release_teaches_and_a_rolled_back_one_never() -> None:
-    entries = history([("bootstrap", "a", None), ("promoted", "b", "a"), ("rolled_back", "c", "b")])
-    teacher = eligible_teacher(entries, "f", 8)
-    assert teacher is not None
-    assert teacher.bundle == "b"
 
 
 def test_what_learned_from_a_bundle_that_was_taken_back_is_taken_back_too() -> None:
@@ -82,23 +75,30 @@ def test_what_learned_from_a_bundle_that_was_taken_back_is_taken_back_too() -> N
             ("reverted", "a", None),
         ]
     )
-    assert taken_back(entries) == {"b", "c", "d"}
+    assert set(untrusted(entries)) == {"b", "c", "d"}
     assert production_after(entries) == "a"
-    teacher = eligible_teacher(entries, "f", 8)
-    assert teacher is not None
-    assert teacher.bundle == "a"
+
+
+def test_a_quarantined_bundle_serves_on_and_spoils_what_learned_from_it() -> None:
+    entries = history(
+        [
+            ("bootstrap", "a", None),
+            ("promoted", "b", "a"),
+            ("promoted", "c", "b"),
+            ("promoted", "d", None),
+            ("quarantined", "b", "a"),
+        ]
+    )
+    assert production_after(entries) == "d"
+    assert untrusted(entries) == {
+        "b": "quarantined (entry 5: )",
+        "c": "learned from b, which was quarantined (entry 5: )",
+    }
 
 
 def test_going_back_over_several_releases_trusts_none_of_them() -> None:
     entries = history([("bootstrap", "a", None), ("promoted", "b", None), ("promoted", "c", None), ("reverted", "a", None)])
-    assert taken_back(entries) == {"b", "c"}
-
-
-def test_other_features_and_too_many_generations_do_not_teach() -> None:
-    entries = history([("bootstrap", "a", None), ("promoted", "b", "a"), ("promoted", "c", "b")])
-    assert eligible_teacher(entries, "other", 8) is None
-    assert eligible_teacher(entries, "f", 3) is entries[2]
-    assert eligible_teacher(entries, "f", 2) is None  # the next one is trained without a teacher
+    assert set(untrusted(entries)) == {"b", "c"}
 
 
 def test_previous_production_is_the_last_other_one_that_is_still_trusted() -> None:
@@ -110,7 +110,7 @@ def test_previous_production_is_the_last_other_one_that_is_still_trusted() -> No
 
 moves = st.lists(
     st.tuples(
-        st.sampled_from(["promoted", "rejected", "rolled_back"]),
+        st.sampled_from(["promoted", "rejected", "rolled_back", "quarantined"]),
         st.sampled_from("abcdefgh"),
         st.none() | st.sampled_from("abcdefgh"),
     ),
@@ -122,23 +122,12 @@ moves = st.lists(
 def test_a_bundle_once_taken_back_stays_so(made: list[tuple[str, str, str | None]]) -> None:
     entries = history(made)
     for count in range(len(entries)):
-        assert taken_back(entries[:count]) <= taken_back(entries[: count + 1])
-
-
-@given(moves, st.integers(1, 5))
-def test_a_teacher_was_released_is_trusted_and_young_enough(made: list[tuple[str, str, str | None]], most: int) -> None:
-    entries = history(made)
-    teacher = eligible_teacher(entries, "f", most)
-    if teacher is not None:
-        assert teacher.decision is Decision.PROMOTED
-        assert teacher.bundle not in taken_back(entries)
-        assert teacher.teacher not in taken_back(entries)
-        assert teacher.generation < most
+        assert set(untrusted(entries[:count])) <= set(untrusted(entries[: count + 1]))
 
 
 @given(moves)
 def test_only_a_release_changes_production(made: list[tuple[str, str, str | None]]) -> None:
     entries = history(made)
     for before, after in pairwise(entries):
-        if after.decision in (Decision.REJECTED, Decision.ROLLED_BACK):
+        if after.decision in (Decision.REJECTED, Decision.ROLLED_BACK, Decision.QUARANTINED):
             assert after.production == before.production

@@ -12,7 +12,7 @@ from tidewheel.contracts.ledger import Decision
 from tidewheel.contracts.verdict import Phase, Reason, Verdict
 from tidewheel.errors import ConfigError, ContractError, RetryableError
 from tidewheel.ranker import OpenBundle
-from tidewheel.registry import Ledger, Release, reconcile, release, rollback
+from tidewheel.registry import Ledger, Release, quarantine, reconcile, release, rollback
 from tidewheel.store import Store
 
 NOW = datetime(2026, 1, 12, tzinfo=UTC)
@@ -172,3 +172,30 @@ def test_rolling_back_to_nowhere_is_refused(ledger: Ledger, manifest: BundleMani
         with pytest.raises(ConfigError, match=message):
             rollback(ledger, None, reason="x", to=to)
     assert ledger.production() == "a2"
+
+
+def test_a_quarantined_bundle_serves_on_but_is_not_gone_back_to(ledger: Ledger, manifest: BundleManifest) -> None:
+    registry = MemoryRegistry()
+    for bundle in ("a1", "b1", "c1"):
+        decide(ledger, registry, manifest, bundle)
+    made = quarantine(ledger, registry, bundle="b", reason="wrong labels", clock=lambda: NOW)
+    assert made.entry.decision is Decision.QUARANTINED
+    assert (made.entry.bundle, made.entry.production, made.entry.previous) == ("b1", "c1", "c1")
+    assert registry.pointers == {"production": "c1", "previous": "a1"}
+    assert reconcile(ledger, registry) == []
+    assert rollback(ledger, registry, reason="x").entry.production == "a1"
+
+
+@pytest.mark.parametrize(
+    ("bundle", "message"),
+    [("z", "names 0 bundles of the ledger; expected one of a1, a2"), ("a", "names 2 bundles"), ("a2", "nobody already")],
+)
+def test_a_bundle_that_is_unknown_or_quarantined_already_is_not_quarantined(
+    ledger: Ledger, manifest: BundleManifest, bundle: str, message: str
+) -> None:
+    for made in ("a1", "a2"):
+        decide(ledger, None, manifest, made)
+    quarantine(ledger, None, bundle="a2", reason="wrong labels")
+    with pytest.raises(ConfigError, match=message):
+        quarantine(ledger, None, bundle=bundle, reason="x")
+    assert len(ledger.entries()) == 3

@@ -10,6 +10,7 @@ from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.evidence import Baseline
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.steps import TrainPart, parts
+from tidewheel.contracts.teacher import TeacherChoice
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.errors import ContractError
 from tidewheel.steps.job import DATASETS, Job
@@ -26,7 +27,7 @@ def test_a_dataset_made_with_other_features_is_not_trained_on(quickstart: Recipe
         kind="train", window=Window.ending(end, 7), rows=1, weight_sum=1.0, features=others, labels=quickstart.label_names
     )
     _, made = store.publish(DATASETS, store.staging("train"), made)
-    baseline = Baseline(production=None, teacher=None, teacher_generation=None, ledger_number=0)
+    baseline = Baseline(production=None, teaching=TeacherChoice(reason="nothing was released yet"), ledger_number=0)
     inputs = {"train": made.write(tmp_path / "train"), "baseline": baseline.write(tmp_path / "baseline")}
     part = parts(quickstart)["train"]
     assert isinstance(part, TrainPart)

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from tests.unit.world.conftest import part_of
 from tidewheel.contracts.hybrid import COLUMNS, MARKER, Part, is_feature_column
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ConfigError, ContractError
@@ -287,6 +288,24 @@ def test_a_fault_is_not_part_of_the_world_that_a_log_belongs_to(make_world):
         each.ensure_log(after(world, 2), None, None)
     assert bytes_of(world.folder) == bytes_of(faulty.folder)
     assert make_world("b").ensure_log(after(world, 3), None, None) == 1
+
+
+def test_inverted_labels_say_the_opposite_on_their_days_and_nothing_else_changes(make_world):
+    world = make_world("right", negative_logging_rate=1.0)
+    fault = {"kind": "inverted_labels", "start": after(world, 1), "end": after(world, 2)}
+    inverted = make_world("wrong", negative_logging_rate=1.0, faults=(fault,))
+    clicks = {}
+    for each in (world, inverted):
+        each.ensure_log(after(world, 2), None, None)
+        events = part_of(each, Part.FRONTEND).to_pandas().drop_duplicates(["request_id", "item_id", "event"])
+        on_day = events.served_time.dt.floor("D").dt.tz_localize(None)
+        start = pd.Timestamp(world.source.start.replace(tzinfo=None))
+        clicks[each] = [
+            events[(on_day == start + pd.Timedelta(days=day)) & (events.event == "click")].shape[0] for day in (0, 1)
+        ]
+    shown = 400 * world.source.slate_size
+    assert clicks[inverted][0] == clicks[world][0] < shown / 2
+    assert clicks[inverted][1] > shown / 2 > clicks[world][1]
 
 
 def test_a_folder_that_cannot_be_written_is_named(make_world, tmp_path):
