@@ -28,7 +28,9 @@ def retrain_pipeline(name: str, parts: Mapping[str, str]) -> BaseComponent:
             rows = sample(config=parts["sample"], impressions=log.outputs["impressions"], **run)
             splits = {"train": rows.outputs["train"], "calibration": rows.outputs["calibration"]}
             held_out = rows.outputs["evaluation"]
-            data = validate_data(config=parts["validate_data"], evaluation=held_out, **splits, **run)
+            data = validate_data(
+                config=parts["validate_data"], evaluation=held_out, randomized=rows.outputs["randomized"], **splits, **run
+            )
             baseline = data.outputs["baseline"]
             model = train(config=parts["train"], train=splits["train"], baseline=baseline, **run)
             ranker = model.outputs["ranker"]

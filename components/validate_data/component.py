@@ -13,6 +13,7 @@ def validate_data(
     train: dsl.Input[dsl.Dataset],
     calibration: dsl.Input[dsl.Dataset],
     evaluation: dsl.Input[dsl.Dataset],
+    randomized: dsl.Input[dsl.Dataset],
     verdict: dsl.Output[dsl.Artifact],
     profile: dsl.Output[dsl.Artifact],
     baseline: dsl.Output[dsl.Artifact],
@@ -26,6 +27,7 @@ def validate_data(
         train: manifest of the training rows.
         calibration: manifest of the calibration rows.
         evaluation: manifest of the held-out rows.
+        randomized: manifest of the randomized rows, on which a teacher must agree.
         verdict: phase and reasons; anything but Successful fails this step.
         profile: weighted histograms of the training rows.
         baseline: production and teacher, pinned by digest.
@@ -36,6 +38,6 @@ def validate_data(
         config,
         run_id,
         window_end,
-        {"train": train.path, "calibration": calibration.path, "eval": evaluation.path},
+        {"train": train.path, "calibration": calibration.path, "eval": evaluation.path, "randomized": randomized.path},
         {"verdict": verdict.path, "profile": profile.path, "baseline": baseline.path},
     )

@@ -38,6 +38,7 @@ SETTINGS = (
     "evaluate.max_auc_drop=1",
     "evaluate.max_logloss_rise=9",
     "evaluate.min_auc={click: 0.0, long_view: 0.0}",
+    "train.teaching.min_randomized_auc=0",
     "train.teacher={weight: 2.0, final_weight: 2.0}",
 )
 

@@ -19,12 +19,14 @@ class TeacherRules(Contract):
     """Guards against learning from oneself for ever, and from what is no longer true.
 
     A model learns from a teacher that learned from a teacher, and so do its mistakes; after `max_generations` the next model
-    is trained from labels alone. `max_age_days` is from the end of the teacher's window to the end of the new one.
+    is trained from labels alone. `max_age_days` is from the end of the teacher's window to the end of the new one. A teacher
+    whose AUC of a label on the new window's randomized rows is surely below `min_randomized_auc` does not teach; 0: not asked.
     """
 
     enabled: bool = True  # false: the kill switch, no model has a teacher
     max_generations: int = Field(default=8, ge=1)
     max_age_days: int = Field(default=90, ge=1)
+    min_randomized_auc: float = Field(default=0.5, ge=0, lt=1)
 
 
 class TeacherChoice(Contract):

@@ -24,6 +24,7 @@ from tidewheel.ranker.scorer import Scorer
 from tidewheel.registry.ledger import Ledger
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.production import with_production
+from tidewheel.steps.teaching import disagreement_of, misfit_of, randomized_rows
 from tidewheel.store.store import Store
 
 SPLITS = ("train", "calibration", "eval")
@@ -133,24 +134,15 @@ def pin_baseline(part: ValidatePart, job: Job, window: Window) -> Baseline:
     entries = Ledger(job.store, part.recipe).entries()
     digest = production_after(entries)
     production = load_bundle(job.store, digest) if digest else None
-    read = with_production(part.features, production)
+    read, labels = with_production(part.features, production), [label.name for label in part.labels]
+    randomized, _ = job.dataset("randomized")
 
     def misfit(entry: LedgerEntry) -> str | None:
         bundle = load_bundle(job.store, entry.bundle)
-        return misfit_of(bundle, read, [label.name for label in part.labels])
+        if found := misfit_of(bundle, read, labels):
+            return found
+        rows = randomized_rows(randomized, bundle, labels)
+        return disagreement_of(bundle, rows, labels, part.teaching.min_randomized_auc)
 
     teaching = choose_teacher(entries, part.teaching, window.end, misfit)
     return Baseline(production=digest, teaching=teaching, ledger_number=len(entries))
-
-
-def misfit_of(teacher: OpenBundle, features: tuple[FeatureSpec, ...], labels: list[str]) -> str | None:
-    """Why a bundle cannot score these rows for a model of these labels, or None. Common labels are enough."""
-    ids = {feature.name: feature.id for feature in features}
-    wanted = teacher.manifest.features
-    if missing := [feature.name for feature in wanted if feature.name not in ids]:
-        return f"it needs {', '.join(missing)}, which these rows do not have"
-    if renamed := [feature.name for feature in wanted if feature.id != ids[feature.name]]:
-        return f"{', '.join(renamed)} has another id in its features: another meaning"
-    if not set(labels) & set(teacher.manifest.labels):
-        return f"it knows {', '.join(teacher.manifest.labels)}, none of {', '.join(labels)}"
-    return None

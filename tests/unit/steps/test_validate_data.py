@@ -12,7 +12,7 @@ from tidewheel.contracts.teacher import TeacherRules
 from tidewheel.contracts.window import Window
 from tidewheel.errors import ContractError
 from tidewheel.ranker import OpenBundle
-from tidewheel.steps.validate_data import misfit_of, profile_of, record_name, trailing_windows
+from tidewheel.steps.validate_data import profile_of, record_name, trailing_windows
 from tidewheel.store import Store
 
 START = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
@@ -94,19 +94,3 @@ def test_a_feature_that_is_no_longer_used_is_not_compared_with_production(tiny_b
     assert set(found.shares) == {"price", "tag"}
     assert (set(found.numeric_edges), set(found.categorical_values)) == ({"price"}, {"tag"})
     assert found.label_rates == known.label_rates
-
-
-def test_a_bundle_with_fewer_features_and_some_common_label_may_teach(tiny_bundle: OpenBundle) -> None:
-    own = tiny_bundle.manifest.features
-    more = FeatureSpec(id=99, name="price", kind=FeatureKind.NUMERIC, entity=Entity.ITEM)
-    assert misfit_of(tiny_bundle, (*own, more), ["click", "purchase"]) is None
-
-
-def test_a_bundle_that_cannot_score_the_rows_does_not_teach(tiny_bundle: OpenBundle) -> None:
-    first, *others = tiny_bundle.manifest.features
-    labels = list(tiny_bundle.manifest.labels)
-    lacking = misfit_of(tiny_bundle, tuple(others), labels)
-    assert lacking == f"it needs {first.name}, which these rows do not have"
-    renamed = misfit_of(tiny_bundle, (first.model_copy(update={"id": 99}), *others), labels)
-    assert renamed == f"{first.name} has another id in its features: another meaning"
-    assert misfit_of(tiny_bundle, (first, *others), ["purchase"]) == "it knows click, long_view, like, none of purchase"

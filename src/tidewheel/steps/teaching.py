@@ -1,0 +1,75 @@
+"""Whether an earlier bundle can teach on these rows, and whether it should: what a ledger alone cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tidewheel.contracts.schema import WEIGHT, FeatureSpec, label_column
+from tidewheel.evaluation.bootstrap import bootstrap, interval
+from tidewheel.evaluation.metrics import PresortedAuc
+from tidewheel.ranker.bundle import OpenBundle
+from tidewheel.ranker.encoding import columns_of
+from tidewheel.ranker.scorer import Scorer
+
+MAX_ROWS = 100_000  # rows lie in the order of a hash: the first ones are a sample
+MIN_OF_A_CLASS = 50  # rows with and without the label, under which nothing is said
+REPLICATES = 200
+
+
+def misfit_of(teacher: OpenBundle, features: Sequence[FeatureSpec], labels: Sequence[str]) -> str | None:
+    """Why a bundle cannot score rows of these features for a model of these labels, or None. Common labels are enough."""
+    ids = {feature.name: feature.id for feature in features}
+    wanted = teacher.manifest.features
+    if missing := [feature.name for feature in wanted if feature.name not in ids]:
+        return f"it needs {', '.join(missing)}, which these rows do not have"
+    if renamed := [feature.name for feature in wanted if feature.id != ids[feature.name]]:
+        return f"{', '.join(renamed)} has another id in its features: another meaning"
+    if not set(labels) & set(teacher.manifest.labels):
+        return f"it knows {', '.join(teacher.manifest.labels)}, none of {', '.join(labels)}"
+    return None
+
+
+def disagreement_of(teacher: OpenBundle, rows: pa.Table, labels: Sequence[str], min_auc: float) -> str | None:
+    """The first label on which a teacher ranks randomized rows surely worse than `min_auc`, with its numbers, or None.
+
+    Randomized rows are the ones that no earlier model chose: a teacher cannot look good on them by having chosen. The AUC is
+    weighted, its 95% interval a bootstrap over users. Labels with too few rows of a class are not judged.
+
+    Args:
+        rows: with the teacher's features, `user_id`, `weight` and the labels.
+    """
+    known = [label for label in labels if label in teacher.manifest.labels]
+    if not rows.num_rows or not min_auc:
+        return None
+    scores = Scorer(teacher, threads=2).logits(columns_of(rows, teacher.manifest.features))
+    users = np.unique(rows["user_id"].to_numpy(), return_inverse=True)[1]
+    weight = rows[WEIGHT].to_numpy().astype(np.float64)
+    for label in known:
+        happened = rows[label_column(label)].to_numpy()
+        if min((happened == 1).sum(), (happened == 0).sum()) < MIN_OF_A_CLASS:
+            continue
+        auc = PresortedAuc(scores[label], happened)
+        lower, upper = interval(bootstrap({label: auc}, users, weight, REPLICATES)[label])
+        if upper < min_auc:
+            found = f"{auc(weight):.3f} in [{lower:.3f}, {upper:.3f}]"
+            return f"its AUC of {label} on this window's randomized rows is {found}, limit {min_auc:g}"
+    return None
+
+
+def randomized_rows(folder: Path, teacher: OpenBundle, labels: Sequence[str]) -> pa.Table:
+    """At most `MAX_ROWS` rows of a split, with what `disagreement_of` looks at."""
+    wanted = {"user_id", WEIGHT, *map(label_column, labels), *(feature.name for feature in teacher.manifest.features)}
+    tables, held = [], 0
+    for path in sorted(folder.rglob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(MAX_ROWS, columns=[name for name in file.schema_arrow.names if name in wanted]):
+                tables.append(pa.Table.from_batches([batch]))
+                held += batch.num_rows
+                if held >= MAX_ROWS:
+                    return pa.concat_tables(tables).slice(0, MAX_ROWS)
+    return pa.concat_tables(tables) if tables else pa.table({})
