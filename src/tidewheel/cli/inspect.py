@@ -16,6 +16,7 @@ from tidewheel.errors import ConfigError
 from tidewheel.registry.ledger import Ledger, recipes
 from tidewheel.store.home import Home
 
+LINE = 300
 PHASE_STYLES = {Phase.SUCCESSFUL: "green", Phase.FAILED: "red", Phase.ERROR: "red"}
 
 
@@ -197,7 +198,7 @@ def _lineage(document: Sequence[dict[str, Any]]) -> None:
         told += ", [green]serves[/]" if made["serves"] else ""
         told += f", [red]teaches nobody[/]: {plain(made['untrusted'])}" if made["untrusted"] else ""
         trees[made["bundle"]] = trees.get(made["teacher"], trees[None]).add(told)
-    Console(highlight=False, soft_wrap=True).print(trees[None])
+    Console(highlight=False, width=LINE).print(trees[None])  # a tree cuts what does not fit: let the terminal wrap it
 
 
 def _decision(entry: LedgerEntry) -> str:
