@@ -181,7 +181,9 @@ def test_a_turn_without_a_feature_is_compared_with_production_that_has_it(tmp_pa
     assert records(home)[-1]["feature_digest"] == second.document["feature_digest"] != first.document["feature_digest"]
     assert second.document["outcome"] in ("promoted", "rolled_back", "rejected")
     assert set(second.document["metrics"]) == {"ranker", "student", "production"}
-    assert second.document["teacher"] is None  # the only one knew other features
+    assert second.document["teacher"] is None
+    passed_over = second.document["teaching"]["passed_over"]
+    assert passed_over == {first.document["bundle"]: "it takes user_segment, which this recipe does not allow"}
     checks = [reason["check"] for reason in second.document["verdicts"]["validate_data"]["reasons"]]
     assert "drift user_tenure_days" in checks
     assert not [check for check in checks if "user_segment" in check]

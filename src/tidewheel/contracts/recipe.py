@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime
 from typing import Annotated, Literal, Self
 
@@ -23,6 +24,7 @@ def _moment(value: object) -> object:
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 # --- where the log is -------------------------------------------------------------------------------------------------
@@ -219,10 +221,29 @@ class OptimizerConfig(Contract):
 
 
 class DistillationConfig(Contract):
-    """Weight of the teacher's soft labels in the loss: `weight` at the start, `final_weight` at the end, linear."""
+    """Weight of the teacher's soft labels in the loss, against 1 of the labels.
+
+    From `weight` at the first step to `final_weight` after the last, in a line or half a cosine (slow, fast, slow); `constant`
+    stays at `weight`. A label of `by_label` gets so many times that.
+    """
 
     weight: float = Field(default=0.3, ge=0)
     final_weight: float = Field(default=0.1, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    by_label: dict[str, NotNegative] = {}
+
+    @model_validator(mode="after")
+    def _a_constant_has_one_weight(self) -> Self:
+        if self.schedule == "constant" and "final_weight" in self.model_fields_set and self.final_weight != self.weight:
+            raise ValueError(f"schedule is constant; final_weight {self.final_weight:g} differs from weight {self.weight:g}")
+        return self
+
+    def at(self, share: float) -> float:
+        """The weight at a share of the steps, 0 to 1."""
+        if self.schedule == "constant":
+            return self.weight
+        left = 1 - share if self.schedule == "linear" else (1 + math.cos(math.pi * share)) / 2
+        return left * self.weight + (1 - left) * self.final_weight
 
 
 class TrainConfig(Contract):
@@ -326,6 +347,7 @@ class Recipe(Contract):
             "sample": set(self.sample.labels),
             "evaluate.min_auc": set(self.evaluate.min_auc),
             "deploy.goal_label": {self.deploy.goal_label},
+            "train.teacher.by_label": set(self.train.teacher.by_label),
         }
         for place, wanted in used.items():
             if unknown := sorted(wanted - labels):

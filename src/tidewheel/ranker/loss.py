@@ -12,9 +12,9 @@ def multi_task_loss(
     task_weights: Tensor,
     soft_labels: Tensor | None = None,
     hard_weight: float = 1.0,
-    soft_weight: float = 0.0,
+    soft_weight: float | Tensor = 0.0,
 ) -> Tensor:
-    """sum_t a_t * mean_b w_b * [hard_weight * BCE(logit_bt, y_bt) + soft_weight * BCE(logit_bt, q_bt)].
+    """sum_t a_t * mean_b w_b * [hard_weight * BCE(logit_bt, y_bt) + soft_weight_t * BCE(logit_bt, q_bt)].
 
     Cross entropy is linear in its target, so both terms are computed as one toward the mixed target.
 
@@ -23,11 +23,13 @@ def multi_task_loss(
         weights: (B,), of mean 1 over the whole training set: dividing by a batch's own sum would bias small batches.
         task_weights: (T,).
         soft_labels: (B, T) teacher probabilities q, or None without a teacher.
-        hard_weight, soft_weight: not negative; without soft labels only `hard_weight` counts.
+        hard_weight, soft_weight: not negative, their sum above 0; without soft labels only `hard_weight` counts.
+            `soft_weight` is one number for all labels or (T,).
     """
-    total, target = hard_weight, labels
-    if soft_labels is not None and soft_weight > 0:
+    total: float | Tensor = hard_weight
+    target = labels
+    if soft_labels is not None:
         total = hard_weight + soft_weight
         target = (hard_weight * labels + soft_weight * soft_labels) / total
     cross_entropy = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")  # (B, T)
-    return total * ((weights.unsqueeze(1) * cross_entropy).mean(dim=0) @ task_weights)
+    return (weights.unsqueeze(1) * cross_entropy).mean(dim=0) @ (total * task_weights)

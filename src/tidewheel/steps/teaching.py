@@ -22,11 +22,15 @@ REPLICATES = 200
 
 
 def misfit_of(teacher: OpenBundle, features: Sequence[FeatureSpec], labels: Sequence[str]) -> str | None:
-    """Why a bundle cannot score rows of these features for a model of these labels, or None. Common labels are enough."""
+    """Why a bundle cannot teach a model of these features and labels, or None.
+
+    The model may have features that the teacher does not know, and common labels are enough. What the teacher takes must still
+    be allowed: a feature is deprecated because it is not to be trusted or will be gone.
+    """
     ids = {feature.name: feature.id for feature in features}
     wanted = teacher.manifest.features
     if missing := [feature.name for feature in wanted if feature.name not in ids]:
-        return f"it needs {', '.join(missing)}, which these rows do not have"
+        return f"it takes {', '.join(missing)}, which this recipe does not allow"
     if renamed := [feature.name for feature in wanted if feature.id != ids[feature.name]]:
         return f"{', '.join(renamed)} has another id in its features: another meaning"
     if not set(labels) & set(teacher.manifest.labels):

@@ -23,7 +23,6 @@ from tidewheel.ranker.encoding import columns_of
 from tidewheel.ranker.scorer import Scorer
 from tidewheel.registry.ledger import Ledger
 from tidewheel.steps.job import Job, Result, run_step
-from tidewheel.steps.production import with_production
 from tidewheel.steps.teaching import disagreement_of, misfit_of, randomized_rows
 from tidewheel.store.store import Store
 
@@ -133,13 +132,14 @@ def pin_baseline(part: ValidatePart, job: Job, window: Window) -> Baseline:
     """
     entries = Ledger(job.store, part.recipe).entries()
     digest = production_after(entries)
-    production = load_bundle(job.store, digest) if digest else None
-    read, labels = with_production(part.features, production), [label.name for label in part.labels]
+    if digest:
+        load_bundle(job.store, digest)
+    labels = [label.name for label in part.labels]
     randomized, _ = job.dataset("randomized")
 
     def misfit(entry: LedgerEntry) -> str | None:
         bundle = load_bundle(job.store, entry.bundle)
-        if found := misfit_of(bundle, read, labels):
+        if found := misfit_of(bundle, part.features, labels):
             return found
         rows = randomized_rows(randomized, bundle, labels)
         return disagreement_of(bundle, rows, labels, part.teaching.min_randomized_auc)

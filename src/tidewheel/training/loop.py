@@ -27,7 +27,7 @@ class Objective:
 
     task_weights: Tensor  # (T,)
     hard_weight: float
-    soft_weight: Callable[[float], float]
+    soft_weight: Callable[[float], float | Tensor]  # one for all labels or (T,)
 
     def loss(self, logits: Tensor, batch: Rows, share: float) -> Tensor:
         """logits (B, T) of a batch at a share of the steps -> scalar."""

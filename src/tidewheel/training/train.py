@@ -109,12 +109,13 @@ def new_ranker(rows: Rows, network: Network, seed: int) -> Ranker:
 
 
 def objective_of(labels: tuple[LabelConfig, ...], config: TrainConfig, device: str) -> loop.Objective:
-    """Loss toward the labels, plus toward the teacher with a weight that goes from `weight` to `final_weight` in a line."""
+    """Loss toward the labels, plus toward the teacher with the weight of its schedule, label by label."""
     teacher = config.teacher
+    shares = torch.tensor([teacher.by_label.get(label.name, 1.0) for label in labels], device=device)
     return loop.Objective(
         task_weights=torch.tensor([label.task_weight for label in labels], device=device),
         hard_weight=1.0,
-        soft_weight=lambda share: (1 - share) * teacher.weight + share * teacher.final_weight,
+        soft_weight=lambda share: teacher.at(share) * shares,
     )
 
 

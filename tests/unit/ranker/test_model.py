@@ -134,3 +134,6 @@ def test_the_loss_weighs_rows_labels_and_teacher():
     assert multi_task_loss(*arguments).item() == pytest.approx(hard_part)
     with_teacher = multi_task_loss(*arguments, torch.tensor(soft), hard_weight=0.9, soft_weight=0.3)
     assert with_teacher.item() == pytest.approx(0.9 * hard_part + 0.3 * soft_part)
+    by_label = multi_task_loss(*arguments, torch.tensor(soft), soft_weight=torch.tensor([0.0, 3.0], dtype=torch.float64))
+    second_alone = (weights * cross_entropy(logits, soft)[:, 1]).mean() * tasks[1]
+    assert by_label.item() == pytest.approx(hard_part + 3.0 * second_alone)

@@ -35,7 +35,7 @@ def test_a_bundle_that_cannot_score_the_rows_does_not_teach(tiny_bundle: OpenBun
     first, *others = tiny_bundle.manifest.features
     labels = list(tiny_bundle.manifest.labels)
     lacking = misfit_of(tiny_bundle, tuple(others), labels)
-    assert lacking == f"it needs {first.name}, which these rows do not have"
+    assert lacking == f"it takes {first.name}, which this recipe does not allow"
     renamed = misfit_of(tiny_bundle, (first.model_copy(update={"id": 99}), *others), labels)
     assert renamed == f"{first.name} has another id in its features: another meaning"
     assert misfit_of(tiny_bundle, (first, *others), ["purchase"]) == "it knows click, long_view, like, none of purchase"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from tidewheel.contracts.recipe import NetworkConfig, OptimizerConfig, TrainConfig
+from tidewheel.contracts.recipe import DistillationConfig, NetworkConfig, OptimizerConfig, TrainConfig
 from tidewheel.errors import ConfigError, ContractError
 from tidewheel.ranker import GraphScorer, Scorer, columns_of
 from tidewheel.ranker.encoding import Encoders, fit
@@ -144,12 +144,22 @@ def test_a_ranker_trained_with_a_teacher_names_it_and_comes_closer_to_it(tiny_ru
     assert distance(20.0) < distance(0.0)
 
 
-def test_the_teachers_weight_goes_from_first_to_final_in_a_line(quickstart):
-    soft_weight = objective_of(quickstart.labels, TrainConfig(), "cpu").soft_weight
-    teacher = TrainConfig().teacher
-    assert soft_weight(0.0) == teacher.weight
-    assert soft_weight(0.5) == pytest.approx((teacher.weight + teacher.final_weight) / 2)
-    assert soft_weight(1.0) == pytest.approx(teacher.final_weight)
+@pytest.mark.parametrize(
+    ("schedule", "want"),
+    [("linear", [0.8, 0.6, 0.4, 0.2, 0.0]), ("cosine", [0.8, 0.68284, 0.4, 0.11716, 0.0]), ("constant", [0.8] * 5)],
+)
+def test_the_teachers_weight_follows_its_schedule_label_by_label(quickstart, schedule, want):
+    final = {} if schedule == "constant" else {"final_weight": 0.0}
+    teacher = DistillationConfig(weight=0.8, schedule=schedule, by_label={"like": 0.5}, **final)
+    soft_weight = objective_of(quickstart.labels, TrainConfig(teacher=teacher), "cpu").soft_weight
+    got = torch.stack([soft_weight(share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)])  # (5, T)
+    scales = torch.tensor([0.5 if label.name == "like" else 1.0 for label in quickstart.labels])
+    torch.testing.assert_close(got, torch.tensor(want).unsqueeze(1) * scales, atol=1e-5, rtol=0)
+
+
+def test_a_constant_weight_that_is_to_end_elsewhere_is_refused():
+    with pytest.raises(ValueError, match=r"schedule is constant; final_weight 0.1 differs from weight 0.3"):
+        DistillationConfig(schedule="constant", weight=0.3, final_weight=0.1)
 
 
 def test_the_network_is_updated_as_by_torchs_adamw():
