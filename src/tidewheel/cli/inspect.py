@@ -16,7 +16,7 @@ from tidewheel.errors import ConfigError
 from tidewheel.registry.ledger import Ledger, recipes
 from tidewheel.store.home import Home
 
-LINE = 300
+LINE = 300  # characters
 PHASE_STYLES = {Phase.SUCCESSFUL: "green", Phase.FAILED: "red", Phase.ERROR: "red"}
 
 

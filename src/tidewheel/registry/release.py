@@ -116,17 +116,7 @@ def rollback(
     check(target)
     by_hand = (Decision.REVERTED, Decision.QUARANTINED)
     made = next(entry for entry in reversed(entries) if entry.bundle == target and entry.decision not in by_hand)
-    entry = made.model_copy(
-        update={
-            "number": len(entries) + 1,
-            "time": clock(),
-            "decision": Decision.REVERTED,
-            "run_id": run_id,
-            "production": target,
-            "previous": production_after(entries),
-            "reason": reason,
-        }
-    )
+    entry = _by_hand(entries, made, decision=Decision.REVERTED, production=target, time=clock(), run_id=run_id, reason=reason)
     return _append_and_project(ledger, registry, entry)
 
 
@@ -157,18 +147,15 @@ def quarantine(
     if why := untrusted(entries).get(digest):
         raise ConfigError(f"quarantine: {digest[:12]} teaches nobody already: it was {why}")
     serving = production_after(entries)
-    entry = decided[digest].model_copy(
-        update={
-            "number": len(entries) + 1,
-            "time": clock(),
-            "decision": Decision.QUARANTINED,
-            "run_id": run_id,
-            "production": serving,
-            "previous": serving,
-            "reason": reason,
-        }
+    entry = _by_hand(
+        entries, decided[digest], decision=Decision.QUARANTINED, production=serving, time=clock(), run_id=run_id, reason=reason
     )
     return _append_and_project(ledger, registry, entry)
+
+
+def _by_hand(entries: tuple[LedgerEntry, ...], made: LedgerEntry, **changes: object) -> LedgerEntry:
+    """The next entry, about the bundle of an earlier one."""
+    return made.model_copy(update={"number": len(entries) + 1, "previous": production_after(entries), **changes})
 
 
 def _released(entries: tuple[LedgerEntry, ...], to: str | None) -> str:

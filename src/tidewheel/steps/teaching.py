@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.dataset as pads
 
 from tidewheel.contracts.schema import WEIGHT, FeatureSpec, label_column
 from tidewheel.evaluation.bootstrap import bootstrap, interval
@@ -47,13 +47,12 @@ def disagreement_of(teacher: OpenBundle, rows: pa.Table, labels: Sequence[str], 
     Args:
         rows: with the teacher's features, `user_id`, `weight` and the labels.
     """
-    known = [label for label in labels if label in teacher.manifest.labels]
-    if not rows.num_rows or not min_auc:
+    if not rows.num_rows:
         return None
     scores = Scorer(teacher, threads=2).logits(columns_of(rows, teacher.manifest.features))
     users = np.unique(rows["user_id"].to_numpy(), return_inverse=True)[1]
     weight = rows[WEIGHT].to_numpy().astype(np.float64)
-    for label in known:
+    for label in [label for label in labels if label in scores]:
         happened = rows[label_column(label)].to_numpy()
         if min((happened == 1).sum(), (happened == 0).sum()) < MIN_OF_A_CLASS:
             continue
@@ -68,12 +67,5 @@ def disagreement_of(teacher: OpenBundle, rows: pa.Table, labels: Sequence[str], 
 def randomized_rows(folder: Path, teacher: OpenBundle, labels: Sequence[str]) -> pa.Table:
     """At most `MAX_ROWS` rows of a split, with what `disagreement_of` looks at."""
     wanted = {"user_id", WEIGHT, *map(label_column, labels), *(feature.name for feature in teacher.manifest.features)}
-    tables, held = [], 0
-    for path in sorted(folder.rglob("*.parquet")):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(MAX_ROWS, columns=[name for name in file.schema_arrow.names if name in wanted]):
-                tables.append(pa.Table.from_batches([batch]))
-                held += batch.num_rows
-                if held >= MAX_ROWS:
-                    return pa.concat_tables(tables).slice(0, MAX_ROWS)
-    return pa.concat_tables(tables) if tables else pa.table({})
+    paths = sorted(path.as_posix() for path in folder.rglob("*.parquet"))
+    return pads.dataset(paths, format="parquet").head(MAX_ROWS, columns=sorted(wanted))

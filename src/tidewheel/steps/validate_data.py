@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -132,17 +133,18 @@ def pin_baseline(part: ValidatePart, job: Job, window: Window) -> Baseline:
     """
     entries = Ledger(job.store, part.recipe).entries()
     digest = production_after(entries)
+    opened = cache(lambda bundle: load_bundle(job.store, bundle))  # production mostly is the teacher too
     if digest:
-        load_bundle(job.store, digest)
+        opened(digest)
     labels = [label.name for label in part.labels]
     randomized, _ = job.dataset("randomized")
 
     def misfit(entry: LedgerEntry) -> str | None:
-        bundle = load_bundle(job.store, entry.bundle)
-        if found := misfit_of(bundle, part.features, labels):
+        bundle, min_auc = opened(entry.bundle), part.teaching.min_randomized_auc
+        found = misfit_of(bundle, part.features, labels)
+        if found or not min_auc:
             return found
-        rows = randomized_rows(randomized, bundle, labels)
-        return disagreement_of(bundle, rows, labels, part.teaching.min_randomized_auc)
+        return disagreement_of(bundle, randomized_rows(randomized, bundle, labels), labels, min_auc)
 
     teaching = choose_teacher(entries, part.teaching, window.end, misfit)
     return Baseline(production=digest, teaching=teaching, ledger_number=len(entries))
