@@ -89,7 +89,11 @@ class Scorer:
 
     def logits(self, columns: Columns) -> Scores:
         """Uncalibrated logits, label -> (B,) float32, from the twin that teaches."""
-        return self._twin.run(self.encoders.encode(columns))
+        return self.logits_encoded(self.encoders.encode(columns))
+
+    def logits_encoded(self, encoded: Encoded) -> Scores:
+        """Uncalibrated logits, label -> (B,) float32, of rows that `encoders` encoded."""
+        return self._twin.run(encoded)
 
 
 class GraphScorer:
@@ -112,7 +116,11 @@ class GraphScorer:
 
     def logits(self, columns: Columns) -> Scores:
         """Logits, label -> (B,) float32."""
-        return self._graph.run(self.encoders.encode(columns))
+        return self.logits_encoded(self.encoders.encode(columns))
+
+    def logits_encoded(self, encoded: Encoded) -> Scores:
+        """Logits, label -> (B,) float32, of rows that `encoders` encoded."""
+        return self._graph.run(encoded)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

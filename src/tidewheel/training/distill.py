@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from tidewheel.contracts.bundle import BundleManifest, Lineage
@@ -16,13 +16,17 @@ from tidewheel.contracts.schema import feature_digest
 from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import PROFILE, RANKER, publish, ranker_entry
 from tidewheel.ranker.calibration import Calibrators, fit_calibrator
-from tidewheel.ranker.encoding import Encoded, Encoders
+from tidewheel.ranker.encoding import Encoders
 from tidewheel.ranker.export import RUNTIME, export_graph
 from tidewheel.ranker.model import Network, Ranker, save_ranker
-from tidewheel.ranker.scorer import GraphScorer
+from tidewheel.ranker.scorer import CHUNK_ROWS, GraphScorer
 from tidewheel.store import Store
 from tidewheel.training import loop
-from tidewheel.training.loader import Rows, read_table, rows_of
+from tidewheel.training.encode import encoded_rows
+from tidewheel.training.loader import ShuffledRows
+from tidewheel.training.memory import enough_memory
+from tidewheel.training.rows import EncodedRows
+from tidewheel.training.teaching import Teacher
 from tidewheel.training.train import new_ranker
 
 
@@ -60,17 +64,18 @@ def distill(
             f"{model_folder}: trained on {', '.join(manifest.labels)}; expected {', '.join(names)}; train again"
         )
     encoders = Encoders.read(model_folder / manifest.encoders)
-    rows = rows_of(read_table(train_dir, manifest.features, names), encoders, names, train_dir)
-    held_out = rows_of(read_table(calibration_dir, manifest.features, names), encoders, names, calibration_dir)
     loop.use_threads()
-    teacher = GraphScorer(model_folder, manifest, threads=torch.get_num_threads())
-    soft = teacher.score_encoded(Encoded(rows.ids.numpy(), rows.numbers.numpy()))
-    rows = rows.with_soft_labels(np.stack([soft[label] for label in names], axis=1))
-    progress(0.15, f"{len(rows):,} rows scored by the ranker")
-
-    student = fit_student(rows, Network.of(config.network, encoders, names), labels, config, progress)
-    calibrators = calibrate(student, held_out, config.calibrator)
-    progress(0.95, f"calibrated on {len(held_out):,} rows")
+    teacher = Teacher.of_ranker(GraphScorer(model_folder, manifest, threads=torch.get_num_threads()), manifest, names)
+    with (
+        enough_memory("distill", config.optimizer.batch_size),
+        tempfile.TemporaryDirectory(prefix="rows-", dir=out.parent) as folder,
+    ):
+        rows = encoded_rows(train_dir, encoders, names, Path(folder) / "train", teacher)
+        progress(0.15, f"{len(rows):,} rows scored by the ranker")
+        student = fit_student(rows, Network.of(config.network, encoders, names), labels, config, progress)
+        held_out = encoded_rows(calibration_dir, encoders, names, Path(folder) / "calibration")
+        calibrators = calibrate(student, held_out, config.calibrator)
+        progress(0.95, f"calibrated on {len(held_out):,} rows")
 
     entry = ranker_entry(names)
     save_ranker(student, out / entry.weights, out / entry.network)
@@ -93,7 +98,7 @@ def distill(
 
 
 def fit_student(
-    rows: Rows, network: Network, labels: tuple[LabelConfig, ...], config: DistillConfig, progress: Progress = silent
+    rows: EncodedRows, network: Network, labels: tuple[LabelConfig, ...], config: DistillConfig, progress: Progress = silent
 ) -> Ranker:
     """Train a student toward `rows.soft_labels` and the labels; equal arguments give equal weights."""
     objective = loop.Objective(
@@ -102,16 +107,23 @@ def fit_student(
         soft_weight=lambda share: config.soft_weight,
     )
     with torch.random.fork_rng(devices=[]):
-        student = new_ranker(rows, network, config.seed)
-        loop.fit(student, rows, config.optimizer, objective, config.seed, lambda s, words: progress(0.15 + 0.75 * s, words))
+        student = new_ranker(rows.rates, network, config.seed)
+        loop.fit(
+            student,
+            ShuffledRows(rows),
+            config.optimizer,
+            objective,
+            config.seed,
+            lambda s, words: progress(0.15 + 0.75 * s, words),
+        )
     return student
 
 
 @torch.no_grad()
-def calibrate(student: Ranker, rows: Rows, kind: str) -> Calibrators:
+def calibrate(student: Ranker, rows: EncodedRows, kind: str) -> Calibrators:
     """One calibrator a label, fitted with the rows' weights."""
-    logits = student(rows.ids, rows.numbers).numpy()  # (N, T)
-    targets, weights = rows.labels.numpy(), rows.weights.numpy()
+    parts = [(student(batch.ids, batch.numbers), batch.labels, batch.weights) for batch in rows.in_order(CHUNK_ROWS)]
+    logits, targets, weights = (torch.cat(column).numpy() for column in zip(*parts, strict=True))  # (N, T), (N, T), (N,)
     fitted = {
         label: fit_calibrator(kind, logits[:, at], targets[:, at], weights) for at, label in enumerate(student.network.labels)
     }
