@@ -1,6 +1,6 @@
 """The blocks of the ranker. Legend: B rows, F_c categorical features, D embedding size, X width, E experts, T labels.
 
-To export_blocks.py belongs the same block as ONNX nodes, to network.py what it costs.
+Each has its ONNX nodes in export_blocks.py and its cost in network.py.
 """
 
 from __future__ import annotations
