@@ -142,6 +142,7 @@ def drive(folder: Path) -> None:
     import ray.train
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import FailureConfig  # what ray.train gives at run time, and type checkers do not see
+    from ray.train.v2.api.exceptions import PreemptionError, WorkerGroupError
 
     config = Settings.read(folder / SETTINGS).config
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -166,8 +167,8 @@ def drive(folder: Path) -> None:
     )
     try:
         trainer.fit()
-    except Exception as error:  # Ray's errors have no common base; all mean that the workers gave up
-        _fail(folder, RetryableError(f"ray: the workers failed ({str(error).strip().splitlines()[-1]}); run again"))
+    except (WorkerGroupError, PreemptionError) as error:  # the workers gave up; anything else is Ray's end, and the driver's
+        _fail(folder, RetryableError(f"train: the workers failed ({str(error).strip().splitlines()[-1]}); run again"))
 
 
 def work(told: dict[str, str]) -> None:
@@ -188,7 +189,7 @@ def work(told: dict[str, str]) -> None:
     store = None if settings.store is None else Store.open(settings.store, Path(settings.cache))
     saved = checkpoints_of(store, rows, settings.network, config)
     loop.use_threads()
-    ranker = new_ranker(rows.rates, settings.network, config.seed)
+    ranker = new_ranker(rows.rates, settings.network, config.seed, config.task_weighting)
     model = prepare_model(ranker)
     device = str(next(model.parameters()).device)
     worker = Worker(context.get_world_rank(), context.get_world_size())
@@ -200,7 +201,7 @@ def work(told: dict[str, str]) -> None:
             partial.replace(folder / PROGRESS)
 
     try:
-        objective = objective_of(settings.labels, config, device)
+        objective = objective_of(settings.labels, config, device, ranker.log_variances)
         report = loop.fit(model, ShuffledRows(rows), config.optimizer, objective, config.seed, tell, saved, worker)
     except TidewheelError as error:
         if error.is_retryable:

@@ -36,11 +36,19 @@ class Objective:
     task_weights: Tensor  # (T,)
     hard_weight: float
     soft_weight: Callable[[float], float | Tensor]  # one for all labels or (T,)
+    log_variances: Tensor | None = None  # (T,) parameters of the model where the labels' weights are learned
 
     def loss(self, logits: Tensor, batch: Batch, share: float) -> Tensor:
         """logits (B, T) of a batch at a share of the steps -> scalar."""
         return multi_task_loss(
-            logits, batch.labels, batch.weights, self.task_weights, batch.soft_labels, self.hard_weight, self.soft_weight(share)
+            logits,
+            batch.labels,
+            batch.weights,
+            self.task_weights,
+            batch.soft_labels,
+            self.hard_weight,
+            self.soft_weight(share),
+            self.log_variances,
         )
 
 
@@ -78,7 +86,8 @@ def fit(
     """
     named = {name.removeprefix("module."): value for name, value in model.named_parameters()}
     device = str(next(iter(named.values())).device)
-    optimizer = Optimizer(named.items(), config, wide_scale(rows.rates.to(device), objective.task_weights))
+    scale = wide_scale(rows.rates.to(device), objective.task_weights)
+    optimizer = Optimizer(named.items(), config, scale)
     total = num_batches(len(rows), config.batch_size) * config.epochs
     resumed = checkpoints.resume(named, optimizer) if checkpoints else 0
     last = total if max_steps is None else min(total, resumed + max_steps)
@@ -95,6 +104,8 @@ def fit(
                 torch.manual_seed(step_seed(seed, step, worker.rank))  # dropout: a resumed step draws what it drew before
                 loss = objective.loss(model(batch.ids, batch.numbers), batch, share)
                 loss.backward()  # type: ignore[no-untyped-call]
+                if objective.log_variances is not None:  # the scale takes the learned weight out too, as in this gradient
+                    optimizer.wide_scale = scale * objective.log_variances.detach().exp()
                 optimizer.step(schedule(step - 1, total))
             losses.add(loss)
             seen += len(batch)

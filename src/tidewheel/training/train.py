@@ -124,23 +124,27 @@ def fit_here(
     loop.use_threads()
     saved = checkpoints_of(checkpoints, rows, network, config)
     with torch.random.fork_rng(devices=[]):
-        ranker = new_ranker(rows.rates, network, config.seed).to(config.device)
-        objective = objective_of(labels, config, config.device)
+        ranker = new_ranker(rows.rates, network, config.seed, config.task_weighting).to(config.device)
+        objective = objective_of(labels, config, config.device, ranker.log_variances)
         report = loop.fit(ranker, ShuffledRows(rows), config.optimizer, objective, config.seed, progress, saved)
     if saved is not None:
         saved.clear()
     return ranker.to("cpu"), report
 
 
-def new_ranker(rates: Tensor, network: Network, seed: int) -> Ranker:
+def new_ranker(rates: Tensor, network: Network, seed: int, task_weighting: str = "fixed") -> Ranker:
     """A ranker with seeded parameters that predicts the weighted positive rates (T,); seeds torch's random state."""
     torch.manual_seed(seed)
     ranker = Ranker(network)
     ranker.start_at(rates)
+    if task_weighting == "uncertainty":
+        ranker.learn_task_weights(rates)
     return ranker
 
 
-def objective_of(labels: tuple[LabelConfig, ...], config: TrainConfig, device: str) -> loop.Objective:
+def objective_of(
+    labels: tuple[LabelConfig, ...], config: TrainConfig, device: str, log_variances: torch.Tensor | None = None
+) -> loop.Objective:
     """Loss toward the labels, plus toward the teacher with the weight of its schedule, label by label."""
     teacher = config.teacher
     shares = torch.tensor([teacher.by_label.get(label.name, 1.0) for label in labels], device=device)
@@ -148,6 +152,7 @@ def objective_of(labels: tuple[LabelConfig, ...], config: TrainConfig, device: s
         task_weights=torch.tensor([label.task_weight for label in labels], device=device),
         hard_weight=1.0,
         soft_weight=lambda share: teacher.at(share) * shares,
+        log_variances=log_variances,
     )
 
 

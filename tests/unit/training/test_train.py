@@ -29,7 +29,7 @@ from tidewheel.training.optimizer import Optimizer
 from tidewheel.training.rows import EncodedRows
 from tidewheel.training.source import labels_of, read_table
 from tidewheel.training.teaching import Teacher
-from tidewheel.training.train import fit_here, objective_of, train
+from tidewheel.training.train import fit_here, new_ranker, objective_of, train
 
 CONFIG = TrainConfig(
     network=NetworkConfig(embedding_dim=4, cross_layers=1, cross_rank=4, experts=2, hidden=(8,), dropout=0.2),
@@ -83,12 +83,16 @@ def stop_at(share: float) -> Callable[[float, str], None]:
     return killed
 
 
-@pytest.mark.parametrize("stop_after", [0.3, 0.6, 0.9])  # in the second, third and fourth epoch
-def test_training_that_was_stopped_goes_on_bit_by_bit(tiny_run, rows, store: Store, stop_after: float):
-    uninterrupted, _ = fit_here(*rows, tiny_run.recipe.labels, FOUR_EPOCHS)
+@pytest.mark.parametrize(
+    ("stop_after", "task_weighting"),  # in the second, third and fourth epoch
+    [(0.3, "fixed"), (0.6, "fixed"), (0.9, "fixed"), (0.6, "uncertainty")],
+)
+def test_training_that_was_stopped_goes_on_bit_by_bit(tiny_run, rows, store: Store, stop_after: float, task_weighting: str):
+    config = FOUR_EPOCHS.model_copy(update={"task_weighting": task_weighting})
+    uninterrupted, _ = fit_here(*rows, tiny_run.recipe.labels, config)
     with pytest.raises(StoppedError):
-        fit_here(*rows, tiny_run.recipe.labels, FOUR_EPOCHS, stop_at(stop_after), store)
-    resumed, report = fit_here(*rows, tiny_run.recipe.labels, FOUR_EPOCHS, checkpoints=store)
+        fit_here(*rows, tiny_run.recipe.labels, config, stop_at(stop_after), store)
+    resumed, report = fit_here(*rows, tiny_run.recipe.labels, config, checkpoints=store)
     assert_equal_weights(uninterrupted, resumed)
     assert report.resumed_at >= 32 * stop_after - 2 * CONFIG.checkpoint_every_steps
     assert report.resumed_at + report.steps == 32
@@ -182,14 +186,19 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint_and_names_its_step(
     assert len(store.folders("checkpoints")) == 1
 
 
-def test_the_ranker_recovers_what_the_rows_were_made_from(quickstart, make_rows, tmp_path: Path):
+OTHER_BLOCKS = {"cross": "parallel", "mixture": "ple", "context": "epnet"}
+
+
+@pytest.mark.parametrize(("blocks", "task_weighting"), [({}, "fixed"), (OTHER_BLOCKS, "uncertainty")])
+def test_the_ranker_recovers_what_the_rows_were_made_from(quickstart, make_rows, tmp_path: Path, blocks, task_weighting):
     """Labels are drawn from a known margin; on new rows the ranker comes close to the ranking by that margin itself."""
     folders = {"train": tmp_path / "train", "new": tmp_path / "new"}
     for seed, (name, count) in enumerate((("train", 12_000), ("new", 4000))):
         folders[name].mkdir()
         pq.write_table(make_rows(quickstart, count, seed), folders[name] / "part-0.parquet")
     optimizer = OptimizerConfig(epochs=4, batch_size=512, learning_rate=0.01)
-    config = CONFIG.model_copy(update={"optimizer": optimizer})
+    network = CONFIG.network.model_copy(update=blocks)
+    config = CONFIG.model_copy(update={"optimizer": optimizer, "network": network, "task_weighting": task_weighting})
     (tmp_path / "out").mkdir()
     manifest = train(folders["train"], quickstart.features, quickstart.labels, config, None, tmp_path / "out")
 
@@ -241,6 +250,45 @@ def test_a_ranker_trained_with_a_teacher_names_it_and_comes_closer_to_it(tiny_ru
         return float(np.abs(GraphScorer(out, manifest).score(columns)["click"] - taught_by).mean())
 
     assert distance(20.0) < distance(0.0)
+
+
+def test_learned_weights_settle_where_every_label_counts_alike():
+    """Logits that never change, so that each label's loss L is known: exp(-s) ends at 1 / (2 L)."""
+    logits, labels = torch.tensor([[0.0, -2.0], [0.0, -2.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    want = np.array([1 / (2 * np.log(2)), 1 / (2 * np.log(1 + np.exp(-2.0)))])
+    s = torch.nn.Parameter(torch.zeros(2))
+    optimizer = Optimizer([("log_variances", s)], OptimizerConfig(learning_rate=0.01), torch.ones(2))
+    for _ in range(600):
+        multi_task_loss(logits, labels, torch.ones(2), torch.tensor([1.0, 0.2]), log_variances=s).backward()
+        optimizer.step(1.0)
+    np.testing.assert_allclose(torch.exp(-s).detach().numpy(), want, rtol=1e-3)
+
+
+def test_training_moves_the_learned_weights(tiny_run, rows):
+    config = CONFIG.model_copy(update={"task_weighting": "uncertainty"})
+    start = new_ranker(rows[0].rates, rows[1], config.seed, config.task_weighting).log_variances
+    assert (fit_here(*rows, tiny_run.recipe.labels, config)[0].log_variances - start).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("log_variances", [None, [0.0, 0.0, 0.0], [1.5, -2.0, 0.3]])
+def test_the_weights_of_single_ids_learn_as_fast_whatever_a_label_counts(tiny_run, rows, tmp_path: Path, log_variances):
+    """One step with a teacher, from equal weights."""
+    names, encoders = tiny_run.recipe.label_names, Encoders.read(rows[0].folder / "encoders.json")
+    teacher = Teacher.of_bundle(tiny_run.bundle, names, is_inline=False)
+    soft = encoded_rows(tiny_run.train_dir, encoders, names, tmp_path, teacher)
+
+    def after_a_step(log_variances, task_weights) -> np.ndarray:
+        ranker = new_ranker(soft.rates, rows[1], seed=0).eval()
+        ranker.log_variances = None if log_variances is None else torch.nn.Parameter(torch.tensor(log_variances))
+        objective = loop.Objective(torch.tensor(task_weights), 1.0, lambda share: 0.5, ranker.log_variances)
+        loop.fit(
+            ranker, ShuffledRows(soft), OptimizerConfig(epochs=1, batch_size=len(soft), weight_decay=0.0), objective, seed=0
+        )
+        return ranker.wide_table.detach().numpy()
+
+    want = after_a_step(None, [1.0, 1.0, 1.0])
+    assert np.abs(want).max() > 0.01
+    np.testing.assert_allclose(after_a_step(log_variances, [1.0, 0.5, 2.0]), want, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(
