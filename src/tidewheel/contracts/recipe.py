@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
 from tidewheel.contracts.schema import FeatureSpec, active
+from tidewheel.contracts.student import CalibratorKind, student_fault
 from tidewheel.contracts.teacher import TeacherRules
 from tidewheel.contracts.verdict import Severity
 from tidewheel.contracts.window import parse_time
@@ -259,13 +260,23 @@ class TrainConfig(Contract):
 
 
 class DistillConfig(Contract):
-    """The student learns the ranker's probabilities with weight `soft_weight` and the labels with the rest."""
+    """The student learns the ranker's probabilities with weight `soft_weight` and the labels with the rest (docs/distill.md).
+
+    It takes the ranker's features but `without_features`. Labels get `calibrator`, those of `calibrators` their own; histogram
+    has a map for each value of `calibration_slice` with `min_slice_rows` effective rows. A student slower than
+    `max_microseconds_per_candidate` is not published; 0: not asked.
+    """
 
     network: NetworkConfig = NetworkConfig(embedding_dim=8, cross_layers=1, experts=1, hidden=(64,), dropout=0.0)
     optimizer: OptimizerConfig = OptimizerConfig(wide_rate=0.25, embedding_learning_ratio=1.0)
     soft_weight: Share = 0.9
     seed: int = 0
-    calibrator: Literal["isotonic", "platt"] = "platt"
+    without_features: tuple[str, ...] = ()
+    calibrator: CalibratorKind = "platt"
+    calibrators: dict[str, CalibratorKind] = {}
+    calibration_slice: str = ""
+    min_slice_rows: int = Field(default=500, ge=1)
+    max_microseconds_per_candidate: NotNegative = 0.0
 
 
 class EvaluateConfig(Contract):
@@ -348,6 +359,7 @@ class Recipe(Contract):
             "evaluate.min_auc": set(self.evaluate.min_auc),
             "deploy.goal_label": {self.deploy.goal_label},
             "train.teacher.by_label": set(self.train.teacher.by_label),
+            "distill.calibrators": set(self.distill.calibrators),
         }
         for place, wanted in used.items():
             if unknown := sorted(wanted - labels):
@@ -362,6 +374,14 @@ class Recipe(Contract):
             )
         if not any(label.gated for label in self.labels):
             raise ValueError("no label is gated: nothing would ever be judged")
+        return self
+
+    @model_validator(mode="after")
+    def _student_can_be(self) -> Self:
+        wanted = self.distill
+        kinds = {wanted.calibrators.get(label, wanted.calibrator) for label in self.label_names}
+        if fault := student_fault(self.active_features, wanted.without_features, wanted.calibration_slice, kinds):
+            raise ValueError(fault)
         return self
 
     @property

@@ -23,7 +23,7 @@ CHUNK_ROWS = 8192  # bounds the memory of activations when a whole split is scor
 Scores = dict[str, np.ndarray]
 
 
-class _Graph:
+class Graph:
     """One ONNX graph; its session is made when it first runs."""
 
     def __init__(self, path: Path, labels: tuple[str, ...], threads: int) -> None:
@@ -72,8 +72,8 @@ class Scorer:
         self.bundle = bundle
         self.labels = bundle.manifest.labels
         self.encoders = bundle.encoders(model)
-        self._graph = _Graph(bundle.folder / entry.graph, self.labels, threads)
-        self._twin = _Graph(bundle.folder / entry.uncalibrated_graph, self.labels, threads)
+        self._graph = Graph(bundle.folder / entry.graph, self.labels, threads)
+        self._twin = Graph(bundle.folder / entry.uncalibrated_graph, self.labels, threads)
 
     def score(self, columns: Columns) -> Scores:
         """Calibrated probabilities, label -> (B,) float32 in [0, 1], of raw columns of length B or 1.
@@ -100,7 +100,7 @@ class GraphScorer:
             raise ContractError(f"{folder}: this ranker has no ONNX graph; train it again")
         self.labels = manifest.labels
         self.encoders = Encoders.read(folder / manifest.encoders)
-        self._graph = _Graph(folder / manifest.graph, self.labels, threads)
+        self._graph = Graph(folder / manifest.graph, self.labels, threads)
 
     def score(self, columns: Columns) -> Scores:
         """Probabilities, label -> (B,) float32 in [0, 1], of raw columns of length B or 1."""

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from tidewheel.contracts.bundle import BundleManifest, Lineage
+from tidewheel.contracts.bundle import BundleManifest, Lineage, ModelEntry
 from tidewheel.contracts.evidence import ModelManifest
 from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.recipe import DistillConfig, LabelConfig
+from tidewheel.contracts.report import Latency
 from tidewheel.contracts.schema import feature_digest
 from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import PROFILE, RANKER, publish, ranker_entry
 from tidewheel.ranker.calibration import Calibrators, fit_calibrator
 from tidewheel.ranker.encoding import Encoded, Encoders
 from tidewheel.ranker.export import RUNTIME, export_graph
+from tidewheel.ranker.histogram import Slices
+from tidewheel.ranker.latency import measure, refuse_slow
 from tidewheel.ranker.model import Network, Ranker, save_ranker
 from tidewheel.ranker.scorer import GraphScorer
 from tidewheel.store import Store
 from tidewheel.training import loop
 from tidewheel.training.loader import Rows, read_table, rows_of
 from tidewheel.training.train import new_ranker
+
+
+class Distilled(NamedTuple):
+    """A published bundle and what its student costs."""
+
+    digest: str
+    bundle: BundleManifest
+    latency: Latency
 
 
 def distill(
@@ -39,7 +52,7 @@ def distill(
     name: str,
     out: Path,
     progress: Progress = silent,
-) -> tuple[str, BundleManifest]:
+) -> Distilled:
     """Distill a ranker into a student, calibrate it on rows that neither was trained on, and publish the bundle.
 
     Args:
@@ -48,10 +61,8 @@ def distill(
         profile: JSON file that drift checks of the next run compare with; copied into the bundle.
         out: an empty staging folder of `store`; it becomes the bundle.
 
-    Returns:
-        Digest and manifest of the bundle.
-
     Raises:
+        ConfigError: the student is slower than `config` allows; nothing is published.
         ContractError: the ranker was trained on other labels, or rows, columns or weights are not as promised.
     """
     names = tuple(label.name for label in labels)
@@ -68,28 +79,44 @@ def distill(
     rows = rows.with_soft_labels(np.stack([soft[label] for label in names], axis=1))
     progress(0.15, f"{len(rows):,} rows scored by the ranker")
 
-    student = fit_student(rows, Network.of(config.network, encoders, names), labels, config, progress)
-    calibrators = calibrate(student, held_out, config.calibrator)
+    own = encoders.without(config.without_features)
+    rows, held_out = (seen_by(own, encoders, part) for part in (rows, held_out))
+    student = fit_student(rows, Network.of(config.network, own, names), labels, config, progress)
+    calibrators = calibrate(student, held_out, own, config)
     progress(0.95, f"calibrated on {len(held_out):,} rows")
 
-    entry = ranker_entry(names)
-    save_ranker(student, out / entry.weights, out / entry.network)
-    encoders.write(out / entry.encoders)
-    calibrators.write(out / entry.calibrators)
-    export_graph(student, out / entry.graph, calibrators)
-    export_graph(student, out / entry.uncalibrated_graph)
+    entry = write_student(student, own, calibrators, out)
+    latency = measure(out / entry.graph, names, Encoded(held_out.ids.numpy(), held_out.numbers.numpy()))
+    refuse_slow(latency, config.max_microseconds_per_candidate)
     shutil.copyfile(profile, out / PROFILE)
     bundle = BundleManifest(
         name=name,
         models={RANKER: entry},
-        features=manifest.features,
-        feature_digest=feature_digest(manifest.features),
+        features=own.features,
+        feature_digest=feature_digest(own.features),
         labels=names,
         profile=PROFILE,
         lineage=lineage,
         runtime=RUNTIME,
     )
-    return publish(store, out, bundle)
+    return Distilled(*publish(store, out, bundle), latency)
+
+
+def seen_by(own: Encoders, whole: Encoders, rows: Rows) -> Rows:
+    """Rows that `whole` encoded, with the columns of `own` alone."""
+    ids, numbers = own.places_in(whole)
+    return replace(rows, ids=rows.ids[:, ids], numbers=rows.numbers[:, numbers])
+
+
+def write_student(student: Ranker, encoders: Encoders, calibrators: Calibrators, out: Path) -> ModelEntry:
+    """Write the student, its uncalibrated twin and all that they need into the folder of a bundle."""
+    entry = ranker_entry(student.network.labels)
+    save_ranker(student, out / entry.weights, out / entry.network)
+    encoders.write(out / entry.encoders)
+    calibrators.write(out / entry.calibrators)
+    export_graph(student, out / entry.graph, calibrators)
+    export_graph(student, out / entry.uncalibrated_graph)
+    return entry
 
 
 def fit_student(
@@ -108,11 +135,16 @@ def fit_student(
 
 
 @torch.no_grad()
-def calibrate(student: Ranker, rows: Rows, kind: str) -> Calibrators:
-    """One calibrator a label, fitted with the rows' weights."""
+def calibrate(student: Ranker, rows: Rows, encoders: Encoders, config: DistillConfig) -> Calibrators:
+    """One calibrator a label, fitted with the rows' weights; the rows are all that it learns from."""
     logits = student(rows.ids, rows.numbers).numpy()  # (N, T)
     targets, weights = rows.labels.numpy(), rows.weights.numpy()
-    fitted = {
-        label: fit_calibrator(kind, logits[:, at], targets[:, at], weights) for at, label in enumerate(student.network.labels)
-    }
+    slices = None
+    if config.calibration_slice:
+        column = [feature.name for feature in encoders.categorical].index(config.calibration_slice)
+        slices = Slices(config.calibration_slice, column, rows.ids[:, column].numpy(), config.min_slice_rows)
+    fitted = {}
+    for at, label in enumerate(student.network.labels):
+        kind = config.calibrators.get(label, config.calibrator)
+        fitted[label] = fit_calibrator(kind, logits[:, at], targets[:, at], weights, slices)
     return Calibrators(by_label=fitted)
