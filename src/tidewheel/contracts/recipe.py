@@ -9,10 +9,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from tidewheel.contracts.base import Contract, digest_of
-from tidewheel.contracts.network import NetworkConfig
+from tidewheel.contracts.network import NetworkConfig, context_fault
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
-from tidewheel.contracts.schema import Entity, FeatureSpec, active
-from tidewheel.contracts.student import CalibratorKind, student_fault
+from tidewheel.contracts.schema import FeatureSpec, active
+from tidewheel.contracts.student import CalibratorKind, student_fault, student_features
 from tidewheel.contracts.teacher import TeacherRules
 from tidewheel.contracts.verdict import Severity
 from tidewheel.contracts.window import parse_time
@@ -361,13 +361,6 @@ class Recipe(Contract):
                 )
         if unknown := sorted(set(self.evaluate.slices) - set(names)):
             raise ValueError(f"evaluate.slices names {', '.join(unknown)}; expected features of this recipe")
-        num_context = sum(feature.entity is Entity.CONTEXT for feature in self.active_features)
-        for step, network in (("train", self.train.network), ("distill", self.distill.network)):
-            if network.context != "none" and not 0 < num_context < len(names):
-                raise ValueError(
-                    f"{step}.network.context is {network.context}; {num_context} of {len(names)} features have entity context, "
-                    "expected some and not all. Add one, or use none"
-                )
         if isinstance(self.source, WorldSource | HybridSource) and not self.window.label_horizon_hours:
             raise ValueError(
                 "window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression"
@@ -382,6 +375,13 @@ class Recipe(Contract):
         kinds = {wanted.calibrators.get(label, wanted.calibrator) for label in self.label_names}
         if fault := student_fault(self.active_features, wanted.without_features, wanted.calibration_slice, kinds):
             raise ValueError(fault)
+        kept = student_features(self.active_features, wanted.without_features)
+        for place, network, features in (
+            ("train", self.train.network, self.active_features),
+            ("distill", wanted.network, kept),
+        ):
+            if fault := context_fault(network, features):
+                raise ValueError(f"{place}.network.{fault}")
         return self
 
     @property

@@ -45,6 +45,13 @@ def test_a_numeric_feature_is_no_slice(quickstart: Recipe):
         with_student(quickstart, calibrator="histogram", calibration_slice="user_tenure_days")
 
 
+def test_a_students_context_gate_needs_a_context_feature_that_the_student_takes(quickstart: Recipe):
+    network = {"context": "epnet"}
+    assert with_student(quickstart, network=network, without_features=["surface"]).distill.network.context == "epnet"
+    with pytest.raises(ValidationError, match=r"distill.network.context is epnet; 0 of 16 features have entity context"):
+        with_student(quickstart, network=network, without_features=["surface", "query_category"])
+
+
 def test_one_label_with_a_histogram_is_enough_for_a_slice(quickstart: Recipe):
     recipe = with_student(quickstart, calibrators={"click": "histogram"}, calibration_slice="surface")
     assert recipe.distill.calibrator == "platt"
