@@ -84,12 +84,12 @@ def _histogram_nodes(graph: GraphBuilder, logit: str, calibrator: Histogram, lab
     log_odds = _line_nodes(graph, log_odds, (calibrator.overall,), f"{label}_overall", graph.constant(f"{label}_all", _FIRST))
     if calibrator.by_id:
         own = np.zeros(max(calibrator.by_id) + 2, dtype=np.int64)  # id -> its line; 0 is the identity
-        own[list(calibrator.by_id)] = np.arange(1, 1 + len(calibrator.by_id))
+        own[sorted(calibrator.by_id)] = np.arange(1, 1 + len(calibrator.by_id))
         column = graph.constant(f"{label}_column", np.array(calibrator.column, dtype=np.int64))
         ids = graph.node("Gather", "ids", column, axis=1)
         ids = graph.node("Min", ids, graph.constant(f"{label}_last", np.array(len(own) - 1, dtype=np.int64)))
         line = graph.node("Gather", graph.constant(f"{label}_own", own), ids)
-        lines = (Line(), *calibrator.by_id.values())
+        lines = (Line(), *(line for _, line in sorted(calibrator.by_id.items())))  # in the order of ids, not that of a file
         log_odds = _line_nodes(graph, log_odds, lines, f"{label}_slice", line)
     graph.node("Sigmoid", graph.node("Cast", log_odds, to=TensorProto.FLOAT), output=label)
 

@@ -107,6 +107,16 @@ def test_the_calibrated_graph_gives_each_slice_its_own_map(tmp_path: Path, by_id
     np.testing.assert_allclose(histogram.apply(logits, slices), found, atol=1e-6)
 
 
+def test_calibrators_that_were_read_back_give_the_same_graph(tmp_path: Path):
+    by_id = {value: Line(inputs=(0.0,), outputs=(0.1 * value,)) for value in (2, 10, 9)}  # JSON has "10" before "2"
+    histogram = Histogram(scale=1.0, shift=0.0, overall=Line(), slice="surface", column=1, by_id=by_id)
+    calibrators = Calibrators(by_label={"click": histogram, "like": Platt()})
+    ranker = trained_like(network())
+    export_graph(ranker, tmp_path / "one.onnx", calibrators)
+    export_graph(ranker, tmp_path / "two.onnx", Calibrators.read(calibrators.write(tmp_path / "calibrators.json")))
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
 def interpolated(values: np.ndarray, line: Line) -> np.ndarray:
     """The line with slope 1 beyond its ends, by adding far points to what NumPy interpolates."""
     inputs = [line.inputs[0] - 100, *line.inputs, line.inputs[-1] + 100]
