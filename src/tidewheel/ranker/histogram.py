@@ -16,9 +16,9 @@ from pydantic import Field, model_validator
 from tidewheel.contracts.base import Contract
 from tidewheel.ranker.scorer import sigmoid
 
-MAX_BINS = 10
-BIN_ROWS = 200  # effective rows a bin at least: a rate of one half is known to within 0.035
-PRIOR_ROWS = 200.0  # a map is shrunk toward the one before it as by so many rows, an equal part in each bin
+MAX_BINS = 5
+BIN_ROWS = 100  # a bin for so many effective rows of the rarer class: its rate is known to within a tenth
+PRIOR_ROWS = 500.0  # a map is shrunk toward the one before it as by so many rows, an equal part in each bin
 MAX_LOG_ODDS = 30.0
 
 
@@ -116,7 +116,8 @@ def fit_line(log_odds: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> L
     / bins; neighbours that do not rise are pooled (Barlow et al. 1972).
     """
     rows = effective_rows(weights)
-    bins = int(np.clip(rows // BIN_ROWS, 1, MAX_BINS))
+    rarer = min(effective_rows(weights[labels == value]) for value in (0, 1))
+    bins = int(np.clip(rarer // BIN_ROWS, 1, MAX_BINS))
     prior = PRIOR_ROWS / bins
     order = np.argsort(log_odds, kind="stable")
     predicted = 1.0 / (1.0 + np.exp(-np.clip(log_odds[order], -MAX_LOG_ODDS, MAX_LOG_ODDS)))
@@ -135,8 +136,8 @@ def fit_line(log_odds: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> L
 
 
 def effective_rows(weights: np.ndarray) -> float:
-    """(sum w)^2 / sum w^2 (Kish 1965, sec. 11.7)."""
-    return float(weights.sum() ** 2 / (weights @ weights))
+    """(sum w)^2 / sum w^2 (Kish 1965, sec. 11.7); 0 of no rows."""
+    return float(weights.sum() ** 2 / (weights @ weights)) if len(weights) else 0.0
 
 
 def _rises(one: np.ndarray, other: np.ndarray) -> bool:

@@ -37,18 +37,18 @@ def fitted(shifts: dict[int, float], min_rows: int = 500, count: int = 20_000) -
 
 
 def test_one_bin_is_the_shrunk_rate_by_hand():
-    # 100 rows of weight 1 predicted at 1/2 of which 80 happened: (80 + 200 * 0.5) / (100 + 200) = 0.6.
+    # 100 rows of weight 1 predicted at 1/2 of which 80 happened: (80 + 500 * 0.5) / (100 + 500) = 0.55.
     line = fit_line(np.zeros(100), np.repeat([1.0, 0.0], [80, 20]), np.ones(100))
     assert line.inputs == pytest.approx((0.0,), abs=1e-12)
-    assert line.outputs == pytest.approx((np.log(0.6 / 0.4),))
-    np.testing.assert_allclose(line.apply(np.array([-1.0, 0.0, 3.0])), np.array([-1.0, 0.0, 3.0]) + np.log(1.5))
+    assert line.outputs == pytest.approx((np.log(0.55 / 0.45),))
+    np.testing.assert_allclose(line.apply(np.array([-1.0, 0.0, 3.0])), np.array([-1.0, 0.0, 3.0]) + np.log(0.55 / 0.45))
 
 
 def test_rows_of_unequal_weight_count_for_less():
     # Weights 1 and 3 in equal numbers: (4 * 50)^2 / (10 * 50) = 80 effective rows of 100; the heavy half happened: rate 3/4.
     weights = np.tile([1.0, 3.0], 50)
     line = fit_line(np.zeros(100), (weights == 3.0).astype(float), weights)
-    rate = (80 * 0.75 + 200 * 0.5) / 280
+    rate = (80 * 0.75 + 500 * 0.5) / 580
     assert line.outputs == pytest.approx((np.log(rate / (1 - rate)),))
 
 
@@ -56,7 +56,7 @@ def test_two_bins_are_joined_by_a_line_and_go_on_with_slope_one():
     log_odds = np.repeat([-1.0, 1.0], 200)
     labels = np.concatenate([np.repeat([1.0, 0.0], [20, 180]), np.repeat([1.0, 0.0], [180, 20])])
     line = fit_line(log_odds, labels, np.ones(400))
-    rate = (180 + 100 * sigmoid(1.0)) / 300
+    rate = (180 + 250 * sigmoid(1.0)) / 450
     high = np.log(rate / (1 - rate))
     assert line.inputs == pytest.approx((-1.0, 1.0))
     assert line.outputs == pytest.approx((-high, high))
