@@ -93,14 +93,15 @@ class Scorer:
 
 
 class GraphScorer:
-    """Scores with a trained ranker that is no bundle yet; its probabilities are the sigmoid of its logits."""
+    """Scores with a trained ranker that is no bundle yet: the mean of its members' probabilities, mostly of one."""
 
     def __init__(self, folder: Path, manifest: ModelManifest, threads: int = 1) -> None:
         if manifest.graph is None:
             raise ContractError(f"{folder}: this ranker has no ONNX graph; train it again")
         self.labels = manifest.labels
         self.encoders = Encoders.read(folder / manifest.encoders)
-        self._graph = Graph(folder / manifest.graph, self.labels, threads)
+        graphs = (manifest.graph, *manifest.members)
+        self._members = tuple(Graph(folder / graph, self.labels, threads) for graph in graphs)
 
     def score(self, columns: Columns) -> Scores:
         """Probabilities, label -> (B,) float32 in [0, 1], of raw columns of length B or 1."""
@@ -108,11 +109,16 @@ class GraphScorer:
 
     def score_encoded(self, encoded: Encoded) -> Scores:
         """Probabilities, label -> (B,) float32, of rows that `encoders` encoded."""
-        return {label: sigmoid(logits) for label, logits in self._graph.run(encoded).items()}
+        found = [member.run(encoded) for member in self._members]
+        return {label: np.mean([sigmoid(one[label]) for one in found], axis=0, dtype=np.float32) for label in self.labels}
 
     def logits(self, columns: Columns) -> Scores:
-        """Logits, label -> (B,) float32."""
-        return self._graph.run(self.encoders.encode(columns))
+        """Logits, label -> (B,) float32; of an ensemble the log odds of its probabilities."""
+        encoded = self.encoders.encode(columns)
+        if len(self._members) == 1:
+            return self._members[0].run(encoded)
+        scores = self.score_encoded(encoded)
+        return {label: np.log(found) - np.log1p(-found) for label, found in scores.items()}
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
