@@ -215,13 +215,15 @@ class DistillationConfig(Contract):
     """Weight of the teacher's soft labels in the loss, against 1 of the labels.
 
     From `weight` at the first step to `final_weight` after the last, in a line or half a cosine (slow, fast, slow); `constant`
-    stays at `weight`. A label of `by_label` gets so many times that.
+    stays at `weight`. A label of `by_label` gets so many times that. `scores`: the teacher scores all rows once before
+    training, or `inline` each batch as it is read, which costs its time every epoch; the numbers are the same.
     """
 
     weight: float = Field(default=0.3, ge=0)
     final_weight: float = Field(default=0.1, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     by_label: dict[str, NotNegative] = {}
+    scores: Literal["precomputed", "inline"] = "precomputed"
 
     @model_validator(mode="after")
     def _a_constant_has_one_weight(self) -> Self:
@@ -238,18 +240,27 @@ class DistillationConfig(Contract):
 
 
 class TrainConfig(Contract):
-    """`task_weighting`: `uncertainty` learns how much each label counts, on top of its `task_weight` (docs/model.md)."""
+    """`ensemble`: so many rankers with seeds from `seed` on; their mean is judged and teaches the student.
+
+    `task_weighting`: `uncertainty` learns how much each label counts, on top of its `task_weight` (docs/model.md).
+
+    `max_failures`: restarts of Ray's workers, or of Ray itself, after something broke; `max_preemption_failures`: those
+    after a node was taken away by whoever owns it, which says nothing about the work. Both go on from the last checkpoint.
+    """
 
     engine: Literal["in_process", "ray"] = "in_process"
     num_workers: int = Field(default=2, ge=1)  # of Ray; in process there is one
     device: str = "cpu"
     seed: int = 0
+    ensemble: int = Field(default=1, ge=1)
     network: NetworkConfig = NetworkConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     task_weighting: Literal["fixed", "uncertainty"] = "fixed"
     teaching: TeacherRules = TeacherRules()
     teacher: DistillationConfig = DistillationConfig()
     checkpoint_every_steps: int = Field(default=50, ge=1)
+    max_failures: int = Field(default=2, ge=0)
+    max_preemption_failures: int = Field(default=16, ge=0)
 
 
 class DistillConfig(Contract):

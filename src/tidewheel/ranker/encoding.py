@@ -24,7 +24,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CLIP = 6.0  # standardized numbers are cut here: one broken row may not dominate a dot product
-Columns = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A dictionary-encoded column: row b has the value `values[codes[b]]`. What is said of a value is said once."""
+
+    codes: np.ndarray  # (B,) integers
+    values: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: slice) -> Coded:
+        return Coded(self.codes[rows], self.values)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.values, dtype=object)[self.codes].astype(dtype or object)
+
+
+Columns = Mapping[str, np.ndarray | Coded]
 
 
 class Moments(Contract):
@@ -96,13 +115,6 @@ class Encoders(Contract):
             moments={name: found for name, found in self.moments.items() if name in own},
         )
 
-    def places_in(self, whole: Encoders) -> tuple[list[int], list[int]]:
-        """Where the columns of `ids` and of `numbers` lie among those of `whole`, which has all features of this one."""
-        ids = [whole.categorical.index(feature) for feature in self.categorical]
-        numbers = [whole.numeric.index(feature) for feature in self.numeric]
-        indicators = [len(whole.numeric) + whole.indicators.index(name) for name in self.indicators]
-        return ids, numbers + indicators
-
     def encode(self, columns: Columns) -> Encoded:
         """Encode raw columns of length B or 1; those of length 1 hold for all B rows.
 
@@ -118,12 +130,12 @@ class Encoders(Contract):
             raise ContractError(f"features: {', '.join(wrong)} values; expected {rows} like the other columns, or 1")
         ids = np.empty((rows, len(self.categorical)), dtype=np.int64)
         for at, feature in enumerate(self.categorical):
-            ids[:, at] = self._ids(feature, np.asarray(columns[feature.name]))
+            ids[:, at] = self._ids(feature, columns[feature.name])
         numbers = np.zeros((rows, self.num_numbers), dtype=np.float32)
         indicator = {name: len(self.numeric) + at for at, name in enumerate(self.indicators)}
         for at, feature in enumerate(self.numeric):
             moments = self.moments[feature.name]
-            values = transformed(feature, columns[feature.name])
+            values = transformed(feature, np.asarray(columns[feature.name]))
             is_null = np.isnan(values)
             standard = np.clip((values - moments.mean) / moments.deviation, -CLIP, CLIP)
             numbers[:, at] = np.where(is_null, 0.0, standard)
@@ -131,9 +143,9 @@ class Encoders(Contract):
                 numbers[:, indicator[feature.name]] = is_null
         return Encoded(ids=ids, numbers=numbers)
 
-    def _ids(self, feature: FeatureSpec, values: np.ndarray) -> np.ndarray:
+    def _ids(self, feature: FeatureSpec, values: np.ndarray | Coded) -> np.ndarray:
         if feature.kind is FeatureKind.HASHED:
-            keys, is_null = _integers(feature, values)
+            keys, is_null = _integers(feature, np.asarray(values))
             if feature.dtype is DType.INT32:
                 is_null = is_null | ~_fits(feature.dtype, keys)
             bucket = splitmix64(keys) % np.uint64(feature.num_buckets)
@@ -145,32 +157,85 @@ class Encoders(Contract):
         return _looked_up(values, lookup)
 
 
-def fit(columns: Columns, weights: np.ndarray, features: Sequence[FeatureSpec]) -> Encoders:
-    """Learn vocabularies and moments from training rows.
+class Fitting:
+    """Learns encoders from training rows that come in parts: memory does not grow with their number."""
 
-    Args:
-        columns: raw column of each feature, (B,).
-        weights: (B,) row weights; moments are weighted, so that a sampled log standardizes like the whole one.
-        features: the features, in the order that the tensors will have.
+    def __init__(self, features: Sequence[FeatureSpec]) -> None:
+        self.features = tuple(features)
+        self._names: dict[str, set[str]] = {f.name: set() for f in features if f.kind is FeatureKind.VOCABULARY}
+        self._sums: dict[str, _Sums] = {f.name: _Sums() for f in features if f.kind is FeatureKind.NUMERIC}
+
+    def add(self, columns: Columns, weights: np.ndarray) -> None:
+        """Learn from rows: the raw column of each feature (B,), and their weights (B,).
+
+        Raises:
+            ContractError: a column is missing.
+        """
+        for feature in self.features:
+            if feature.name not in columns:
+                raise ContractError(f"features: column {feature.name} is missing from the training rows")
+            column = columns[feature.name]
+            if feature.kind is FeatureKind.VOCABULARY:
+                self._names[feature.name].update(map(vocabulary_name, _distinct(column)))
+            elif feature.kind is FeatureKind.NUMERIC:
+                self._sums[feature.name].add(transformed(feature, np.asarray(column)), weights)
+
+    def done(self) -> Encoders:
+        """The encoders of all rows so far. Moments are weighted, so that a sampled log standardizes like the whole one.
+
+        Raises:
+            ContractError: no row of a numeric feature has a value.
+        """
+        return Encoders(
+            features=self.features,
+            vocabularies={name: tuple(sorted(found - {""})) for name, found in self._names.items()},
+            moments={name: sums.moments(name) for name, sums in self._sums.items()},
+        )
+
+
+class _Sums:
+    """Weight, mean and sum of squared distances of the values so far (Chan, Golub, LeVeque 1979, eq. 2.1, with weights)."""
+
+    def __init__(self) -> None:
+        self.weight = self.mean = self.squares = 0.0
+        self.has_nulls = False
+
+    def add(self, values: np.ndarray, weights: np.ndarray) -> None:
+        present = ~np.isnan(values)
+        self.has_nulls |= not present.all()
+        values, weights = values[present], np.asarray(weights, dtype=np.float64)[present]
+        if (weight := float(weights.sum())) <= 0:
+            return
+        mean = float(values @ weights) / weight
+        squares = float(((values - mean) ** 2) @ weights)
+        distance, total = mean - self.mean, self.weight + weight
+        self.squares += squares + distance * distance * self.weight * weight / total
+        self.mean += distance * weight / total
+        self.weight = total
+
+    def moments(self, name: str) -> Moments:
+        if self.weight <= 0:
+            raise ContractError(f"feature {name}: no training row has a value; drop the feature or repair its source")
+        variance = self.squares / self.weight
+        # A feature that never varied tells nothing; a deviation of 1 keeps it finite should it vary later.
+        deviation = math.sqrt(variance) if variance > 1e-12 else 1.0
+        return Moments(mean=self.mean, deviation=deviation, has_nulls=self.has_nulls)
+
+
+def fit(columns: Columns, weights: np.ndarray, features: Sequence[FeatureSpec]) -> Encoders:
+    """Learn encoders from rows that are all here, see `Fitting`.
 
     Raises:
         ContractError: a column is missing, or no row of a numeric feature has a value.
     """
-    vocabularies: dict[str, tuple[str, ...]] = {}
-    moments: dict[str, Moments] = {}
-    for feature in features:
-        if feature.name not in columns:
-            raise ContractError(f"features: column {feature.name} is missing from the training rows")
-        values = np.asarray(columns[feature.name])
-        if feature.kind is FeatureKind.VOCABULARY:
-            vocabularies[feature.name] = tuple(sorted({vocabulary_name(v) for v in _distinct(values)} - {""}))
-        elif feature.kind is FeatureKind.NUMERIC:
-            moments[feature.name] = _moments(feature, values, weights)
-    return Encoders(features=tuple(features), vocabularies=vocabularies, moments=moments)
+    fitting = Fitting(features)
+    fitting.add(columns, weights)
+    return fitting.done()
 
 
-def columns_of(table: pa.Table, features: Sequence[FeatureSpec]) -> dict[str, np.ndarray]:
-    """Raw columns of an Arrow table: int64, object (text, None for null) or float64 (NaN for null).
+def columns_of(table: pa.Table, features: Sequence[FeatureSpec]) -> dict[str, np.ndarray | Coded]:
+    """Raw columns of an Arrow table: vocabulary features coded, hashed ones int64 or object (None for null), numeric ones
+    numbers (NaN for null).
 
     Raises:
         ContractError: a feature has no column in the table.
@@ -178,11 +243,14 @@ def columns_of(table: pa.Table, features: Sequence[FeatureSpec]) -> dict[str, np
     import pyarrow as pa
     import pyarrow.types as types
 
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, np.ndarray | Coded] = {}
     for feature in features:
         if feature.name not in table.column_names:
             raise ContractError(f"features: column {feature.name} is missing; the table has {', '.join(table.column_names)}")
         column = table.column(feature.name)
+        if feature.kind is FeatureKind.VOCABULARY:
+            columns[feature.name] = _coded(column)
+            continue
         if feature.kind is FeatureKind.NUMERIC and not types.is_floating(column.type):
             column = column.cast(pa.float64(), safe=False)  # beyond 2^53 the last digits do not matter
         if types.is_integer(column.type) and column.null_count:
@@ -190,6 +258,18 @@ def columns_of(table: pa.Table, features: Sequence[FeatureSpec]) -> dict[str, np
         else:
             columns[feature.name] = column.to_numpy()
     return columns
+
+
+def _coded(column: pa.ChunkedArray) -> Coded:
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    column = (column if types.is_dictionary(column.type) else column.dictionary_encode()).unify_dictionaries()
+    if not column.num_chunks:
+        return Coded(np.zeros(0, dtype=np.int64), [None])
+    values = column.chunk(0).dictionary.to_pylist()  # the same in every chunk
+    codes = [pc.fill_null(chunk.indices, len(values)).to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return Coded(np.concatenate(codes), [*values, None])
 
 
 def splitmix64(keys: np.ndarray) -> np.ndarray:
@@ -228,18 +308,6 @@ def _fits(dtype: DType, numbers: np.ndarray) -> np.ndarray:
     return finite & (numbers >= -(2.0**bits)) & (numbers < 2.0**bits) & (numbers == np.floor(numbers))
 
 
-def _moments(feature: FeatureSpec, values: np.ndarray, weights: np.ndarray) -> Moments:
-    numbers = transformed(feature, values)
-    present = ~np.isnan(numbers)
-    if not present.any() or weights[present].sum() <= 0:
-        raise ContractError(f"feature {feature.name}: no training row has a value; drop the feature or repair its source")
-    mean = float(np.average(numbers[present], weights=weights[present]))
-    variance = float(np.average((numbers[present] - mean) ** 2, weights=weights[present]))
-    # A feature that never varied tells nothing; a deviation of 1 keeps it finite should it vary later.
-    deviation = math.sqrt(variance) if variance > 1e-12 else 1.0
-    return Moments(mean=mean, deviation=deviation, has_nulls=bool((~present).any()))
-
-
 def _integers(feature: FeatureSpec, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """int64 keys and where they are null."""
     if values.dtype.kind in "iu":
@@ -253,7 +321,11 @@ def _integers(feature: FeatureSpec, values: np.ndarray) -> tuple[np.ndarray, np.
     raise ContractError(f"feature {feature.name} is hashed; found {values.dtype} values, expected int64 ids")
 
 
-def _distinct(values: np.ndarray) -> list[Any]:
+def _distinct(column: np.ndarray | Coded) -> list[Any]:
+    if isinstance(column, Coded):
+        present = np.bincount(column.codes, minlength=len(column.values)) > 0  # a dictionary may know more than the rows
+        return [value for value, is_present in zip(column.values, present.tolist(), strict=True) if is_present]
+    values = np.asarray(column)
     return np.unique(values).tolist() if values.dtype.kind in "iufU" else list(set(values.tolist()))
 
 
@@ -266,11 +338,13 @@ def vocabulary_name(value: object) -> str:
     return str(value)
 
 
-def _looked_up(values: np.ndarray, lookup: Mapping[str, int]) -> np.ndarray:
+def _looked_up(column: np.ndarray | Coded, lookup: Mapping[str, int]) -> np.ndarray:
     of: Callable[[str, int], int] = lookup.get
+    if isinstance(column, Coded):
+        return np.array([of(vocabulary_name(value), 0) for value in column.values], dtype=np.int64)[column.codes]
+    values = np.asarray(column)
     if values.dtype.kind in "iuf" and len(values) > 64:  # few different numbers: name each only once
         distinct, position = np.unique(values, return_inverse=True)
-        names = [of(vocabulary_name(value), 0) for value in distinct.tolist()]
-        return np.array(names, dtype=np.int64)[position]
+        return _looked_up(Coded(position, distinct.tolist()), lookup)
     found = (of(value if type(value) is str else vocabulary_name(value), 0) for value in values.tolist())
     return np.fromiter(found, dtype=np.int64, count=len(values))

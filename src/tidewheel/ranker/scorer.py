@@ -89,7 +89,11 @@ class Scorer:
 
     def logits(self, columns: Columns) -> Scores:
         """Uncalibrated logits, label -> (B,) float32, from the twin that teaches."""
-        return self._twin.run(self.encoders.encode(columns))
+        return self.logits_encoded(self.encoders.encode(columns))
+
+    def logits_encoded(self, encoded: Encoded) -> Scores:
+        """Uncalibrated logits, label -> (B,) float32, of rows that `encoders` encoded."""
+        return self._twin.run(encoded)
 
 
 class GraphScorer:
@@ -109,16 +113,25 @@ class GraphScorer:
 
     def score_encoded(self, encoded: Encoded) -> Scores:
         """Probabilities, label -> (B,) float32, of rows that `encoders` encoded."""
-        found = [member.run(encoded) for member in self._members]
-        return {label: np.mean([sigmoid(one[label]) for one in found], axis=0, dtype=np.float32) for label in self.labels}
+        return {label: sigmoid(logits) for label, logits in self.logits_encoded(encoded).items()}
 
     def logits(self, columns: Columns) -> Scores:
         """Logits, label -> (B,) float32; of an ensemble the log odds of its probabilities."""
-        encoded = self.encoders.encode(columns)
-        if len(self._members) == 1:
-            return self._members[0].run(encoded)
-        scores = self.score_encoded(encoded)
-        return {label: np.log(found) - np.log1p(-found) for label, found in scores.items()}
+        return self.logits_encoded(self.encoders.encode(columns))
+
+    def logits_encoded(self, encoded: Encoded) -> Scores:
+        """Logits, label -> (B,) float32, of rows that `encoders` encoded."""
+        found = [member.run(encoded) for member in self._members]
+        if len(found) == 1:
+            return found[0]
+        return {label: log_odds_of_mean(np.stack([one[label] for one in found])) for label in self.labels}
+
+
+def log_odds_of_mean(logits: np.ndarray) -> np.ndarray:
+    """(K, B) logits -> (B,) float32 log odds of the mean of their probabilities, finite wherever the logits are."""
+    logits = np.asarray(logits, dtype=np.float64)
+    positive, negative = (np.logaddexp.reduce(-np.logaddexp(0.0, sign * logits), axis=0) for sign in (-1.0, 1.0))
+    return np.asarray(positive - negative, dtype=np.float32)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidewheel.contracts.base import digest_of
-from tidewheel.contracts.evidence import Baseline
+from tidewheel.contracts.evidence import Baseline, TrainingReport
 from tidewheel.contracts.steps import TrainPart
 from tidewheel.ranker.bundle import MODELS, load_bundle
 from tidewheel.steps.job import Job, Result, run_step
@@ -26,9 +26,11 @@ def work(part: TrainPart, job: Job) -> Result:
     dataset.expect_features(part.features)
     taught_by, generation = baseline.teaching.bundle, baseline.teaching.generation
     teacher = load_bundle(job.store, taught_by) if taught_by else None
-    # Checkpoints are found again by a later run of the same work, whatever that run is called.
-    work_digest = digest_of([part.model_dump(mode="json"), dataset.digest, taught_by])
-    checkpoints = job.home.root / "checkpoints" / work_digest
+    # Encoded rows are found again by a later run of the same work, whatever that run is called.
+    rows = digest_of(
+        [[f.model_dump(mode="json") for f in part.features], [label.name for label in part.labels], dataset.digest]
+    )
+    told: list[TrainingReport] = []
     staging = job.store.staging("ranker")
     manifest = train(
         folder,
@@ -38,7 +40,9 @@ def work(part: TrainPart, job: Job) -> Result:
         teacher,
         staging,
         job.progress,
-        checkpoints,
+        job.home.root / "scratch" / rows,
+        job.store,
+        told.append,
     )
     manifest = manifest.model_copy(
         update={
@@ -50,7 +54,7 @@ def work(part: TrainPart, job: Job) -> Result:
         digest, manifest = job.store.publish(MODELS, staging, manifest)
     taught = f"taught by {taught_by[:12]}" if taught_by else f"no teacher: {baseline.teaching.reason}"
     return Result(
-        documents={"ranker": manifest.to_json()},
+        documents={"ranker": manifest.to_json(), "training": told[0].to_json()},
         folders={"ranker": f"{MODELS}/{digest}"},
         summary=f"{dataset.rows:,} rows, {taught}",
     )

@@ -99,6 +99,17 @@ class LocalStore(Store):
     def verify(self, kind: str, digest: str) -> None:
         self.fetch(kind, digest)
 
+    def manifest(self, kind: str, digest: str) -> bytes | None:
+        try:
+            return (self.folder(kind, digest) / MANIFEST).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def remove(self, kind: str, digest: str) -> None:
+        folder = self.folder(kind, digest)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
     def _is_whole(self, kind: str, digest: str) -> bool:
         try:
             self.fetch(kind, digest, full=True)

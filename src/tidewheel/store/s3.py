@@ -109,9 +109,17 @@ class S3Store(Store):
         if fault:
             raise ContractError(f"{self.url}/{place}: {fault}; restore it or run again")
 
+    def manifest(self, kind: str, digest: str) -> bytes | None:
+        return self._objects.read(f"{kind}/{digest}/{MANIFEST}")
+
+    def remove(self, kind: str, digest: str) -> None:
+        place = f"{kind}/{digest}"
+        self._objects.remove(f"{place}/{MANIFEST}")
+        _at_once(self._objects.remove, [f"{place}/{path}" for path in self._objects.below(place)])
+        self._cache.remove(kind, digest)
+
     def _manifest(self, kind: str, digest: str) -> tuple[bytes, Listing]:
-        place = f"{self.url}/{kind}/{digest}"
-        text = self._objects.read(f"{kind}/{digest}/{MANIFEST}")
+        place, text = f"{self.url}/{kind}/{digest}", self.manifest(kind, digest)
         if text is None:
             raise ContractError(f"{place}/{MANIFEST}: is missing; restore it or run again")
         return text, Listing.of(text, digest, place)

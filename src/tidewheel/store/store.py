@@ -106,6 +106,14 @@ class Store(ABC):
             ContractError: as `fetch`.
         """
 
+    @abstractmethod
+    def manifest(self, kind: str, digest: str) -> bytes | None:
+        """What a folder says of itself, unchecked and without its files; None where there is no such folder."""
+
+    @abstractmethod
+    def remove(self, kind: str, digest: str) -> None:
+        """Remove a folder, its manifest first: nobody takes what is left for a folder. Idempotent."""
+
     def load(self, kind: str, digest: str, contract: type[M], *, full: bool = False) -> tuple[Path, M]:
         """The folder as `fetch` gives it, and its manifest.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +22,16 @@ from tidewheel.ranker.calibration import Calibrators, fit_calibrator
 from tidewheel.ranker.encoding import Encoded, Encoders
 from tidewheel.ranker.export import RUNTIME, export_graph
 from tidewheel.ranker.histogram import Slices
-from tidewheel.ranker.latency import measure, refuse_slow
+from tidewheel.ranker.latency import CANDIDATES, measure, refuse_slow
 from tidewheel.ranker.model import Network, Ranker, save_ranker
-from tidewheel.ranker.scorer import GraphScorer
+from tidewheel.ranker.scorer import CHUNK_ROWS, GraphScorer
 from tidewheel.store import Store
 from tidewheel.training import loop
-from tidewheel.training.loader import Rows, read_table, rows_of
+from tidewheel.training.encode import encoded_rows
+from tidewheel.training.loader import ShuffledRows
+from tidewheel.training.memory import enough_memory
+from tidewheel.training.rows import EncodedRows
+from tidewheel.training.teaching import Teacher
 from tidewheel.training.train import new_ranker
 
 
@@ -71,22 +75,23 @@ def distill(
             f"{model_folder}: trained on {', '.join(manifest.labels)}; expected {', '.join(names)}; train again"
         )
     encoders = Encoders.read(model_folder / manifest.encoders)
-    rows = rows_of(read_table(train_dir, manifest.features, names), encoders, names, train_dir)
-    held_out = rows_of(read_table(calibration_dir, manifest.features, names), encoders, names, calibration_dir)
     loop.use_threads()
-    teacher = GraphScorer(model_folder, manifest, threads=torch.get_num_threads())
-    soft = teacher.score_encoded(Encoded(rows.ids.numpy(), rows.numbers.numpy()))
-    rows = rows.with_soft_labels(np.stack([soft[label] for label in names], axis=1))
-    progress(0.15, f"{len(rows):,} rows scored by the ranker")
-
+    teacher = Teacher.of_ranker(GraphScorer(model_folder, manifest, threads=torch.get_num_threads()), manifest, names)
     own = encoders.without(config.without_features)
-    rows, held_out = (seen_by(own, encoders, part) for part in (rows, held_out))
-    student = fit_student(rows, Network.of(config.network, own, names), labels, config, progress)
-    calibrators = calibrate(student, held_out, own, config)
-    progress(0.95, f"calibrated on {len(held_out):,} rows")
+    with (
+        enough_memory("distill", config.optimizer.batch_size),
+        tempfile.TemporaryDirectory(prefix="rows-", dir=out.parent) as folder,
+    ):
+        rows = encoded_rows(train_dir, own, names, Path(folder) / "train", teacher)
+        progress(0.15, f"{len(rows):,} rows scored by the ranker")
+        student = fit_student(rows, Network.of(config.network, own, names), labels, config, progress)
+        held_out = encoded_rows(calibration_dir, own, names, Path(folder) / "calibration")
+        calibrators = calibrate(student, held_out, own, config)
+        request = next(held_out.in_order(CANDIDATES))
+        progress(0.95, f"calibrated on {len(held_out):,} rows")
 
     entry = write_student(student, own, calibrators, out)
-    latency = measure(out / entry.graph, names, Encoded(held_out.ids.numpy(), held_out.numbers.numpy()))
+    latency = measure(out / entry.graph, names, Encoded(request.ids.numpy().astype(np.int64), request.numbers.numpy()))
     refuse_slow(latency, config.max_microseconds_per_candidate)
     shutil.copyfile(profile, out / PROFILE)
     bundle = BundleManifest(
@@ -102,12 +107,6 @@ def distill(
     return Distilled(*publish(store, out, bundle), latency)
 
 
-def seen_by(own: Encoders, whole: Encoders, rows: Rows) -> Rows:
-    """Rows that `whole` encoded, with the columns of `own` alone."""
-    ids, numbers = own.places_in(whole)
-    return replace(rows, ids=rows.ids[:, ids], numbers=rows.numbers[:, numbers])
-
-
 def write_student(student: Ranker, encoders: Encoders, calibrators: Calibrators, out: Path) -> ModelEntry:
     """Write the student, its uncalibrated twin and all that they need into the folder of a bundle."""
     entry = ranker_entry(student.network.labels)
@@ -120,7 +119,7 @@ def write_student(student: Ranker, encoders: Encoders, calibrators: Calibrators,
 
 
 def fit_student(
-    rows: Rows, network: Network, labels: tuple[LabelConfig, ...], config: DistillConfig, progress: Progress = silent
+    rows: EncodedRows, network: Network, labels: tuple[LabelConfig, ...], config: DistillConfig, progress: Progress = silent
 ) -> Ranker:
     """Train a student toward `rows.soft_labels` and the labels; equal arguments give equal weights."""
     objective = loop.Objective(
@@ -129,20 +128,31 @@ def fit_student(
         soft_weight=lambda share: config.soft_weight,
     )
     with torch.random.fork_rng(devices=[]):
-        student = new_ranker(rows, network, config.seed)
-        loop.fit(student, rows, config.optimizer, objective, config.seed, lambda s, words: progress(0.15 + 0.75 * s, words))
+        student = new_ranker(rows.rates, network, config.seed)
+        loop.fit(
+            student,
+            ShuffledRows(rows),
+            config.optimizer,
+            objective,
+            config.seed,
+            lambda s, words: progress(0.15 + 0.75 * s, words),
+        )
     return student
 
 
 @torch.no_grad()
-def calibrate(student: Ranker, rows: Rows, encoders: Encoders, config: DistillConfig) -> Calibrators:
+def calibrate(student: Ranker, rows: EncodedRows, encoders: Encoders, config: DistillConfig) -> Calibrators:
     """One calibrator a label, fitted with the rows' weights; the rows are all that it learns from."""
-    logits = student(rows.ids, rows.numbers).numpy()  # (N, T)
-    targets, weights = rows.labels.numpy(), rows.weights.numpy()
-    slices = None
-    if config.calibration_slice:
-        column = [feature.name for feature in encoders.categorical].index(config.calibration_slice)
-        slices = Slices(config.calibration_slice, column, rows.ids[:, column].numpy(), config.min_slice_rows)
+    names = [feature.name for feature in encoders.categorical]
+    column = [names.index(config.calibration_slice)] if config.calibration_slice else []
+    parts = [
+        (student(batch.ids, batch.numbers), batch.labels, batch.weights, batch.ids[:, column])
+        for batch in rows.in_order(CHUNK_ROWS)
+    ]
+    logits, targets, weights, ids = (
+        torch.cat(part).numpy() for part in zip(*parts, strict=True)
+    )  # (N, T), (N, T), (N,), (N, 0 or 1)
+    slices = Slices(config.calibration_slice, column[0], ids[:, 0], config.min_slice_rows) if column else None
     fitted = {}
     for at, label in enumerate(student.network.labels):
         kind = config.calibrators.get(label, config.calibrator)

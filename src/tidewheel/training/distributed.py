@@ -1,149 +1,229 @@
 """The same loop under Ray Train: data-parallel workers, on this machine or in a Ray cluster. The only `ray` import.
 
-Every worker reads the encoded rows from one folder, which in a cluster must lie on storage that all nodes mount.
+`fit_distributed` starts a driver of its own, since a driver dies with Ray's head; the driver starts the workers. Rows,
+checkpoints and results pass through folders, which in a cluster must lie on storage that all nodes mount.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import ray
-import ray.train
-import torch
-from ray.train.torch import TorchTrainer, prepare_model
-from safetensors.torch import load_file, save_file
+from pydantic import Field
 
+from tidewheel.contracts.base import Contract
+from tidewheel.contracts.evidence import TrainingReport
 from tidewheel.contracts.progress import Progress
 from tidewheel.contracts.recipe import LabelConfig, TrainConfig
-from tidewheel.errors import RetryableError
-from tidewheel.ranker.bundle import NETWORK, WEIGHTS
+from tidewheel.errors import KINDS, RetryableError, TidewheelError
+from tidewheel.ranker.bundle import NETWORK, WEIGHTS, OpenBundle, open_bundle
 from tidewheel.ranker.model import Network, Ranker, load_ranker, save_ranker
+from tidewheel.store import Store
 from tidewheel.training import loop
-from tidewheel.training.checkpoint import Checkpoints
-from tidewheel.training.loader import Rows
-from tidewheel.training.train import new_ranker, objective_of, work_of
+from tidewheel.training.loader import ShuffledRows, Worker
+from tidewheel.training.rows import EncodedRows
+from tidewheel.training.teaching import Teacher
+from tidewheel.training.train import checkpoints_of, new_ranker, objective_of
 
-ROWS = "rows.safetensors"
+SETTINGS, REPORT, FAILURE, PROGRESS = "settings.json", "report.json", "failure.json", "progress.json"
 # Less than one CPU a worker: with all CPUs taken, Ray's own tasks would wait for the workers that wait for them.
 CPUS_A_WORKER = 0.5
-MAX_FAILURES = 2  # restarts of the worker group; each goes on from the last checkpoint
+POLL_SECONDS = 0.25
 
 
-def _start() -> None:
-    """Start Ray on this machine; a busy one may let its server miss its time, so three tries.
+class Settings(Contract):
+    """What driver and workers are told. Paths hold on every node."""
 
-    Raises:
-        RetryableError: it did not start.
-    """
-    for tries_left in (2, 1, 0):
-        try:
-            ray.init(include_dashboard=False, log_to_driver=False)
-            return
-        except RuntimeError as error:
-            ray.shutdown()
-            if not tries_left:
-                raise RetryableError(
-                    f"train: Ray did not start ({error}); try again, or set train.engine=in_process"
-                ) from error
+    rows: str
+    network: Network
+    config: TrainConfig
+    labels: tuple[LabelConfig, ...]
+    teacher: str | None  # folder of its bundle, where it scores inline
+    store: str | None
+    cache: str
+
+
+class Failure(Contract):
+    """An error that trying again would only repeat."""
+
+    schema_: Literal["tidewheel/failure/v1"] = Field(default="tidewheel/failure/v1", alias="schema")
+    kind: str
+    message: str
 
 
 def fit_distributed(
-    rows: Rows,
+    rows: EncodedRows,
     network: Network,
     labels: tuple[LabelConfig, ...],
     config: TrainConfig,
-    out: Path,
+    teacher: OpenBundle | None,
     progress: Progress,
-    checkpoints: Path | None,
-) -> Ranker:
+    checkpoints: Store | None,
+) -> tuple[Ranker, TrainingReport]:
     """Train with `config.num_workers` workers, which share each batch; `fit_here` with the same arguments gives the same
     ranker up to rounding where there is no dropout.
+
+    A worker that dies is replaced by Ray; a head or driver that dies is started again here. All go on from the last
+    checkpoint.
+
+    Raises:
+        ConfigError: the loss is no longer finite.
+        RetryableError: workers, head or driver died more often than `config.max_failures`.
+    """
+    settings = Settings(
+        rows=str(rows.folder),
+        network=network,
+        config=config,
+        labels=labels,
+        teacher=str(teacher.folder) if teacher is not None and rows.teach is not None else None,
+        store=None if checkpoints is None else checkpoints.url,
+        cache=str(rows.folder / "cache"),
+    )
+    with tempfile.TemporaryDirectory(prefix="workers-", dir=rows.folder) as name:
+        folder = Path(name)
+        settings.write(folder / SETTINGS)
+        progress(0.0, f"{config.num_workers} workers")
+        for tries_left in range(config.max_failures, -1, -1):
+            died = _drive(folder, progress)
+            if died is None:
+                break
+            if not tries_left:
+                raise RetryableError(f"train: Ray's driver died ({died}) {config.max_failures + 1} times; run again")
+            progress(0.0, f"Ray's driver died ({died}); starting again from the last checkpoint")
+        if (folder / FAILURE).exists():
+            failure = Failure.read(folder / FAILURE)
+            raise KINDS.get(failure.kind, TidewheelError)(failure.message)
+        ranker = load_ranker(folder / WEIGHTS, folder / NETWORK).eval()
+        report = TrainingReport.read(folder / REPORT)
+    if (saved := checkpoints_of(checkpoints, rows, network, config)) is not None:
+        saved.clear()
+    return ranker, report
+
+
+def _drive(folder: Path, progress: Progress) -> str | None:
+    """Run a driver to its end; what it died of, or None where it left a result or a failure."""
+    command = [sys.executable, "-m", "tidewheel.training", str(folder)]
+    with (folder / "driver.log").open("ab") as log:
+        driver = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            while driver.poll() is None:
+                try:
+                    driver.wait(POLL_SECONDS)
+                except subprocess.TimeoutExpired:
+                    _pass_on(folder / PROGRESS, progress)
+        except BaseException:
+            driver.terminate()  # Ray's own processes end with their driver
+            driver.wait()
+            raise
+    if driver.returncode == 0 or (folder / FAILURE).exists():
+        return None
+    lines = (folder / "driver.log").read_text(errors="replace").strip().splitlines()
+    return f"exit code {driver.returncode}: {lines[-1] if lines else 'it said nothing'}"
+
+
+def _pass_on(path: Path, progress: Progress) -> None:
+    if path.exists():
+        share, words = json.loads(path.read_text(encoding="utf-8"))
+        progress(share, words)
+
+
+def drive(folder: Path) -> None:
+    """The driver: start Ray, or join the cluster that `RAY_ADDRESS` names, and train.
 
     Raises:
         RetryableError: Ray did not start, or the workers failed more often than they are restarted.
     """
-    shared = out.parent if checkpoints is None else checkpoints.parent
-    shared.mkdir(parents=True, exist_ok=True)
-    started = not ray.is_initialized()
-    if started:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # a busy machine needs more than the usual 30
-        _start()
-    try:
-        with tempfile.TemporaryDirectory(prefix="workers-", dir=shared) as folder:
-            scratch = Path(folder)
-            _write_rows(rows, scratch / ROWS)
-            settings = {
-                "scratch": folder,
-                "network": network.to_json(),
-                "config": config.to_json(),
-                "labels": [label.to_json() for label in labels],
-                "checkpoints": None if checkpoints is None else str(checkpoints),
-                "work": work_of(rows, network, config),
-            }
-            progress(0.0, f"{config.num_workers} workers")
-            _run_workers(settings, config, scratch)
-            ranker = load_ranker(scratch / WEIGHTS, scratch / NETWORK).eval()
-    finally:
-        if started:
-            ray.shutdown()
-    if checkpoints is not None:
-        Checkpoints(checkpoints, config.checkpoint_every_steps, "").clear()
-    progress(1.0, "workers done")
-    return ranker
+    import ray
+    import ray.train
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.config import FailureConfig  # what ray.train gives at run time, and type checkers do not see
+    from ray.train.v2.api.exceptions import PreemptionError, WorkerGroupError
 
-
-def _run_workers(settings: dict[str, Any], config: TrainConfig, scratch: Path) -> None:
+    config = Settings.read(folder / SETTINGS).config
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # a busy machine needs more than the usual 30
+    ray.init(include_dashboard=False, log_to_driver=False)
     is_gpu = config.device.startswith("cuda")
     trainer = TorchTrainer(
-        _worker,
-        train_loop_config=settings,
+        work,
+        train_loop_config={"folder": str(folder)},
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=is_gpu,
             resources_per_worker={"CPU": CPUS_A_WORKER} | ({"GPU": 1} if is_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
-            storage_path=str(scratch / "ray"), name="train", failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES)
+            storage_path=str(folder / "ray"),
+            name="train",
+            failure_config=FailureConfig(
+                max_failures=config.max_failures, max_preemption_failures=config.max_preemption_failures
+            ),
         ),
     )
     try:
         trainer.fit()
-    except Exception as error:  # Ray's errors have no common base; all mean that the workers gave up
-        raise RetryableError(f"ray: the workers failed ({str(error).strip().splitlines()[-1]}); run again") from error
+    except (WorkerGroupError, PreemptionError) as error:  # the workers gave up; anything else is Ray's end, and the driver's
+        _fail(folder, RetryableError(f"train: the workers failed ({str(error).strip().splitlines()[-1]}); run again"))
 
 
-def _worker(settings: dict[str, Any]) -> None:
-    """What each worker runs. Rank 0 writes the checkpoints and the weights."""
-    context = ray.train.get_context()
-    config = TrainConfig.parse(settings["config"], "train")
-    labels = tuple(LabelConfig.parse(text, "label") for text in settings["labels"])
-    scratch = Path(settings["scratch"])
-    rows = _read_rows(scratch / ROWS)
-    saved = None
-    if settings["checkpoints"] is not None:
-        saved = Checkpoints(Path(settings["checkpoints"]), config.checkpoint_every_steps, settings["work"])
-    ranker = new_ranker(rows, Network.parse(settings["network"], "network"), config.seed, config.task_weighting)
-    torch.manual_seed(config.seed + context.get_world_rank())  # dropout differs between workers
+def work(told: dict[str, str]) -> None:
+    """What each worker runs. Rank 0 writes the checkpoints and the weights.
+
+    An error that would only come again is left in the folder; raised here it would have Ray start the workers again.
+    """
+    import ray.train
+    import torch
+    from ray.train.torch import prepare_model
+
+    folder = Path(told["folder"])
+    if (folder / FAILURE).exists():
+        return
+    settings, context = Settings.read(folder / SETTINGS), ray.train.get_context()
+    config = settings.config
+    rows = _rows(settings)
+    store = None if settings.store is None else Store.open(settings.store, Path(settings.cache))
+    saved = checkpoints_of(store, rows, settings.network, config)
+    loop.use_threads()
+    ranker = new_ranker(rows.rates, settings.network, config.seed, config.task_weighting)
     model = prepare_model(ranker)
-    device = next(model.parameters()).device
-    objective = objective_of(labels, config, str(device), ranker.log_variances)
-    worker = loop.Worker(context.get_world_rank(), context.get_world_size())
-    loop.fit(model, rows.to(str(device)), config.optimizer, objective, config.seed, checkpoints=saved, worker=worker)
+    device = str(next(model.parameters()).device)
+    worker = Worker(context.get_world_rank(), context.get_world_size())
+
+    def tell(share: float, words: str) -> None:
+        if worker.rank == 0:
+            partial = folder / f"{PROGRESS}.partial"
+            partial.write_text(json.dumps([share, words]), encoding="utf-8")
+            partial.replace(folder / PROGRESS)
+
+    try:
+        objective = objective_of(settings.labels, config, device, ranker.log_variances)
+        report = loop.fit(model, ShuffledRows(rows), config.optimizer, objective, config.seed, tell, saved, worker)
+    except TidewheelError as error:
+        if error.is_retryable:
+            raise
+        _fail(folder, error)
+        return
     if worker.rank == 0:
-        save_ranker(ranker, scratch / WEIGHTS, scratch / NETWORK)
+        if saved is not None:
+            saved.settle()
+        save_ranker(ranker.cpu(), folder / WEIGHTS, folder / NETWORK)
+        report.write(folder / REPORT)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
-def _write_rows(rows: Rows, path: Path) -> None:
-    tensors = {"ids": rows.ids, "numbers": rows.numbers, "labels": rows.labels, "weights": rows.weights}
-    if rows.soft_labels is not None:
-        tensors["soft_labels"] = rows.soft_labels
-    save_file({name: value.contiguous() for name, value in tensors.items()}, str(path))
+def _rows(settings: Settings) -> EncodedRows:
+    if settings.teacher is None:
+        return EncodedRows.open(Path(settings.rows))
+    names = tuple(label.name for label in settings.labels)
+    teacher = Teacher.of_bundle(open_bundle(Path(settings.teacher)), names, is_inline=True)
+    return EncodedRows.open(Path(settings.rows), teacher.score)
 
 
-def _read_rows(path: Path) -> Rows:
-    tensors = load_file(str(path))
-    return Rows(tensors["ids"], tensors["numbers"], tensors["labels"], tensors["weights"], tensors.get("soft_labels"))
+def _fail(folder: Path, error: TidewheelError) -> None:
+    Failure(kind=type(error).__name__, message=str(error)).write(folder / FAILURE)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from tidewheel.contracts.evidence import TrainingReport
 from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.recipe import OptimizerConfig
 from tidewheel.errors import ConfigError
 from tidewheel.ranker.loss import multi_task_loss
 from tidewheel.training.checkpoint import Checkpoints
-from tidewheel.training.loader import Rows, batches, num_batches
+from tidewheel.training.loader import ALONE, RowSource, Worker, num_batches
 from tidewheel.training.optimizer import Optimizer
+from tidewheel.training.rows import Batch
+from tidewheel.training.watchdog import Watchdog
 
 MAX_THREADS = 8  # more cores than this only wait for each other on networks of this size
+LOOK_EVERY = 10  # steps between two looks at the losses: on a GPU each look waits for it
+STALL_FACTOR = 20.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class Objective:
     soft_weight: Callable[[float], float | Tensor]  # one for all labels or (T,)
     log_variances: Tensor | None = None  # (T,) parameters of the model where the labels' weights are learned
 
-    def loss(self, logits: Tensor, batch: Rows, share: float) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch, share: float) -> Tensor:
         """logits (B, T) of a batch at a share of the steps -> scalar."""
         return multi_task_loss(
             logits,
@@ -44,14 +52,6 @@ class Objective:
         )
 
 
-@dataclass(frozen=True)
-class Worker:
-    """Which of the workers this is. Only rank 0 writes checkpoints."""
-
-    rank: int = 0
-    size: int = 1
-
-
 def use_threads() -> None:
     """Let torch use half of the cores that this process may run on.
 
@@ -63,50 +63,135 @@ def use_threads() -> None:
 
 def fit(
     model: nn.Module,
-    rows: Rows,
+    rows: RowSource,
     config: OptimizerConfig,
     objective: Objective,
     seed: int,
     progress: Progress = silent,
     checkpoints: Checkpoints | None = None,
-    worker: Worker = Worker(),
-) -> float:
-    """Train `model` in place; returns the mean loss of the last epoch's batches that this call ran.
+    worker: Worker = ALONE,
+    max_steps: int | None = None,
+) -> TrainingReport:
+    """Train `model` in place, on the device where it is.
 
-    The result is a function of the model's parameters, the rows, the configuration and torch's random state alone, and
-    with checkpoints it is the same however often training was stopped.
+    The result is a function of the model's parameters, the rows, the configuration and the seed alone: with checkpoints it
+    is the same however often training was stopped.
+
+    Args:
+        worker: only rank 0 writes checkpoints; all resume from them.
+        max_steps: stop after so many steps of this call, for measuring.
 
     Raises:
-        ConfigError: the loss is no longer finite.
+        ConfigError: the loss is no longer finite; the last checkpoint, written while it was, stays.
     """
-    named = [(name.removeprefix("module."), value) for name, value in model.named_parameters()]
-    plain: nn.Module = getattr(model, "module", model)  # what a data-parallel wrapper wraps
-    scale = wide_scale(rows, objective.task_weights)
-    optimizer = Optimizer(named, config, scale)
-    steps_an_epoch = num_batches(len(rows), config.batch_size)
-    total = steps_an_epoch * config.epochs
-    done = checkpoints.resume(plain, optimizer) if checkpoints else 0
-    losses: list[float] = []
+    named = {name.removeprefix("module."): value for name, value in model.named_parameters()}
+    device = str(next(iter(named.values())).device)
+    scale = wide_scale(rows.rates.to(device), objective.task_weights)
+    optimizer = Optimizer(named.items(), config, scale)
+    total = num_batches(len(rows), config.batch_size) * config.epochs
+    resumed = checkpoints.resume(named, optimizer) if checkpoints else 0
+    last = total if max_steps is None else min(total, resumed + max_steps)
+    losses, watchdog = _Losses(config, checkpoints), Watchdog(STALL_FACTOR, first_step=resumed + 1)
+    feed = _batches(rows, config, seed, resumed, worker, device)
+    seen, began = 0, time.monotonic()
     model.train()
-    for epoch in range(done // steps_an_epoch, config.epochs):
-        losses = []
-        for batch in batches(rows, config.batch_size, seed, epoch, done - epoch * steps_an_epoch, worker.rank, worker.size):
-            loss = objective.loss(model(batch.ids, batch.numbers), batch, done / total)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if objective.log_variances is not None:  # the scale takes the learned weight out too, as it was in this gradient
-                optimizer.wide_scale = scale * objective.log_variances.detach().exp()
-            optimizer.step(schedule(done, total))
-            losses.append(loss.item())
-            done += 1
-            if done % 10 == 0:
-                progress(done / total, f"epoch {epoch + 1} of {config.epochs}, loss {losses[-1]:.4f}")
-            if checkpoints and worker.rank == 0 and done % checkpoints.every_steps == 0 and done < total:
-                checkpoints.save(plain, optimizer)
+    with closing(feed), watchdog.watching():
+        for step in range(resumed + 1, last + 1):
+            share = (step - 1) / total
+            with watchdog.step():
+                with watchdog.waiting():
+                    batch = next(feed)
+                torch.manual_seed(step_seed(seed, step, worker.rank))  # dropout: a resumed step draws what it drew before
+                loss = objective.loss(model(batch.ids, batch.numbers), batch, share)
+                loss.backward()  # type: ignore[no-untyped-call]
+                if objective.log_variances is not None:  # the scale takes the learned weight out too, as in this gradient
+                    optimizer.wide_scale = scale * objective.log_variances.detach().exp()
+                optimizer.step(schedule(step - 1, total))
+            losses.add(loss)
+            seen += len(batch)
+            is_saved = checkpoints and worker.rank == 0 and step % checkpoints.every_steps == 0 and step < total
+            if step % LOOK_EVERY == 0 or step == last or is_saved:
+                losses.look(step)
+                progress(step / total, f"step {step} of {total}, loss {losses.last:.4f}")
+            if checkpoints and is_saved and _is_finite(named):  # if not, the next look at the losses says so
+                checkpoints.save(named, optimizer)
+    if not _is_finite(named):
+        losses.refuse(last, math.nan)
     model.eval()
-    mean = sum(losses) / len(losses) if losses else 0.0
-    if not math.isfinite(mean):
-        raise ConfigError(f"training: the loss is {mean} after {done} steps; lower learning_rate ({config.learning_rate:g})")
-    return mean
+    seconds = time.monotonic() - began
+    return TrainingReport(
+        rows=seen,
+        steps=last - resumed,
+        resumed_at=resumed,
+        loss=losses.mean,
+        seconds=seconds,
+        rows_per_second=seen / seconds if seconds else 0.0,
+        data_wait_share=min(1.0, watchdog.waited_seconds / seconds) if seconds else 0.0,
+        median_step_seconds=watchdog.median_seconds,
+        stalls=tuple(watchdog.stalls),
+        notes=tuple(checkpoints.notes) if checkpoints else (),
+    )
+
+
+def _is_finite(named: Mapping[str, Tensor]) -> bool:
+    return all(bool(torch.isfinite(value.sum())) for value in named.values())
+
+
+def _batches(
+    rows: RowSource, config: OptimizerConfig, seed: int, done: int, worker: Worker, device: str
+) -> Generator[Batch, None, None]:
+    """The batches of all epochs after the first `done`."""
+    an_epoch = num_batches(len(rows), config.batch_size)
+    for epoch in range(done // an_epoch, config.epochs):
+        skip = done - epoch * an_epoch if epoch == done // an_epoch else 0
+        yield from rows.batches(config.batch_size, seed, epoch, skip, worker, device)
+
+
+class _Losses:
+    """The losses of the latest steps, looked at a few at a time; `mean` is that of all, fading."""
+
+    def __init__(self, config: OptimizerConfig, checkpoints: Checkpoints | None) -> None:
+        self.config, self.checkpoints = config, checkpoints
+        self.last = self.mean = 0.0
+        self._new: list[Tensor] = []
+        self._looked = 0
+
+    def add(self, loss: Tensor) -> None:
+        self._new.append(loss.detach())
+
+    def look(self, step: int) -> None:
+        """Take in the losses since the last look, up to that of `step`.
+
+        Raises:
+            ConfigError: one is not finite.
+        """
+        if not self._new:
+            return
+        values = torch.stack(self._new).tolist()
+        self._new.clear()
+        for at, value in enumerate(values, start=step - len(values) + 1):
+            if not math.isfinite(value):
+                self.refuse(at, value)
+            self.last = value
+        fresh = sum(values) / len(values)
+        self.mean = 0.9 * self.mean + 0.1 * fresh if self._looked else fresh
+        self._looked += 1
+
+    def refuse(self, step: int, value: float) -> NoReturn:
+        kept = ""
+        if self.checkpoints is not None:
+            self.checkpoints.settle()
+            if newest := self.checkpoints.newest_step():
+                kept = f"; the checkpoint of step {newest} is kept"
+        raise ConfigError(
+            f"training: the loss is {value} at step {step}, after {self.last:.4f}{kept}; "
+            f"lower learning_rate ({self.config.learning_rate:g})"
+        )
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of the random numbers of one step of one worker, below 2^63."""
+    return ((seed * 1_000_003 + step) * 1_009 + rank) % (1 << 63)
 
 
 def schedule(step: int, total: int) -> float:
@@ -115,11 +200,14 @@ def schedule(step: int, total: int) -> float:
     return min((step + 1) / warm, (total - step) / max(1, total - warm))
 
 
-def wide_scale(rows: Rows, task_weights: Tensor) -> Tensor:
+def wide_scale(rates: Tensor, task_weights: Tensor) -> Tensor:
     """(T,) what the gradients of the ids' linear weights are multiplied by, a label.
 
     It takes the task weight out again, since these weights are shared with no other label, and measures residuals in
     deviations of a fair coin: single users and items differ more in a rare label's logit than in a common one's.
+
+    Args:
+        rates: (T,) weighted share of positives.
     """
-    rates = ((rows.weights.unsqueeze(1) * rows.labels).sum(dim=0) / rows.weights.sum()).clamp(1e-3, 1 - 1e-3)
+    rates = rates.clamp(1e-3, 1 - 1e-3)
     return 0.5 / (task_weights * (rates * (1 - rates)).sqrt())

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import torch
+from torch import Tensor
 
 from tidewheel.contracts.base import digest_of
-from tidewheel.contracts.evidence import ModelManifest
+from tidewheel.contracts.evidence import ModelManifest, TrainingReport
 from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.recipe import LabelConfig, TrainConfig
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.ranker.bundle import ENCODERS, GRAPH, NETWORK, WEIGHTS, OpenBundle
-from tidewheel.ranker.encoding import columns_of, fit
 from tidewheel.ranker.export import export_graph
 from tidewheel.ranker.model import Network, Ranker, save_ranker
-from tidewheel.ranker.scorer import Scorer, sigmoid
+from tidewheel.store import Store
 from tidewheel.training import loop
 from tidewheel.training.checkpoint import Checkpoints
-from tidewheel.training.loader import Rows, labels_of, read_table, rows_of, weights_of
+from tidewheel.training.encode import encoded_rows, fitted_encoders
+from tidewheel.training.loader import ShuffledRows
+from tidewheel.training.memory import enough_memory
+from tidewheel.training.rows import EncodedRows
+from tidewheel.training.teaching import Teacher
 
 
 def train(
@@ -31,39 +38,36 @@ def train(
     teacher: OpenBundle | None,
     out: Path,
     progress: Progress = silent,
-    checkpoints: Path | None = None,
+    scratch: Path | None = None,
+    checkpoints: Store | None = None,
+    tell: Callable[[TrainingReport], None] = lambda report: None,
 ) -> ModelManifest:
     """Train a ranker and write weights, network, encoders and ONNX graph (logits) into `out`.
 
     Args:
         train_dir: folder of Parquet with the features, the labels and `weight`.
         teacher: production's bundle whose uncalibrated twin gives soft labels, or None.
-        checkpoints: where training that was stopped goes on from; removed when it is done. None: no checkpoints.
+        scratch: folder for the encoded rows, found again by a later call with the same arguments; removed when it is done.
+            None: a temporary one. Workers on other machines must see it too.
+        checkpoints: where training that was stopped goes on from. None: no checkpoints.
+        tell: gets how the training of the first member went.
 
     Returns:
         The manifest, without generation, inputs and files: those are the caller's.
 
     Raises:
         ContractError: rows, columns or weights are not what the recipe promises, or the teacher lacks a feature.
+        ConfigError: the loss is no longer finite.
+        RetryableError: there is not enough memory, or workers failed too often.
     """
     names = tuple(label.name for label in labels)
-    table = read_table(train_dir, _needed(features, teacher), names)
-    progress(0.03, f"{table.num_rows:,} rows read")
-    encoders = fit(columns_of(table, features), weights_of(table, train_dir), features)
-    soft_labels = None if teacher is None else soft_labels_of(teacher, table, names)
-    rows = rows_of(table, encoders, names, train_dir, soft_labels)
-    progress(0.1, "rows encoded")
-    encoders.write(out / ENCODERS)
-    network = Network.of(config.network, encoders, names)
-    done = _span(progress, 0.1, 0.97)
-    if config.engine == "ray":
-        from tidewheel.training.distributed import fit_distributed
-
-        ranker = fit_distributed(rows, network, labels, config, out, done, checkpoints)
-    else:
-        ranker = fit_here(rows, network, labels, config, done, checkpoints)
-    save_ranker(ranker, out / WEIGHTS, out / NETWORK)
-    export_graph(ranker, out / GRAPH)
+    with enough_memory("train", config.optimizer.batch_size), _folder(scratch) as folder:
+        encoders = fitted_encoders(train_dir, features, names, folder, _span(progress, 0.0, 0.03))
+        taught_by = None if teacher is None else Teacher.of_bundle(teacher, names, config.teacher.scores == "inline")
+        rows = encoded_rows(train_dir, encoders, names, folder, taught_by, _span(progress, 0.03, 0.1))
+        encoders.write(out / ENCODERS)
+        network = Network.of(config.network, encoders, names)
+        members = _fit_members(rows, network, labels, config, teacher, out, _span(progress, 0.1, 0.97), checkpoints, tell)
     progress(1.0, "ranker written")
     return ModelManifest(
         features=features,
@@ -72,39 +76,87 @@ def train(
         encoders=ENCODERS,
         weights=WEIGHTS,
         graph=GRAPH,
+        members=members,
         teacher=None if teacher is None else teacher.digest,
         generation=0 if teacher is None else teacher.manifest.lineage.generation + 1,
         inputs={},
     )
 
 
+def _fit_members(
+    rows: EncodedRows,
+    network: Network,
+    labels: tuple[LabelConfig, ...],
+    config: TrainConfig,
+    teacher: OpenBundle | None,
+    out: Path,
+    progress: Progress,
+    checkpoints: Store | None,
+    tell: Callable[[TrainingReport], None],
+) -> tuple[str, ...]:
+    """Train and write every member, one after the other; returns the graphs of all but the first."""
+    graphs = (GRAPH, *(f"graph-{at}.onnx" for at in range(1, config.ensemble)))
+    for at, graph in enumerate(graphs):
+        one = config.model_copy(update={"seed": config.seed + at, "ensemble": 1})
+        done = _span(progress, at / config.ensemble, (at + 1) / config.ensemble)
+        if config.engine == "ray":
+            from tidewheel.training.distributed import fit_distributed
+
+            ranker, report = fit_distributed(rows, network, labels, one, teacher, done, checkpoints)
+        else:
+            ranker, report = fit_here(rows, network, labels, one, done, checkpoints)
+        export_graph(ranker, out / graph)
+        if at == 0:
+            save_ranker(ranker, out / WEIGHTS, out / NETWORK)
+            tell(report)
+    return graphs[1:]
+
+
+@contextmanager
+def _folder(scratch: Path | None) -> Iterator[Path]:
+    """A folder for encoded rows, which goes when the work in it is done; what fails or dies leaves `scratch` to the next try.
+
+    Another process that does the same work at the same time gets a folder of its own.
+    """
+    with ExitStack() as stack:
+        if scratch is not None:
+            scratch.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((scratch / "lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                scratch = None
+        if scratch is None:
+            yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidewheel-")))
+        else:
+            yield scratch
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
 def fit_here(
-    rows: Rows,
+    rows: EncodedRows,
     network: Network,
     labels: tuple[LabelConfig, ...],
     config: TrainConfig,
     progress: Progress = silent,
-    checkpoints: Path | None = None,
-) -> Ranker:
+    checkpoints: Store | None = None,
+) -> tuple[Ranker, TrainingReport]:
     """Train in this process; equal arguments give equal weights. Leaves torch's global random state as it was."""
     loop.use_threads()
-    saved = None
-    if checkpoints is not None:
-        saved = Checkpoints(checkpoints, config.checkpoint_every_steps, work_of(rows, network, config))
+    saved = checkpoints_of(checkpoints, rows, network, config)
     with torch.random.fork_rng(devices=[]):
-        ranker = new_ranker(rows, network, config.seed, config.task_weighting).to(config.device)
+        ranker = new_ranker(rows.rates, network, config.seed, config.task_weighting).to(config.device)
         objective = objective_of(labels, config, config.device, ranker.log_variances)
-        loop.fit(ranker, rows.to(config.device), config.optimizer, objective, config.seed, progress, saved)
+        report = loop.fit(ranker, ShuffledRows(rows), config.optimizer, objective, config.seed, progress, saved)
     if saved is not None:
         saved.clear()
-    return ranker.to("cpu")
+    return ranker.to("cpu"), report
 
 
-def new_ranker(rows: Rows, network: Network, seed: int, task_weighting: str = "fixed") -> Ranker:
-    """A ranker with seeded parameters that predicts the weighted positive rates; seeds torch's random state."""
+def new_ranker(rates: Tensor, network: Network, seed: int, task_weighting: str = "fixed") -> Ranker:
+    """A ranker with seeded parameters that predicts the weighted positive rates (T,); seeds torch's random state."""
     torch.manual_seed(seed)
     ranker = Ranker(network)
-    rates = (rows.weights.unsqueeze(1) * rows.labels).sum(dim=0) / rows.weights.sum()
     ranker.start_at(rates)
     if task_weighting == "uncertainty":
         ranker.learn_task_weights(rates)
@@ -125,34 +177,19 @@ def objective_of(
     )
 
 
-def soft_labels_of(teacher: OpenBundle, table: pa.Table, labels: tuple[str, ...]) -> np.ndarray:
-    """(N, T) probabilities of the teacher's uncalibrated twin; a label that it does not know stays the row's own.
-
-    Raises:
-        ContractError: the table lacks a feature of the teacher.
-    """
-    scorer = Scorer(teacher, threads=torch.get_num_threads())
-    logits = scorer.logits(columns_of(table, teacher.manifest.features))
-    soft = labels_of(table, labels)
-    for at, label in enumerate(labels):
-        if label in logits:
-            soft[:, at] = sigmoid(logits[label])
-    return soft
+# What does not change the weights, or only their last bits: a checkpoint may be resumed on other machines.
+NOT_WORK = {"engine", "num_workers", "device", "checkpoint_every_steps", "max_failures", "max_preemption_failures"}
 
 
-def work_of(rows: Rows, network: Network, config: TrainConfig) -> str:
-    """Digest of what training depends on, rows included, so that no checkpoint of other work is resumed."""
-    tensors = [rows.ids, rows.numbers, rows.labels, rows.weights, rows.soft_labels]
-    sums = [None if t is None else [list(t.shape), float(t.double().sum()), float(t[-1].double().sum())] for t in tensors]
-    return digest_of(
-        [network.model_dump(mode="json"), config.model_dump(mode="json", exclude={"checkpoint_every_steps"}), sums]
-    )
+def checkpoints_of(store: Store | None, rows: EncodedRows, network: Network, config: TrainConfig) -> Checkpoints | None:
+    """Where this work's checkpoints are, or None without a store."""
+    return None if store is None else Checkpoints(store, work_of(rows, network, config), config.checkpoint_every_steps)
 
 
-def _needed(features: tuple[FeatureSpec, ...], teacher: OpenBundle | None) -> tuple[FeatureSpec, ...]:
-    """The features to read: the model's own and what else the teacher looks at."""
-    own = {feature.name for feature in features}
-    return features + tuple(f for f in (teacher.manifest.features if teacher else ()) if f.name not in own)
+def work_of(rows: EncodedRows, network: Network, config: TrainConfig) -> str:
+    """Digest of what training depends on, every byte of the rows included: no checkpoint of other work is resumed."""
+    made_of = [network, rows.manifest]
+    return digest_of([*(part.model_dump(mode="json") for part in made_of), config.model_dump(mode="json", exclude=NOT_WORK)])
 
 
 def _span(progress: Progress, start: float, end: float) -> Progress:

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from tidewheel.contracts.schema import DType, Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
-from tidewheel.ranker.encoding import Encoders, columns_of, fit, splitmix64, transformed
+from tidewheel.ranker.encoding import Coded, Encoders, Fitting, columns_of, fit, splitmix64, transformed
 
 USER = FeatureSpec(id=1, name="user_id", kind=FeatureKind.HASHED, entity=Entity.USER, num_buckets=16)
 SURFACE = FeatureSpec(id=2, name="surface", kind=FeatureKind.VOCABULARY, entity=Entity.CONTEXT)
@@ -134,11 +134,47 @@ def test_an_arrow_table_gives_raw_columns_with_its_nulls():
     )
     found = columns_of(table, FEATURES)
     assert found["user_id"].tolist() == [1, None, 3]
-    assert found["surface"].tolist() == ["a", None, "b"]
+    assert np.asarray(found["surface"]).tolist() == ["a", None, "b"]
     assert found["age"].dtype == np.float64
     assert np.isnan(found["rate"][1])
     with pytest.raises(ContractError, match="column rate is missing"):
         columns_of(table.drop_columns(["rate"]), FEATURES)
+
+
+def test_a_coded_column_means_what_its_values_mean():
+    plain = columns()
+    values = plain["surface"]
+    names = sorted(set(values.tolist()), key=str)
+    coded = Coded(np.array([names.index(value) for value in values.tolist()]), names)
+    assert np.concatenate([coded, coded[:2]]).tolist() == [*values, *values[:2]]
+    np.testing.assert_array_equal(encoders().encode({**plain, "surface": coded}).ids, encoders().encode(plain).ids)
+
+
+@pytest.mark.parametrize("parts", [1, 7])
+def test_encoders_learned_in_parts_are_those_of_all_rows(parts):
+    random = np.random.default_rng(3)
+    table = pa.table(
+        {
+            "user_id": random.integers(0, 50, 700),
+            "surface": random.choice(np.array(["a", "b", None], dtype=object), 700),
+            "age": random.integers(0, 9, 700),
+            "rate": pa.array(random.normal(1e6, 1.0, 700), mask=random.random(700) < 0.1),
+        }
+    )
+    weights = random.choice([1.0, 4.0], 700)
+    fitting = Fitting(FEATURES)
+    for at in range(parts):
+        part = slice(at * 700 // parts, (at + 1) * 700 // parts)
+        fitting.add(columns_of(table.slice(part.start, part.stop - part.start), FEATURES), weights[part])
+    found = fitting.done()
+    rate = table["rate"].to_numpy()
+    known = ~np.isnan(rate)
+    mean = np.average(rate[known], weights=weights[known])
+    assert found.vocabularies["surface"] == ("a", "b")
+    assert found.moments["rate"].has_nulls
+    assert found.moments["rate"].mean == pytest.approx(mean, rel=1e-13)
+    deviation = np.sqrt(np.average((rate[known] - mean) ** 2, weights=weights[known]))
+    assert found.moments["rate"].deviation == pytest.approx(deviation, rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +209,8 @@ def test_without_some_features_the_columns_of_the_others_are_those_of_the_whole(
     for dropped in (["user_id"], ["surface", "rate"], ["age"], []):
         own = whole.without(dropped)
         assert [feature.name for feature in own.features] == [f.name for f in FEATURES if f.name not in dropped]
-        ids, numbers = own.places_in(whole)
+        ids = [at for at, name in enumerate(("user_id", "surface")) if name not in dropped]
+        numbers = [at for at, name in enumerate(("age", "rate", "age")) if name not in dropped]  # the last is age's indicator
         alone = own.encode({name: values for name, values in columns().items() if name not in dropped})
         np.testing.assert_array_equal(alone.ids, encoded.ids[:, ids])
         np.testing.assert_array_equal(alone.numbers, encoded.numbers[:, numbers])

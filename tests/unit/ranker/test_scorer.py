@@ -35,7 +35,9 @@ def test_the_twin_ranks_like_the_calibrated_graph(tiny_bundle: OpenBundle, colum
 
 
 def test_columns_sent_once_score_like_columns_sent_for_every_candidate(tiny_bundle: OpenBundle, columns):
-    request = {name: values[:1].repeat(5) if name.startswith("user") else values[:5] for name, values in columns.items()}
+    request = {
+        name: np.asarray(values[:1]).repeat(5) if name.startswith("user") else values[:5] for name, values in columns.items()
+    }
     short = {name: values[:1] if name.startswith("user") else values for name, values in request.items()}
     scorer = Scorer(tiny_bundle)
     np.testing.assert_array_equal(scorer.score(request)["click"], scorer.score(short)["click"])

@@ -18,7 +18,6 @@ from tidewheel.ranker.bundle import BUNDLES
 from tidewheel.ranker.calibration import Calibrators
 from tidewheel.store import Store
 from tidewheel.training.distill import Distilled, distill
-from tidewheel.training.loader import read_table
 
 OPTIMIZER = OptimizerConfig(epochs=2, batch_size=256, learning_rate=0.01)
 DROPPED = ("user_id", "surface", "user_click_rate")
@@ -74,14 +73,14 @@ def test_a_student_without_some_features_is_published_with_the_others_alone(tiny
 
 def test_a_student_does_not_look_at_what_it_was_denied(tiny_run: TinyRun, store: Store):
     bundle = load_bundle(store, distilled(tiny_run, store, without_features=DROPPED).digest)
-    table = read_table(tiny_run.calibration_dir, tiny_run.recipe.features, tiny_run.recipe.label_names)
+    table = pq.read_table(tiny_run.calibration_dir)
     scores = Scorer(bundle).score(columns_of(table.drop_columns(list(DROPPED)), bundle.manifest.features))
     assert np.std(scores["click"]) > 0.01
 
 
 def test_a_student_without_a_feature_comes_close_to_the_ranker_that_teaches_it_with_all(tiny_run: TinyRun, store: Store):
     bundle = load_bundle(store, distilled(tiny_run, store, without_features=["user_id"], soft_weight=1.0).digest)
-    table = read_table(tiny_run.train_dir, tiny_run.recipe.features, tiny_run.recipe.label_names)
+    table = pq.read_table(tiny_run.train_dir)
     ranker = GraphScorer(tiny_run.ranker_folder, tiny_run.ranker).score(columns_of(table, tiny_run.ranker.features))
     student = Scorer(bundle).logits(columns_of(table, bundle.manifest.features))
     predicted = 1 / (1 + np.exp(-student["click"]))
@@ -149,9 +148,10 @@ def test_the_served_graph_calibrates_each_slice_as_numpy_does(tiny_run: TinyRun,
     made = distilled(tiny_run, store, calibrator="histogram", calibration_slice="surface", min_slice_rows=50)
     bundle = load_bundle(store, made.digest)
     scorer = Scorer(bundle)
-    table = read_table(tiny_run.train_dir, tiny_run.recipe.features, tiny_run.recipe.label_names)
+    table = pq.read_table(tiny_run.train_dir)
     columns = columns_of(table, bundle.manifest.features)
-    columns["surface"][:20] = "never seen"
+    surfaces = np.array(["a", "b", "c", "never seen"], dtype=object)
+    columns["surface"] = surfaces[np.arange(table.num_rows) % 4]
     slices = scorer.encoders.encode(columns).ids
     served, logits = scorer.score(columns), scorer.logits(columns)
     for label, found in Calibrators.read(bundle.folder / bundle.model().calibrators).by_label.items():

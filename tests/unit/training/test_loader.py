@@ -1,87 +1,148 @@
-"""From Parquet to batches."""
+"""From encoded rows to batches."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
-from tidewheel.training.loader import Rows, batches, num_batches, order, read_table, weights_of
+from tidewheel.ranker.encoding import Encoded
+from tidewheel.training import loader
+from tidewheel.training.loader import RandomRows, ShuffledRows, Worker, ahead, num_batches
+from tidewheel.training.rows import FILE, MANIFEST, EncodedRows, Layout, RowsWriter
 
-RATE = FeatureSpec(id=1, name="rate", kind=FeatureKind.NUMERIC, entity=Entity.ITEM)
-
-
-def numbered(count: int) -> Rows:
-    """Rows whose weight is their number."""
-    number = torch.arange(count)
-    return Rows(number[:, None], number[:, None].float(), number[:, None].float(), number.float())
+ONE = Layout(ids=1, numbers=1, labels=1)
 
 
-def write(folder: Path, name: str, **columns: list) -> None:
-    folder.mkdir(exist_ok=True)
-    pq.write_table(pa.table(columns), folder / name)
+def numbered(folder: Path, count: int) -> EncodedRows:
+    """Rows whose id is their number."""
+    number = np.arange(count)
+    with RowsWriter(folder, ONE, "numbers") as writer:
+        for part in np.array_split(number, 3):
+            encoded = Encoded(part[:, None], part[:, None].astype(np.float32))
+            writer.add(encoded, (part[:, None] % 2).astype(np.float32), np.ones(len(part)))
+        writer.finish()
+    return EncodedRows.open(folder)
 
 
-@given(st.integers(1, 300), st.integers(1, 64), st.integers(0, 5), st.integers(0, 5))
-def test_every_row_is_in_one_batch_of_an_epoch(rows: int, batch_size: int, seed: int, epoch: int):
-    seen = torch.cat([batch.weights for batch in batches(numbered(rows), batch_size, seed, epoch)])
-    assert sorted(seen.tolist()) == list(range(rows))
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    """Blocks of 8 rows and pools of 3, so that a few hundred rows have many of both."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "BLOCK_ROWS", 8)
+        patch.setattr(loader, "POOL_BLOCKS", 3)
+        patch.setattr(loader, "PIECE_ROWS", 10)
+        yield
 
 
-def test_the_order_depends_on_seed_and_epoch_alone():
-    assert torch.equal(order(50, 1, 2), order(50, 1, 2))
-    assert not torch.equal(order(50, 1, 2), order(50, 1, 3))
-    assert not torch.equal(order(50, 1, 2), order(50, 2, 2))
+def epoch(rows: EncodedRows, batch: int, seed: int = 0, epoch: int = 0, skip: int = 0, worker: Worker = loader.ALONE):
+    return [b.ids[:, 0].tolist() for b in ShuffledRows(rows).batches(batch, seed, epoch, skip, worker, "cpu")]
 
 
-@given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 5))
-def test_skipping_batches_gives_the_rest_of_the_epoch(rows: int, batch_size: int, skip: int):
-    whole = [batch.weights.tolist() for batch in batches(numbered(rows), batch_size, 0, 0)]
-    assert [batch.weights.tolist() for batch in batches(numbered(rows), batch_size, 0, 0, skip)] == whole[skip:]
+@settings(deadline=None, max_examples=40)
+@given(st.integers(3, 300), st.integers(1, 64), st.integers(0, 5), st.integers(0, 5))
+def test_every_row_is_in_one_batch_of_an_epoch(count: int, batch: int, seed: int, number: int):
+    with tempfile.TemporaryDirectory() as folder:
+        found = epoch(numbered(Path(folder), count), batch, seed, number)
+    assert sorted(row for rows in found for row in rows) == list(range(count))
+    assert [len(rows) for rows in found[:-1]] == [batch] * (num_batches(count, batch) - 1)
 
 
-def test_workers_share_each_batch_and_see_as_many():
-    whole = [set(batch.weights.tolist()) for batch in batches(numbered(41), 8, 0, 0)]
-    shares = [[set(b.weights.tolist()) for b in batches(numbered(41), 8, 0, 0, rank=rank, workers=2)] for rank in (0, 1)]
-    assert len(shares[0]) == len(shares[1]) == num_batches(41, 8) == 6
-    assert [a | b for a, b in zip(*shares, strict=True)] == whole
+@settings(deadline=None, max_examples=40)
+@given(st.integers(3, 300), st.integers(1, 64), st.integers(0, 8))
+def test_skipping_batches_gives_the_rest_of_the_epoch(count: int, batch: int, skip: int):
+    with tempfile.TemporaryDirectory() as folder:
+        rows = numbered(Path(folder), count)
+        assert epoch(rows, batch, 1, 2, skip) == epoch(rows, batch, 1, 2)[skip:]
 
 
-def test_files_are_read_in_the_order_of_their_names(tmp_path: Path):
-    write(tmp_path / "data", "b.parquet", rate=[2.0], label_click=[1], weight=[1.0], other=["x"])
-    write(tmp_path / "data", "a.parquet", rate=[1.0], label_click=[0], weight=[1.0])
-    table = read_table(tmp_path / "data", [RATE], ["click"])
-    assert table.column("rate").to_pylist() == [1.0, 2.0]
-    assert table.column_names == ["rate", "label_click", "weight"]
+@settings(deadline=None, max_examples=40)
+@given(st.integers(3, 200), st.integers(1, 40), st.integers(1, 5))
+def test_workers_share_each_batch_and_see_as_many(count: int, batch: int, size: int):
+    with tempfile.TemporaryDirectory() as folder:
+        rows = numbered(Path(folder), count)
+        whole = epoch(rows, batch)
+        shares = [epoch(rows, batch, worker=Worker(rank, size)) for rank in range(size)]
+    assert {len(share) for share in shares} == {len(whole)}
+    for parts, together in zip(zip(*shares, strict=True), whole, strict=True):
+        assert set().union(*parts) == set(together)
+        assert len(together) < size or sum(map(len, parts)) == len(together)
 
 
-def test_a_truncated_file_is_named(tmp_path: Path):
-    write(tmp_path, "part-0.parquet", rate=[1.0] * 100, label_click=[0] * 100, weight=[1.0] * 100)
-    path = tmp_path / "part-0.parquet"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ContractError, match=r"part-0\.parquet: is not readable Parquet"):
-        read_table(tmp_path, [RATE], ["click"])
+def test_the_order_depends_on_seed_and_epoch_alone(tmp_path: Path):
+    rows = numbered(tmp_path, 100)
+    assert epoch(rows, 7, 1, 2) == epoch(rows, 7, 1, 2)
+    assert epoch(rows, 7, 1, 2) != epoch(rows, 7, 1, 3)
+    assert epoch(rows, 7, 1, 2) != epoch(rows, 7, 2, 2)
 
 
-def test_a_missing_column_is_named(tmp_path: Path):
-    write(tmp_path, "part-0.parquet", rate=[1.0], weight=[1.0])
-    with pytest.raises(ContractError, match="column label_click is missing"):
-        read_table(tmp_path, [RATE], ["click"])
+def test_rows_up_to_a_pool_are_shuffled_as_one(tmp_path: Path):
+    """Over many seeds the first row of the epoch is any of them equally often: chi-square within five deviations."""
+    rows = numbered(tmp_path, 24)
+    first = [epoch(rows, 24, seed)[0][0] for seed in range(1200)]
+    chi_square = sum((first.count(row) - 50) ** 2 / 50 for row in range(24))
+    assert chi_square < 23 + 5 * np.sqrt(2 * 23)
 
 
-def test_a_folder_without_rows_is_refused(tmp_path: Path):
-    with pytest.raises(ContractError, match="no rows to train on"):
-        read_table(tmp_path, [RATE], ["click"])
+def test_random_rows_have_the_shape_and_the_marginals_of_real_ones(tmp_path: Path):
+    rows = numbered(tmp_path, 96)
+    made = RandomRows.like(rows, 16, seed=0, device="cpu", batches=6)
+    batches = list(made.batches(16, 0, 0, 0, loader.ALONE, "cpu"))
+    assert [len(batch) for batch in batches] == [16] * 6
+    numbers = torch.cat([batch.numbers[:, 0] for batch in batches])
+    ids = torch.cat([batch.ids[:, 0] for batch in batches])
+    assert set(ids.tolist()) <= set(range(96))
+    assert ids.tolist() != numbers.int().tolist()  # columns are drawn on their own
 
 
-@pytest.mark.parametrize("weights", [[1.0, float("nan")], [1.0, -1.0], [0.0, 0.0], [1.0, None]])
-def test_weights_that_cannot_weigh_are_refused(weights: list, tmp_path: Path):
-    with pytest.raises(ContractError, match="weights must be finite"):
-        weights_of(pa.table({"weight": pa.array(weights, pa.float64())}), tmp_path)
+def test_rows_that_were_not_finished_are_no_rows(tmp_path: Path):
+    with RowsWriter(tmp_path, ONE, "x") as writer:
+        writer.add(Encoded(np.zeros((2, 1), dtype=np.int64), np.zeros((2, 1), dtype=np.float32)), np.ones((2, 1)), np.ones(2))
+    with pytest.raises(ContractError, match=r"rows\.json: cannot be read"):
+        EncodedRows.open(tmp_path)
+
+
+def test_writing_again_takes_the_manifest_away_first(tmp_path: Path):
+    numbered(tmp_path, 9)
+    with RowsWriter(tmp_path, ONE, "x"):
+        assert not (tmp_path / MANIFEST).exists()
+
+
+def test_a_file_that_was_cut_is_refused(tmp_path: Path):
+    numbered(tmp_path, 9)
+    with (tmp_path / FILE).open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(ContractError, match=r"rows\.bin: has 100 bytes, expected 144"):
+        EncodedRows.open(tmp_path)
+
+
+def test_reading_ahead_gives_the_items_and_then_the_error():
+    def items() -> Iterator[int]:
+        yield from (1, 2, 3)
+        raise ContractError("the file ended")
+
+    reader = ahead(items(), 2)
+    assert [next(reader), next(reader), next(reader)] == [1, 2, 3]
+    with pytest.raises(ContractError, match="the file ended"):
+        next(reader)
+
+
+def test_reading_ahead_ends_with_its_reader():
+    made = []
+
+    def items() -> Iterator[int]:
+        for item in range(1000):
+            made.append(item)
+            yield item
+
+    reader = ahead(items(), 2)
+    assert next(reader) == 0
+    reader.close()
+    assert len(made) <= 5

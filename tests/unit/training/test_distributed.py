@@ -1,0 +1,138 @@
+"""Training on Ray: what one process trains, whoever of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from tidewheel.contracts.recipe import NetworkConfig, OptimizerConfig, TrainConfig
+from tidewheel.errors import ConfigError
+from tidewheel.ranker.model import Network, Ranker
+from tidewheel.store import Store
+from tidewheel.training.checkpoint import KIND
+from tidewheel.training.encode import encoded_rows, fitted_encoders
+from tidewheel.training.rows import EncodedRows
+from tidewheel.training.train import fit_here, new_ranker
+
+ray = pytest.importorskip("ray")
+from tidewheel.training.distributed import fit_distributed  # noqa: E402  (imports ray's door)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+CONFIG = TrainConfig(
+    engine="ray",
+    num_workers=2,
+    network=NetworkConfig(embedding_dim=4, cross_layers=1, cross_rank=4, experts=2, hidden=(8,), dropout=0.0),
+    optimizer=OptimizerConfig(epochs=200, batch_size=256, learning_rate=0.001),
+    checkpoint_every_steps=20,
+    task_weighting="uncertainty",
+)
+SHORT = CONFIG.model_copy(update={"optimizer": CONFIG.optimizer.model_copy(update={"epochs": 2})})
+
+
+@pytest.fixture(scope="module")
+def rows(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> tuple[EncodedRows, Network]:
+    recipe, folder = tiny_run.recipe, tmp_path_factory.mktemp("rows")
+    encoders = fitted_encoders(tiny_run.train_dir, recipe.features, recipe.label_names, folder)
+    network = Network.of(CONFIG.network, encoders, recipe.label_names)
+    return encoded_rows(tiny_run.train_dir, encoders, recipe.label_names, folder), network
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "store"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_run, rows) -> Ranker:
+    return together(tiny_run, rows, CONFIG, None)[0]
+
+
+def together(tiny_run, rows, config: TrainConfig, store: Store | None):
+    return fit_distributed(*rows, tiny_run.recipe.labels, config, None, lambda share, words: None, store)
+
+
+def assert_equal_weights(one: Ranker, other: Ranker) -> None:
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def processes(word: str) -> list[psutil.Process]:
+    """The processes below this one with a word in their command line."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def kill_once(store: Store, word: str) -> Callable[[], bool]:
+    """Kill the first process with that word after the first checkpoint; call what this returns to know whether it happened."""
+    killed: list[int] = []
+
+    def watch() -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and not killed:
+            if store.folders(KIND) and (victims := processes(word)):
+                os.kill(victims[0].pid, signal.SIGKILL)
+                killed.append(victims[0].pid)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return lambda: thread.join(300) is None and bool(killed)
+
+
+def test_two_workers_train_what_one_process_trains(tiny_run, rows):
+    alone, _ = fit_here(*rows, tiny_run.recipe.labels, SHORT)
+    ranker, report = together(tiny_run, rows, SHORT, None)
+    start = new_ranker(rows[0].rates, rows[1], SHORT.seed)
+    for name, value in ranker.state_dict().items():
+        moved = (alone.state_dict()[name] - start.state_dict()[name]).abs().max()
+        assert (value - alone.state_dict()[name]).abs().max() <= 0.02 * moved + 1e-6, name
+    assert (report.steps, report.rows) == (16, 2000)  # of the two workers the first reports: every other row
+
+
+@pytest.mark.parametrize("victim", ["RayTrainWorker", "gcs_server", "raylet/raylet", "tidewheel.training"])
+def test_whoever_is_killed_training_goes_on_bit_by_bit(tiny_run, rows, store: Store, undisturbed: Ranker, victim: str):
+    """A worker, Ray's head, its node manager, the driver."""
+    was_killed = kill_once(store, victim)
+    ranker, report = together(tiny_run, rows, CONFIG, store)
+    assert was_killed()
+    assert report.resumed_at >= CONFIG.checkpoint_every_steps
+    assert report.resumed_at + report.steps == 1600
+    assert_equal_weights(ranker, undisturbed)
+    assert store.folders(KIND) == []
+    assert processes("raylet/raylet") == []
+
+
+def test_another_number_of_workers_goes_on_within_rounding(tiny_run, rows, store: Store, undisturbed: Ranker):
+    no_second_try = CONFIG.model_copy(update={"max_failures": 0})
+    was_killed = kill_once(store, "tidewheel.training")
+    with pytest.raises(Exception, match="driver died"):
+        together(tiny_run, rows, no_second_try, store)
+    assert was_killed()
+    ranker, report = fit_here(
+        *rows, tiny_run.recipe.labels, CONFIG.model_copy(update={"engine": "in_process"}), checkpoints=store
+    )
+    assert report.resumed_at >= CONFIG.checkpoint_every_steps
+    for name, value in ranker.state_dict().items():
+        if name != "log_variances":
+            torch.testing.assert_close(value, undisturbed.state_dict()[name], atol=0.02, rtol=0.02)
+
+
+def test_a_loss_that_explodes_is_not_tried_again(tiny_run, rows, store: Store):
+    wild = SHORT.model_copy(update={"optimizer": SHORT.optimizer.model_copy(update={"learning_rate": 1e20})})
+    with pytest.raises(ConfigError, match=r"the loss is (nan|inf) at step \d+"):
+        together(tiny_run, rows, wild, store)
