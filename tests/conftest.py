@@ -98,7 +98,7 @@ def tiny_run(quickstart: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Ti
         teacher=None,
         generation=0,
     )
-    digest, _ = distill(
+    digest, _, _ = distill(
         ranker_folder,
         ranker,
         root / "train",

@@ -111,7 +111,11 @@ class Baseline(Contract):
 
 
 class ModelManifest(Contract):
-    """A trained ranker in the store: weights, network and encoders, not yet a release unit."""
+    """A trained ranker in the store: weights, network and encoders, not yet a release unit.
+
+    Of an ensemble these files are the first member's; `members` are the graphs of the others, and the ranker is the mean of all
+    members' probabilities.
+    """
 
     features: tuple[FeatureSpec, ...]
     labels: tuple[str, ...]
@@ -119,6 +123,7 @@ class ModelManifest(Contract):
     encoders: str
     weights: str
     graph: str | None
+    members: tuple[str, ...] = ()
     teacher: str | None
     generation: int
     inputs: dict[str, str]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from tidewheel.contracts.base import Contract
+from tidewheel.contracts.schema import Entity, FeatureSpec
 
 # Fields that say nothing unless their choice is made: (field, choice, made by).
 BELONGS_TO = (("task_experts", "mixture", "ple"), ("levels", "mixture", "ple"), ("context_width", "context", "epnet"))
@@ -48,3 +50,14 @@ class NetworkConfig(Contract):
                 "layers, or mixture mmoe with experts 1"
             )
         return self
+
+
+def context_fault(network: NetworkConfig, features: Sequence[FeatureSpec]) -> str | None:
+    """Why these features, of which some must be context for a network with a context branch, do not fit it; or None."""
+    num_context = sum(feature.entity is Entity.CONTEXT for feature in features)
+    if network.context == "none" or 0 < num_context < len(features):
+        return None
+    return (
+        f"context is {network.context}; {num_context} of {len(features)} features have entity context, "
+        "expected some and not all. Add one, or use none"
+    )

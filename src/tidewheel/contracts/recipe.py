@@ -9,9 +9,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from tidewheel.contracts.base import Contract, digest_of
-from tidewheel.contracts.network import NetworkConfig
+from tidewheel.contracts.network import NetworkConfig, context_fault
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
-from tidewheel.contracts.schema import Entity, FeatureSpec, active
+from tidewheel.contracts.schema import FeatureSpec, active
+from tidewheel.contracts.student import CalibratorKind, student_fault, student_features
 from tidewheel.contracts.teacher import TeacherRules
 from tidewheel.contracts.verdict import Severity
 from tidewheel.contracts.window import parse_time
@@ -240,7 +241,9 @@ class DistillationConfig(Contract):
 
 
 class TrainConfig(Contract):
-    """`task_weighting`: `uncertainty` learns how much each label counts, on top of its `task_weight` (docs/model.md).
+    """`ensemble`: so many rankers with seeds from `seed` on; their mean is judged and teaches the student.
+
+    `task_weighting`: `uncertainty` learns how much each label counts, on top of its `task_weight` (docs/model.md).
 
     `max_failures`: restarts of Ray's workers, or of Ray itself, after something broke; `max_preemption_failures`: those
     after a node was taken away by whoever owns it, which says nothing about the work. Both go on from the last checkpoint.
@@ -250,6 +253,7 @@ class TrainConfig(Contract):
     num_workers: int = Field(default=2, ge=1)  # of Ray; in process there is one
     device: str = "cpu"
     seed: int = 0
+    ensemble: int = Field(default=1, ge=1)
     network: NetworkConfig = NetworkConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     task_weighting: Literal["fixed", "uncertainty"] = "fixed"
@@ -261,13 +265,23 @@ class TrainConfig(Contract):
 
 
 class DistillConfig(Contract):
-    """The student learns the ranker's probabilities with weight `soft_weight` and the labels with the rest."""
+    """The student learns the ranker's probabilities with weight `soft_weight` and the labels with the rest (docs/distill.md).
+
+    It takes the ranker's features but `without_features`. Labels get `calibrator`, those of `calibrators` their own; histogram
+    has a map for each value of `calibration_slice` with `min_slice_rows` effective rows. A student slower than
+    `max_microseconds_per_candidate` is not published; 0: not asked.
+    """
 
     network: NetworkConfig = NetworkConfig(embedding_dim=8, cross_layers=1, experts=1, hidden=(64,), dropout=0.0)
     optimizer: OptimizerConfig = OptimizerConfig(wide_rate=0.25, embedding_learning_ratio=1.0)
     soft_weight: Share = 0.9
     seed: int = 0
-    calibrator: Literal["isotonic", "platt"] = "platt"
+    without_features: tuple[str, ...] = ()
+    calibrator: CalibratorKind = "platt"
+    calibrators: dict[str, CalibratorKind] = {}
+    calibration_slice: str = ""
+    min_slice_rows: int = Field(default=500, ge=1)
+    max_microseconds_per_candidate: NotNegative = 0.0
 
 
 class EvaluateConfig(Contract):
@@ -350,6 +364,7 @@ class Recipe(Contract):
             "evaluate.min_auc": set(self.evaluate.min_auc),
             "deploy.goal_label": {self.deploy.goal_label},
             "train.teacher.by_label": set(self.train.teacher.by_label),
+            "distill.calibrators": set(self.distill.calibrators),
         }
         for place, wanted in used.items():
             if unknown := sorted(wanted - labels):
@@ -358,19 +373,27 @@ class Recipe(Contract):
                 )
         if unknown := sorted(set(self.evaluate.slices) - set(names)):
             raise ValueError(f"evaluate.slices names {', '.join(unknown)}; expected features of this recipe")
-        num_context = sum(feature.entity is Entity.CONTEXT for feature in self.active_features)
-        for step, network in (("train", self.train.network), ("distill", self.distill.network)):
-            if network.context != "none" and not 0 < num_context < len(names):
-                raise ValueError(
-                    f"{step}.network.context is {network.context}; {num_context} of {len(names)} features have entity context, "
-                    "expected some and not all. Add one, or use none"
-                )
         if isinstance(self.source, WorldSource | HybridSource) and not self.window.label_horizon_hours:
             raise ValueError(
                 "window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression"
             )
         if not any(label.gated for label in self.labels):
             raise ValueError("no label is gated: nothing would ever be judged")
+        return self
+
+    @model_validator(mode="after")
+    def _student_can_be(self) -> Self:
+        wanted = self.distill
+        kinds = {wanted.calibrators.get(label, wanted.calibrator) for label in self.label_names}
+        if fault := student_fault(self.active_features, wanted.without_features, wanted.calibration_slice, kinds):
+            raise ValueError(fault)
+        kept = student_features(self.active_features, wanted.without_features)
+        for place, network, features in (
+            ("train", self.train.network, self.active_features),
+            ("distill", wanted.network, kept),
+        ):
+            if fault := context_fault(network, features):
+                raise ValueError(f"{place}.network.{fault}")
         return self
 
     @property

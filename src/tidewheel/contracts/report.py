@@ -58,6 +58,18 @@ class DatasetSummary(Contract):
     weight_sum: float
 
 
+class Latency(Contract):
+    """What a candidate cost in the student's served graph, in requests of `candidates` on one thread.
+
+    `microseconds_per_candidate` is the lower decile of `runs` requests, which a busy machine disturbs least.
+    """
+
+    candidates: int = Field(ge=1)
+    runs: int = Field(ge=1)
+    microseconds_per_candidate: float = Field(gt=0)
+    median_microseconds_per_candidate: float = Field(gt=0)
+
+
 # model (ranker, student, production) -> label -> metric -> estimate
 Metrics = dict[str, dict[str, dict[str, Estimate]]]
 
@@ -73,11 +85,12 @@ class RunReport(Contract):
     dry_run: bool = False  # `outcome` is what would have followed: nothing was decided
     steps: tuple[StepRecord, ...]
     datasets: dict[str, DatasetSummary] = {}
-    feature_digest: str | None = None  # of the allowlist that datasets and bundle carry; null before they were made
+    feature_digest: str | None = None  # of the allowlist that the datasets carry; null before they were made
     teacher: str | None = None
     teaching: TeacherChoice | None = None  # why that teacher, and why not the newer ones; null before it was chosen
     training: TrainingReport | None = None  # of the ranker, in the run that trained it; null before that
     bundle: str | None = None
+    latency: Latency | None = None  # of the student; null before it was made
     production: str | None = None
     metrics: Metrics = {}
     verdicts: dict[str, Verdict] = {}

@@ -81,14 +81,20 @@ def ranker_entry(labels: tuple[str, ...]) -> ModelEntry:
 
 
 def publish(store: Store, folder: Path, manifest: BundleManifest) -> tuple[str, BundleManifest]:
-    """Publish a staged folder as one bundle; returns its digest and the manifest with its files.
+    """Publish a staged folder as one bundle; returns its digest and the manifest with its files. Needs torch and onnx.
 
     Raises:
-        ContractError: a file that the manifest names is not in the folder, or one may not be in a bundle.
+        ContractError: a file that the manifest names is not in the folder, one may not be in a bundle, or a model's graphs
+            are not both those of its weights.
     """
+    from tidewheel.ranker.twins import twin_fault  # whoever only opens bundles has no torch
+
     present = frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     if fault := _layout_fault(manifest, present):
         raise ContractError(f"{folder}: {fault}")
+    for entry in manifest.models.values():
+        if fault := twin_fault(folder, entry):
+            raise ContractError(f"{folder}: {fault}")
     return store.publish(BUNDLES, folder, manifest)
 
 
@@ -151,6 +157,8 @@ def _layout_fault(manifest: BundleManifest, files: frozenset[str]) -> str | None
         named += [entry.weights, entry.network, entry.encoders, entry.calibrators, entry.graph, entry.uncalibrated_graph]
         if not entry.weights.endswith(".safetensors"):
             return f"{entry.weights} is not safetensors; nothing else may hold weights"
+        if entry.graph == entry.uncalibrated_graph:
+            return f"{entry.graph} is named as both twins; expected a calibrated and an uncalibrated graph"
     if missing := sorted(set(named) - files):
         return f"{missing[0]} is named but not among the bundle's files"
     for path in sorted(files):

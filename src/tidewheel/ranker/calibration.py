@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from tidewheel.contracts.base import Contract
+from tidewheel.ranker.histogram import Histogram, Slices, fit_histogram
 from tidewheel.ranker.scorer import sigmoid
 
 # Platt's map is pulled toward the identity, since the network was fitted to far more rows than the calibrator sees: 500 is
@@ -48,7 +50,7 @@ class Isotonic(Contract):
         return np.interp(np.asarray(logits, dtype=np.float64), self.logits, self.probabilities).astype(np.float32)
 
 
-Calibrator = Annotated[Platt | Isotonic, Field(discriminator="kind")]
+Calibrator = Annotated[Platt | Isotonic | Histogram, Field(discriminator="kind")]
 
 
 class Calibrators(Contract):
@@ -58,12 +60,15 @@ class Calibrators(Contract):
     by_label: dict[str, Calibrator]
 
 
-def fit_calibrator(kind: str, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Platt | Isotonic:
+def fit_calibrator(
+    kind: str, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, slices: Slices | None = None
+) -> Calibrator:
     """Fit one label's calibrator on rows that the model was not trained on.
 
     Args:
-        kind: `platt` or `isotonic`.
+        kind: `platt`, `isotonic` or `histogram`.
         logits, labels, weights: (B,) each; labels are 0 or 1.
+        slices: of the same rows, for `histogram`.
 
     Without a row of each class there is nothing to fit and the result is the identity (Platt with scale 1, shift 0).
     """
@@ -71,7 +76,13 @@ def fit_calibrator(kind: str, logits: np.ndarray, labels: np.ndarray, weights: n
     logits, labels, weights = (np.asarray(x, dtype=np.float64)[used] for x in (logits, labels, weights))
     if not 0 < labels.sum() < len(labels):
         return Platt()
-    return fit_isotonic(logits, labels, weights) if kind == "isotonic" else fit_platt(logits, labels, weights)
+    if kind == "isotonic":
+        return fit_isotonic(logits, labels, weights)
+    platt = fit_platt(logits, labels, weights)
+    if kind == "platt":
+        return platt
+    here = None if slices is None else replace(slices, ids=slices.ids[used])
+    return fit_histogram(logits, labels, weights, platt.scale, platt.shift, here)
 
 
 def fit_platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, precision: float = PRIOR_PRECISION) -> Platt:

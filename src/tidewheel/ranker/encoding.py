@@ -7,7 +7,7 @@ B rows, F_c categorical features (hashed and vocabulary), F_n numeric columns (f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr
 
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec
+from tidewheel.contracts.student import student_features
 from tidewheel.errors import ContractError
 
 if TYPE_CHECKING:
@@ -103,6 +104,16 @@ class Encoders(Contract):
     def num_numbers(self) -> int:
         """F_n."""
         return len(self.numeric) + len(self.indicators)
+
+    def without(self, names: Iterable[str]) -> Encoders:
+        """These encoders of all features but `names`; what they learned stays."""
+        kept = student_features(self.features, names)
+        own = {feature.name for feature in kept}
+        return Encoders(
+            features=kept,
+            vocabularies={name: found for name, found in self.vocabularies.items() if name in own},
+            moments={name: found for name, found in self.moments.items() if name in own},
+        )
 
     def encode(self, columns: Columns) -> Encoded:
         """Encode raw columns of length B or 1; those of length 1 hold for all B rows.

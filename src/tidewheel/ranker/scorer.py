@@ -23,7 +23,7 @@ CHUNK_ROWS = 8192  # bounds the memory of activations when a whole split is scor
 Scores = dict[str, np.ndarray]
 
 
-class _Graph:
+class Graph:
     """One ONNX graph; its session is made when it first runs."""
 
     def __init__(self, path: Path, labels: tuple[str, ...], threads: int) -> None:
@@ -72,8 +72,8 @@ class Scorer:
         self.bundle = bundle
         self.labels = bundle.manifest.labels
         self.encoders = bundle.encoders(model)
-        self._graph = _Graph(bundle.folder / entry.graph, self.labels, threads)
-        self._twin = _Graph(bundle.folder / entry.uncalibrated_graph, self.labels, threads)
+        self._graph = Graph(bundle.folder / entry.graph, self.labels, threads)
+        self._twin = Graph(bundle.folder / entry.uncalibrated_graph, self.labels, threads)
 
     def score(self, columns: Columns) -> Scores:
         """Calibrated probabilities, label -> (B,) float32 in [0, 1], of raw columns of length B or 1.
@@ -97,14 +97,15 @@ class Scorer:
 
 
 class GraphScorer:
-    """Scores with a trained ranker that is no bundle yet; its probabilities are the sigmoid of its logits."""
+    """Scores with a trained ranker that is no bundle yet: the mean of its members' probabilities, mostly of one."""
 
     def __init__(self, folder: Path, manifest: ModelManifest, threads: int = 1) -> None:
         if manifest.graph is None:
             raise ContractError(f"{folder}: this ranker has no ONNX graph; train it again")
         self.labels = manifest.labels
         self.encoders = Encoders.read(folder / manifest.encoders)
-        self._graph = _Graph(folder / manifest.graph, self.labels, threads)
+        graphs = (manifest.graph, *manifest.members)
+        self._members = tuple(Graph(folder / graph, self.labels, threads) for graph in graphs)
 
     def score(self, columns: Columns) -> Scores:
         """Probabilities, label -> (B,) float32 in [0, 1], of raw columns of length B or 1."""
@@ -112,15 +113,25 @@ class GraphScorer:
 
     def score_encoded(self, encoded: Encoded) -> Scores:
         """Probabilities, label -> (B,) float32, of rows that `encoders` encoded."""
-        return {label: sigmoid(logits) for label, logits in self._graph.run(encoded).items()}
+        return {label: sigmoid(logits) for label, logits in self.logits_encoded(encoded).items()}
 
     def logits(self, columns: Columns) -> Scores:
-        """Logits, label -> (B,) float32."""
+        """Logits, label -> (B,) float32; of an ensemble the log odds of its probabilities."""
         return self.logits_encoded(self.encoders.encode(columns))
 
     def logits_encoded(self, encoded: Encoded) -> Scores:
         """Logits, label -> (B,) float32, of rows that `encoders` encoded."""
-        return self._graph.run(encoded)
+        found = [member.run(encoded) for member in self._members]
+        if len(found) == 1:
+            return found[0]
+        return {label: log_odds_of_mean(np.stack([one[label] for one in found])) for label in self.labels}
+
+
+def log_odds_of_mean(logits: np.ndarray) -> np.ndarray:
+    """(K, B) logits -> (B,) float32 log odds of the mean of their probabilities, finite wherever the logits are."""
+    logits = np.asarray(logits, dtype=np.float64)
+    positive, negative = (np.logaddexp.reduce(-np.logaddexp(0.0, sign * logits), axis=0) for sign in (-1.0, 1.0))
+    return np.asarray(positive - negative, dtype=np.float32)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

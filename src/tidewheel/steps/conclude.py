@@ -12,7 +12,7 @@ from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.evidence import Baseline, DataReport, Evaluation, Rollout
 from tidewheel.contracts.ledger import Decision, LedgerEntry, production_after
-from tidewheel.contracts.report import DatasetSummary, Outcome, RunReport, StepFailure, StepRecord
+from tidewheel.contracts.report import DatasetSummary, Latency, Outcome, RunReport, StepFailure, StepRecord
 from tidewheel.contracts.steps import ConcludePart
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.contracts.verdict import Verdict
@@ -69,6 +69,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
         teaching=found.baseline.teaching if found.baseline else None,
         training=found.training,
         bundle=found.bundle.digest if found.bundle else None,
+        latency=found.latency,
         production=production_after(ledger.entries()),
         metrics=found.evaluation.metrics if found.evaluation else {},
         verdicts=found.verdicts(),
@@ -94,6 +95,7 @@ class Findings:
         self.baseline = self._read("validate_data", "baseline", Baseline)
         self.training = self._read("train", "training", TrainingReport)
         self.bundle = self._read("distill", "bundle", BundleManifest)
+        self.latency = self._read("distill", "latency", Latency)
         self.evaluation = self._read("evaluate", "evaluation", Evaluation)
         self.rollout = self._read("deploy", "rollout", Rollout)
 

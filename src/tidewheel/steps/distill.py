@@ -38,7 +38,7 @@ def work(part: DistillPart, job: Job) -> Result:
         teacher=ranker.teacher,
         generation=ranker.generation,
     )
-    digest, manifest = distill(
+    made = distill(
         folder,
         ranker,
         train_folder,
@@ -52,9 +52,10 @@ def work(part: DistillPart, job: Job) -> Result:
         job.store.staging("bundle"),
         job.progress,
     )
-    size = sum(entry.bytes for entry in manifest.files)
+    size = sum(entry.bytes for entry in made.bundle.files)
+    cost = f"{made.latency.microseconds_per_candidate:.2f} us a candidate"
     return Result(
-        documents={"bundle": manifest.to_json()},
-        folders={"bundle": f"{BUNDLES}/{digest}"},
-        summary=f"bundle {digest[:12]}, {size / 1e6:.1f} MB",
+        documents={"bundle": made.bundle.to_json(), "latency": made.latency.to_json()},
+        folders={"bundle": f"{BUNDLES}/{made.digest}"},
+        summary=f"bundle {made.digest[:12]}, {size / 1e6:.1f} MB, {cost}",
     )

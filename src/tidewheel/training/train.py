@@ -51,7 +51,7 @@ def train(
         scratch: folder for the encoded rows, found again by a later call with the same arguments; removed when it is done.
             None: a temporary one. Workers on other machines must see it too.
         checkpoints: where training that was stopped goes on from. None: no checkpoints.
-        tell: gets how the training went.
+        tell: gets how the training of the first member went.
 
     Returns:
         The manifest, without generation, inputs and files: those are the caller's.
@@ -68,16 +68,7 @@ def train(
         rows = encoded_rows(train_dir, encoders, names, folder, taught_by, _span(progress, 0.03, 0.1))
         encoders.write(out / ENCODERS)
         network = Network.of(config.network, encoders, names)
-        done = _span(progress, 0.1, 0.97)
-        if config.engine == "ray":
-            from tidewheel.training.distributed import fit_distributed
-
-            ranker, report = fit_distributed(rows, network, labels, config, teacher, done, checkpoints)
-        else:
-            ranker, report = fit_here(rows, network, labels, config, done, checkpoints)
-    save_ranker(ranker, out / WEIGHTS, out / NETWORK)
-    export_graph(ranker, out / GRAPH)
-    tell(report)
+        members = _fit_members(rows, network, labels, config, teacher, out, _span(progress, 0.1, 0.97), checkpoints, tell)
     progress(1.0, "ranker written")
     return ModelManifest(
         features=features,
@@ -86,10 +77,40 @@ def train(
         encoders=ENCODERS,
         weights=WEIGHTS,
         graph=GRAPH,
+        members=members,
         teacher=None if teacher is None else teacher.digest,
         generation=0 if teacher is None else teacher.manifest.lineage.generation + 1,
         inputs={},
     )
+
+
+def _fit_members(
+    rows: EncodedRows,
+    network: Network,
+    labels: tuple[LabelConfig, ...],
+    config: TrainConfig,
+    teacher: OpenBundle | None,
+    out: Path,
+    progress: Progress,
+    checkpoints: Store | None,
+    tell: Callable[[TrainingReport], None],
+) -> tuple[str, ...]:
+    """Train and write every member, one after the other; returns the graphs of all but the first."""
+    graphs = (GRAPH, *(f"graph-{at}.onnx" for at in range(1, config.ensemble)))
+    for at, graph in enumerate(graphs):
+        one = config.model_copy(update={"seed": config.seed + at, "ensemble": 1})
+        done = _span(progress, at / config.ensemble, (at + 1) / config.ensemble)
+        if config.engine == "ray":
+            from tidewheel.training.distributed import fit_distributed
+
+            ranker, report = fit_distributed(rows, network, labels, one, teacher, done, checkpoints)
+        else:
+            ranker, report = fit_here(rows, network, labels, one, done, checkpoints)
+        export_graph(ranker, out / graph)
+        if at == 0:
+            save_ranker(ranker, out / WEIGHTS, out / NETWORK)
+            tell(report)
+    return graphs[1:]
 
 
 @contextmanager

@@ -10,6 +10,9 @@ import pytest
 from tidewheel.contracts.schema import FeatureSpec, feature_digest
 from tidewheel.errors import ContractError
 from tidewheel.ranker import OpenBundle, load_bundle, open_bundle, publish
+from tidewheel.ranker.calibration import Calibrators, Platt
+from tidewheel.ranker.export import export_graph
+from tidewheel.ranker.model import load_ranker
 from tidewheel.store import Store
 
 
@@ -119,6 +122,62 @@ def test_encoders_that_take_other_features_than_the_bundle_lists_are_refused(tin
     manifest = tiny_bundle.manifest.model_copy(update={"features": features, "feature_digest": feature_digest(features)})
     with pytest.raises(ContractError, match=r"encoders\.json: takes user_id otherwise"):
         OpenBundle(tiny_bundle.folder, manifest, manifest.digest).encoders()
+
+
+@pytest.mark.parametrize("part", ["graph", "uncalibrated_graph", "calibrators", "weights"])
+def test_a_bundle_without_both_twins_neither_publishes_nor_opens(
+    tiny_bundle: OpenBundle, copy: Path, tmp_path: Path, part: str
+):
+    path = getattr(tiny_bundle.model(), part)
+    (copy / path).unlink()
+    with pytest.raises(ContractError, match=f"{path}: is missing"):
+        open_bundle(copy)
+    (copy / "manifest.json").unlink()
+    with pytest.raises(ContractError, match=f"{path} is named but not among the bundle's files"):
+        publish(Store.open(str(tmp_path / "store")), copy, tiny_bundle.manifest)
+
+
+def test_a_manifest_that_lists_no_twin_is_refused_although_nothing_is_missing(tiny_bundle: OpenBundle, copy: Path):
+    twin = tiny_bundle.model().uncalibrated_graph
+    (copy / twin).unlink()
+    files = tuple(entry for entry in tiny_bundle.manifest.files if entry.path != twin)
+    manifest = tiny_bundle.manifest.model_copy(update={"files": files})
+    manifest.write(copy / "manifest.json")
+    with pytest.raises(ContractError, match=f"{twin} is named but not among the bundle's files"):
+        open_bundle(copy, expected_digest=manifest.digest)
+
+
+def test_one_graph_for_both_twins_is_refused(tiny_bundle: OpenBundle, copy: Path):
+    entry = tiny_bundle.model()
+    models = {"ranker": entry.model_copy(update={"uncalibrated_graph": entry.graph})}
+    manifest = tiny_bundle.manifest.model_copy(update={"models": models})
+    manifest.write(copy / "manifest.json")
+    with pytest.raises(ContractError, match=r"graph\.onnx is named as both twins"):
+        open_bundle(copy, expected_digest=manifest.digest)
+
+
+@pytest.mark.parametrize("twin", ["graph", "uncalibrated_graph"])
+def test_twins_of_different_weights_are_not_published(tiny_bundle: OpenBundle, copy: Path, tmp_path: Path, twin: str):
+    entry = tiny_bundle.model()
+    other = load_ranker(copy / entry.weights, copy / entry.network)
+    other.heads.bias.data[0] += 1e-4
+    calibrators = Calibrators.read(copy / entry.calibrators) if twin == "graph" else None
+    export_graph(other, copy / getattr(entry, twin), calibrators)
+    (copy / "manifest.json").unlink()
+    with pytest.raises(ContractError, match=rf"{getattr(entry, twin)} is not the graph of ranker/weights\.safetensors"):
+        publish(Store.open(str(tmp_path / "store")), copy, tiny_bundle.manifest)
+
+
+def test_calibrators_that_are_not_those_of_the_graph_are_not_published(tiny_bundle: OpenBundle, copy: Path, tmp_path: Path):
+    path = copy / tiny_bundle.model().calibrators
+    calibrators = Calibrators.read(path).by_label
+    (copy / "manifest.json").unlink()
+    Calibrators(by_label=calibrators | {"like": Platt(shift=0.5)}).write(path)
+    with pytest.raises(ContractError, match=r"graph\.onnx is not the graph of .* with ranker/calibrators\.json"):
+        publish(Store.open(str(tmp_path / "store")), copy, tiny_bundle.manifest)
+    Calibrators(by_label={"click": calibrators["click"]}).write(path)
+    with pytest.raises(ContractError, match=r"calibrators\.json has no calibrator for like"):
+        publish(Store.open(str(tmp_path / "store")), copy, tiny_bundle.manifest)
 
 
 def test_publishing_the_same_bundle_in_another_store_gives_the_same_digest(tiny_bundle: OpenBundle, tmp_path: Path):

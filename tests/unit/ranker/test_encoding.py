@@ -201,3 +201,22 @@ def test_a_served_id_that_does_not_fit_in_its_type_is_null():
 def test_whole_numbers_beyond_what_a_float_can_say_are_still_read():
     spec = FeatureSpec(id=1, name="x", kind=FeatureKind.NUMERIC, entity=Entity.ITEM, dtype=DType.INT64)
     assert columns_of(pa.table({"x": [2**60 + 1, None]}), (spec,))["x"].tolist()[0] == 2.0**60
+
+
+def test_without_some_features_the_columns_of_the_others_are_those_of_the_whole():
+    whole = encoders()
+    encoded = whole.encode(columns())
+    for dropped in (["user_id"], ["surface", "rate"], ["age"], []):
+        own = whole.without(dropped)
+        assert [feature.name for feature in own.features] == [f.name for f in FEATURES if f.name not in dropped]
+        ids = [at for at, name in enumerate(("user_id", "surface")) if name not in dropped]
+        numbers = [at for at, name in enumerate(("age", "rate", "age")) if name not in dropped]  # the last is age's indicator
+        alone = own.encode({name: values for name, values in columns().items() if name not in dropped})
+        np.testing.assert_array_equal(alone.ids, encoded.ids[:, ids])
+        np.testing.assert_array_equal(alone.numbers, encoded.numbers[:, numbers])
+        assert (own.sizes, own.num_numbers) == (tuple(whole.sizes[at] for at in ids), len(numbers))
+
+
+def test_without_a_feature_nothing_of_it_is_kept():
+    own = encoders().without(["surface", "age"])
+    assert (own.vocabularies, list(own.moments), own.indicators) == ({}, ["rate"], ())

@@ -14,6 +14,7 @@ from tidewheel.contracts.network import NetworkConfig
 from tidewheel.errors import ContractError
 from tidewheel.ranker.calibration import Calibrators, Isotonic, Platt
 from tidewheel.ranker.export import export_graph
+from tidewheel.ranker.histogram import Histogram, Line
 from tidewheel.ranker.loss import best_log_variances, multi_task_loss
 from tidewheel.ranker.model import Network, Ranker, load_ranker, save_ranker
 
@@ -83,6 +84,43 @@ def test_the_calibrated_graph_applies_each_labels_calibrator(tmp_path: Path):
     # Within 1e-5 only: between 0 and 0.001 the line is so steep that the last bit of the logit shows.
     np.testing.assert_allclose(found[:, 1], np.interp(logits[:, 1], (-1, 0, 0.001, 2), (0.1, 0.2, 0.5, 0.9)), atol=5e-4)
     assert np.abs(found[:, 1] - np.interp(logits[:, 1], (-1, 0, 0.001, 2), (0.1, 0.2, 0.5, 0.9))).mean() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "by_id", [{}, {1: Line(inputs=(-1.0, 0.5), outputs=(-0.7, 0.9)), 3: Line(inputs=(0.0,), outputs=(-2.0,))}]
+)
+def test_the_calibrated_graph_gives_each_slice_its_own_map(tmp_path: Path, by_id: dict[int, Line]):
+    ranker = trained_like(network())
+    ids, numbers = inputs(400)
+    overall = Line(inputs=(-2.0, 0.0, 0.3, 1.0), outputs=(-1.5, -0.2, 0.4, 0.6))
+    histogram = Histogram(scale=0.8, shift=0.1, overall=overall, slice="surface", column=1, by_id=by_id)
+    export_graph(ranker, tmp_path / "graph.onnx", Calibrators(by_label={"click": histogram, "like": Platt()}))
+    with torch.no_grad():
+        logits = ranker(ids, numbers).double().numpy()[:, 0]
+    slices = ids.numpy()[:, 1]
+    assert {1, 3} < set(slices.tolist())
+    wanted = interpolated(0.8 * logits + 0.1, overall)
+    for value, line in by_id.items():
+        wanted = np.where(slices == value, interpolated(wanted, line), wanted)
+    found = run(tmp_path / "graph.onnx", ids, numbers)[:, 0]
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-wanted)), atol=1e-6)
+    np.testing.assert_allclose(histogram.apply(logits, slices), found, atol=1e-6)
+
+
+def test_calibrators_that_were_read_back_give_the_same_graph(tmp_path: Path):
+    by_id = {value: Line(inputs=(0.0,), outputs=(0.1 * value,)) for value in (2, 10, 9)}  # JSON has "10" before "2"
+    histogram = Histogram(scale=1.0, shift=0.0, overall=Line(), slice="surface", column=1, by_id=by_id)
+    calibrators = Calibrators(by_label={"click": histogram, "like": Platt()})
+    ranker = trained_like(network())
+    export_graph(ranker, tmp_path / "one.onnx", calibrators)
+    export_graph(ranker, tmp_path / "two.onnx", Calibrators.read(calibrators.write(tmp_path / "calibrators.json")))
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
+def interpolated(values: np.ndarray, line: Line) -> np.ndarray:
+    """The line with slope 1 beyond its ends, by adding far points to what NumPy interpolates."""
+    inputs = [line.inputs[0] - 100, *line.inputs, line.inputs[-1] + 100]
+    return np.interp(values, inputs, [line.outputs[0] - 100, *line.outputs, line.outputs[-1] + 100])
 
 
 def test_exporting_twice_gives_equal_bytes(tmp_path: Path):
