@@ -100,7 +100,10 @@ def _gated_heads_nodes(graph: GraphBuilder, heads: GatedHeads, x: str, h: str) -
     """x (B, X), h (B, E, H) -> (B, T)."""
     gates = graph.node("MatMul", x, graph.constant("gates", heads.gates))
     mix = graph.node("Softmax", graph.node("Reshape", gates, graph.shape(-1, heads.labels, heads.experts)), axis=2)
-    return _heads_nodes(graph, heads, graph.node("MatMul", mix, h))
+    said = graph.node("MatMul", h, graph.constant("heads", heads.heads.t()))  # (B, E, T)
+    mixed = graph.node("Mul", mix, graph.node("Transpose", said, perm=[0, 2, 1]))
+    summed = graph.node("ReduceSum", mixed, graph.shape(2), keepdims=0)
+    return graph.node("Add", summed, graph.constant("bias", heads.bias))
 
 
 def _level_nodes(graph: GraphBuilder, level: ExtractionLevel, name: str, z: str, is_first: bool) -> str:
@@ -118,12 +121,7 @@ def _level_nodes(graph: GraphBuilder, level: ExtractionLevel, name: str, z: str,
 
 def _task_heads_nodes(graph: GraphBuilder, heads: TaskHeads, z: str) -> str:
     """z (T, B, H) -> (B, T)."""
-    return _heads_nodes(graph, heads, graph.node("Transpose", z, perm=[1, 0, 2]))
-
-
-def _heads_nodes(graph: GraphBuilder, heads: GatedHeads | TaskHeads, mixed: str) -> str:
-    """mixed (B, T, H) -> (B, T)."""
-    scaled = graph.node("Mul", mixed, graph.constant("heads", heads.heads))
+    scaled = graph.node("Mul", graph.node("Transpose", z, perm=[1, 0, 2]), graph.constant("heads", heads.heads))
     summed = graph.node("ReduceSum", scaled, graph.shape(2), keepdims=0)
     return graph.node("Add", summed, graph.constant("bias", heads.bias))
 
