@@ -206,8 +206,9 @@ class _Sums:
         values, weights = values[present], np.asarray(weights, dtype=np.float64)[present]
         if (weight := float(weights.sum())) <= 0:
             return
-        mean = float(values @ weights) / weight
-        squares = float(((values - mean) ** 2) @ weights)
+        # Sums, not dot products: a threaded BLAS would make the last bits depend on the machine.
+        mean = float((values * weights).sum()) / weight
+        squares = float(((values - mean) ** 2 * weights).sum())
         distance, total = mean - self.mean, self.weight + weight
         self.squares += squares + distance * distance * self.weight * weight / total
         self.mean += distance * weight / total

@@ -199,7 +199,7 @@ class RowsWriter:
         self._file.write(records.data)
         self._rows += len(encoded)
         self._weight += float(weights.sum())
-        self._positive += weights @ labels
+        self._positive += (weights[:, None] * labels).sum(axis=0)
 
     def finish(self) -> RowsManifest:
         """Write the manifest.

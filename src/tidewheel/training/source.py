@@ -27,7 +27,8 @@ def read_parts(folder: Path, features: Sequence[FeatureSpec], labels: Sequence[s
     rows = 0
     for path in sorted(folder.rglob("*.parquet")):
         try:
-            with pq.ParquetFile(path, read_dictionary=texts) as file:
+            # Without pre-buffering: it would hold every row group that was read until the file is closed.
+            with pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
                 if missing := sorted(set(wanted) - set(file.schema_arrow.names)):
                     raise ContractError(f"{path}: column {', '.join(missing)} is missing; run sample again with this recipe")
                 for batch in file.iter_batches(PART_ROWS, columns=wanted):
