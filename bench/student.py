@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from scipy import stats
-from tidewheel.ranker.network import Network, multiply_adds
 
 from tidewheel.contracts.bundle import Lineage
 from tidewheel.contracts.evidence import Profile
@@ -32,6 +31,7 @@ from tidewheel.contracts.window import Window, parse_time
 from tidewheel.evaluation.bootstrap import interval, resampled_weights
 from tidewheel.evaluation.metrics import PresortedAuc
 from tidewheel.ranker import GraphScorer, Scorer, columns_of, load_bundle
+from tidewheel.ranker.network import Network, multiply_adds
 from tidewheel.store import Store
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "kuairand.yaml"

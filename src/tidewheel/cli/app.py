@@ -29,6 +29,9 @@ app = typer.Typer(
 schema_app = typer.Typer(help="The registered features: what a recipe may change of them.", rich_markup_mode=None)
 app.add_typer(schema_app, name="schema")
 
+bench_app = typer.Typer(help="What this machine makes of the work.", rich_markup_mode=None)
+app.add_typer(bench_app, name="bench")
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 HomeOption = Annotated[
     str, typer.Option("--home", help="Folder of the store, runs and registry. Default: $TIDEWHEEL_HOME, else .tidewheel.")
@@ -229,6 +232,27 @@ def doctor(
     from tidewheel.cli import project
 
     raise typer.Exit(project.doctor(recipe, data, home, as_json))
+
+
+@bench_app.callback()
+def _bench() -> None:
+    """One verb a step."""
+
+
+@bench_app.command(name="train")
+def bench_train(
+    run_id: Annotated[str, typer.Argument(help="On whose rows. Default: the newest run that has some.")] = "",
+    roofline: Annotated[bool, typer.Option("--roofline", help="Beside it, train on random tensors in memory.")] = False,
+    steps: Annotated[int, typer.Option(min=1, help="Of each round.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    settings: SetOption = None,
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Rows a second of training on a run's rows, its wait for rows, and its share of what the network alone would do."""
+    from tidewheel.cli import bench
+
+    bench.train(run_id, settings or [], home, roofline, steps, rounds, as_json)
 
 
 @schema_app.command(name="plan")

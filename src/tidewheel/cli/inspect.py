@@ -157,6 +157,12 @@ def _explain(report: RunReport) -> None:
     if report.teaching is not None:
         out.print(f"teacher: {plain(report.teaching.reason)}")
         out.print("".join(f"  not {short(bundle)}: {plain(why)}\n" for bundle, why in report.teaching.passed_over.items()))
+    if (training := report.training) is not None:
+        resumed = f", resumed at step {training.resumed_at}" if training.resumed_at else ""
+        out.print(
+            f"training: {training.rows_per_second:,.0f} rows/s, {training.data_wait_share:.1%} of the time waiting for rows, "
+            f"{len(training.stalls)} stalls{resumed}\n" + "".join(f"  {plain(note)}\n" for note in training.notes)
+        )
     for name, verdict in report.verdicts.items():
         out.print(f"[bold]{name}[/]: {_phase(verdict.phase)}")
         for reason in verdict.reasons:

@@ -39,11 +39,27 @@ def load_recipe(path: Path, settings: Iterable[str] = (), data: Path | None = No
         _set(document, setting)
     if data is not None:
         _set_data(document, path, data)
-    try:
-        recipe = Recipe.model_validate(document)
-    except ValidationError as error:
-        raise ConfigError(f"recipe {path.name}: {_suggest(error)}") from error
+    recipe = _validated(document, path.name)
     return _with_absolute_path(recipe, path, data) if needs_data else recipe
+
+
+def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """The recipe with some values changed, each `section.key=value`.
+
+    Raises:
+        ConfigError: as `load_recipe`.
+    """
+    document = recipe.model_dump(mode="json", by_alias=True)
+    for setting in settings:
+        _set(document, setting)
+    return _validated(document, recipe.name)
+
+
+def _validated(document: dict[str, Any], name: str) -> Recipe:
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"recipe {name}: {_suggest(error)}") from error
 
 
 def _set(document: dict[str, Any], setting: str) -> None:

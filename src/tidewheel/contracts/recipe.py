@@ -199,7 +199,7 @@ class OptimizerConfig(Contract):
     """AdamW for the network, with decays of their own for the embedding table; Adagrad for the linear weight of each id.
 
     `wide_rate` is about what one impression of a rare id moves its logit by, per unit of residual: the C of a logistic
-    regression on one-hot ids.
+    regression on one-hot ids. `precision`: of the network's matrix products; weights, moments and loss are float32 always.
     """
 
     epochs: int = Field(default=2, ge=1)
@@ -209,6 +209,7 @@ class OptimizerConfig(Contract):
     embedding_weight_decay: float = Field(default=0.1, ge=0)
     embedding_learning_ratio: float = Field(default=0.3, gt=0)  # of the embedding table's learning rate to the others'
     wide_rate: float = Field(default=0.1, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class DistillationConfig(Contract):

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field
 
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.teacher import TeacherChoice
+from tidewheel.contracts.training import TrainingReport
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window
 
@@ -87,6 +88,7 @@ class RunReport(Contract):
     feature_digest: str | None = None  # of the allowlist that the datasets carry; null before they were made
     teacher: str | None = None
     teaching: TeacherChoice | None = None  # why that teacher, and why not the newer ones; null before it was chosen
+    training: TrainingReport | None = None  # of the ranker, in the run that trained it; null before that
     bundle: str | None = None
     latency: Latency | None = None  # of the student; null before it was made
     production: str | None = None

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from tidewheel.contracts.report import Estimate, RunReport
+from tidewheel.contracts.training import TrainingReport
 from tidewheel.contracts.verdict import SEVERITY, Phase, Verdict
 from tidewheel.contracts.window import iso
 from tidewheel.evaluation.canary import canary_section
@@ -53,7 +54,10 @@ def render(run: RunReport, drawings: Mapping[str, str], canary: Mapping[str, Any
         for name in CAPTIONS
         if name in drawings
     ]
-    parts += [_steps(run), _lineage(run)]
+    parts.append(_steps(run))
+    if run.training is not None:
+        parts.append(_training(run.training))
+    parts.append(_lineage(run))
     return page(f"{run.recipe} {run.run_id}: {run.outcome.value}", "\n".join(parts))
 
 
@@ -132,6 +136,25 @@ def _steps(run: RunReport) -> str:
         rows.append([escape(step.name), status, f"{step.seconds:.2f}", bar, escape(step.summary) + failed])
     note = '<p class="soft">Grey part of a bar: start, imports and manifests.</p>'
     return f"<h2>Steps</h2>{note}{table(('step', 'status', 'seconds', '', 'what it did'), rows, frozenset({2}))}"
+
+
+def _training(training: TrainingReport) -> str:
+    rows = [
+        ["rows", f"{training.rows:,}", f"in {training.steps:,} steps of {1000 * training.median_step_seconds:.1f} ms (median)"],
+        ["rows a second", f"{training.rows_per_second:,.0f}", "of this machine, waiting for rows included"],
+        ["waited for rows", f"{training.data_wait_share:.1%}", "of the time"],
+        ["loss", number(training.loss), "of the last steps, fading"],
+    ]
+    if training.resumed_at:
+        rows.append(["resumed at step", f"{training.resumed_at:,}", "from a checkpoint: the figures are of what came after"])
+    rows += [["note", "", escape(note)] for note in training.notes]
+    stalls = "".join(
+        f"<details><summary>step {stall.step} had taken {stall.seconds:.1f} s when it was looked at</summary>"
+        + "".join(f"<h4>{escape(name)}</h4><pre>{escape(stack)}</pre>" for name, stack in stall.stacks.items())
+        + "</details>"
+        for stall in training.stalls
+    )
+    return f"<h2>Training</h2>{table(('what', '', ''), rows, frozenset({1}))}{stalls}"
 
 
 def _lineage(run: RunReport) -> str:

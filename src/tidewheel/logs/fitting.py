@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 UNFIT_PREFIX = "_unfit_"  # no feature's name begins so
 MAX_FLOAT32 = 3.4028234663852886e38
+MAX_FLOAT64 = 1.7976931348623157e308
 SQL_TYPES = {
     DType.INT32: "int",
     DType.INT64: "bigint",
@@ -48,8 +49,8 @@ def fitted(feature: FeatureSpec, found: str) -> Column:
         if feature.dtype is DType.STRING:
             return F.coalesce(whole.try_cast("bigint").cast("string"), value.cast("string"))
         return whole.try_cast(target)
-    if feature.dtype is DType.FLOAT32 and has in FRACTIONS:
-        value = F.when(F.abs(value) <= MAX_FLOAT32, value)
+    if has in FRACTIONS:  # NaN and infinities are no values; many tools write NaN for null
+        value = F.when(F.abs(value) <= (MAX_FLOAT32 if feature.dtype is DType.FLOAT32 else MAX_FLOAT64), value)
     return value.try_cast(target)
 
 

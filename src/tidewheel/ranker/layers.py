@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tidewheel.ranker.kernels import lookup, relu_dropout
+
 
 class Embeddings(nn.Module):
     """One table for all categorical features: feature f owns the rows [offset_f, offset_f + size_f).
@@ -29,7 +31,7 @@ class Embeddings(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """rows (B, F_c), which are ids + offsets -> (B, F_c * D)."""
-        return nn.functional.embedding(rows, self.table).flatten(1)
+        return lookup(rows, self.table).flatten(1)
 
 
 class LowRankCross(nn.Module):
@@ -59,11 +61,19 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, X) for all, or (E, B, X) -> (E, B, H), H = hidden[-1]."""
-        h = x if x.dim() == 3 else x.unsqueeze(0)
+        h = x
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            h = torch.relu(torch.matmul(h, weight) + bias)
-            h = nn.functional.dropout(h, self.dropout, self.training)
-        return h
+            h = relu_dropout(_affine(h, weight, bias), self.dropout, self.training)
+        return h if h.dim() == 3 else h.unsqueeze(0)
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (B, X) or (E, B, X), weight (E, X, H), bias (E, 1, H) -> (E, B, H); one input is one product for all experts."""
+    if x.dim() == 3:
+        return torch.baddbmm(bias, x, weight)
+    experts, width, hidden = weight.shape
+    together = torch.addmm(bias.flatten(), x, weight.transpose(0, 1).reshape(width, experts * hidden))
+    return together.view(-1, experts, hidden).transpose(0, 1)
 
 
 class GatedHeads(nn.Module):
@@ -82,8 +92,8 @@ class GatedHeads(nn.Module):
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """x (B, X), h (E, B, H) -> (B, T)."""
         mix = torch.softmax((x @ self.gates).view(-1, self.labels, self.experts), dim=2)  # (B, T, E)
-        mixed = torch.matmul(mix, h.transpose(0, 1))  # (B, T, H)
-        return (mixed * self.heads).sum(dim=2) + self.bias
+        said = torch.matmul(h, self.heads.t())  # (E, B, T): <head_t, h_e> first costs a T-th of mixing h_e first
+        return (mix * said.permute(1, 2, 0)).sum(dim=2) + self.bias
 
 
 class ExtractionLevel(nn.Module):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tidewheel.errors import ContractError
+from tidewheel.ranker.kernels import lookup
 from tidewheel.ranker.layers import ContextGate, Embeddings, Experts, ExtractionLevel, GatedHeads, LowRankCross, TaskHeads
 from tidewheel.ranker.loss import best_log_variances
 from tidewheel.ranker.network import Network
@@ -66,7 +67,7 @@ class Ranker(nn.Module):
             deep = self._deep(x)
         else:  # side by side (DCN V2, Wang et al. 2021, fig. 1 b): a head reads the sum of both towers' linear images
             deep = self._deep(x0) + x @ self.cross_heads
-        return deep + columns @ self.wide + nn.functional.embedding(rows, self.wide_table).sum(dim=1)
+        return deep + columns @ self.wide + lookup(rows, self.wide_table).sum(dim=1)
 
     def _deep(self, x: Tensor) -> Tensor:
         """Experts and heads: x (B, X) -> (B, T)."""

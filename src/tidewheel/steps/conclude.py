@@ -14,6 +14,7 @@ from tidewheel.contracts.evidence import Baseline, DataReport, Evaluation, Rollo
 from tidewheel.contracts.ledger import Decision, LedgerEntry, production_after
 from tidewheel.contracts.report import DatasetSummary, Latency, Outcome, RunReport, StepFailure, StepRecord
 from tidewheel.contracts.steps import ConcludePart
+from tidewheel.contracts.training import TrainingReport
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.evaluation.data_page import render_data
@@ -66,6 +67,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
         feature_digest=found.train.feature_digest if found.train else None,
         teacher=found.baseline.teaching.bundle if found.baseline else None,
         teaching=found.baseline.teaching if found.baseline else None,
+        training=found.training,
         bundle=found.bundle.digest if found.bundle else None,
         latency=found.latency,
         production=production_after(ledger.entries()),
@@ -91,6 +93,7 @@ class Findings:
         self.data = self._read("validate_data", "verdict", Verdict)
         self.data_report = self._read("validate_data", "data", DataReport)
         self.baseline = self._read("validate_data", "baseline", Baseline)
+        self.training = self._read("train", "training", TrainingReport)
         self.bundle = self._read("distill", "bundle", BundleManifest)
         self.latency = self._read("distill", "latency", Latency)
         self.evaluation = self._read("evaluate", "evaluation", Evaluation)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tidewheel.contracts.base import digest_of
-from tidewheel.contracts.evidence import Baseline, TrainingReport
+from tidewheel.contracts.evidence import Baseline
 from tidewheel.contracts.steps import TrainPart
+from tidewheel.contracts.training import TrainingReport
 from tidewheel.ranker.bundle import MODELS, load_bundle
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.training.train import train

@@ -17,9 +17,9 @@ from typing import Literal
 from pydantic import Field
 
 from tidewheel.contracts.base import Contract
-from tidewheel.contracts.evidence import TrainingReport
 from tidewheel.contracts.progress import Progress
 from tidewheel.contracts.recipe import LabelConfig, TrainConfig
+from tidewheel.contracts.training import TrainingReport
 from tidewheel.errors import KINDS, RetryableError, TidewheelError
 from tidewheel.ranker.bundle import NETWORK, WEIGHTS, OpenBundle, open_bundle
 from tidewheel.ranker.model import Network, Ranker, load_ranker, save_ranker

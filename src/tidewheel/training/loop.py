@@ -13,9 +13,9 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from tidewheel.contracts.evidence import TrainingReport
 from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.recipe import OptimizerConfig
+from tidewheel.contracts.training import TrainingReport
 from tidewheel.errors import ConfigError
 from tidewheel.ranker.loss import multi_task_loss
 from tidewheel.training.checkpoint import Checkpoints
@@ -93,6 +93,7 @@ def fit(
     last = total if max_steps is None else min(total, resumed + max_steps)
     losses, watchdog = _Losses(config, checkpoints), Watchdog(STALL_FACTOR, first_step=resumed + 1)
     feed = _batches(rows, config, seed, resumed, worker, device)
+    precision = torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=config.precision == "bfloat16")
     seen, began = 0, time.monotonic()
     model.train()
     with closing(feed), watchdog.watching():
@@ -102,7 +103,9 @@ def fit(
                 with watchdog.waiting():
                     batch = next(feed)
                 torch.manual_seed(step_seed(seed, step, worker.rank))  # dropout: a resumed step draws what it drew before
-                loss = objective.loss(model(batch.ids, batch.numbers), batch, share)
+                with precision:
+                    logits = model(batch.ids, batch.numbers)
+                loss = objective.loss(logits.float(), batch, share)
                 loss.backward()  # type: ignore[no-untyped-call]
                 if objective.log_variances is not None:  # the scale takes the learned weight out too, as in this gradient
                     optimizer.wide_scale = scale * objective.log_variances.detach().exp()

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from tidewheel.contracts.base import digest_of
-from tidewheel.contracts.evidence import ModelManifest, TrainingReport
+from tidewheel.contracts.evidence import ModelManifest
 from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.recipe import LabelConfig, TrainConfig
 from tidewheel.contracts.schema import FeatureSpec
+from tidewheel.contracts.training import TrainingReport
 from tidewheel.ranker.bundle import ENCODERS, GRAPH, NETWORK, WEIGHTS, OpenBundle
 from tidewheel.ranker.export import export_graph
 from tidewheel.ranker.model import Network, Ranker, save_ranker

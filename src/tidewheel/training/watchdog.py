@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 
-from tidewheel.contracts.evidence import Stall
+from tidewheel.contracts.training import Stall
 
 REMEMBERED_STEPS = 200
 FIRST_STEPS = 10  # without as many there is no median worth comparing with

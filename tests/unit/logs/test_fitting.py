@@ -40,6 +40,10 @@ def read(spark, column: pa.Array, folder: Path):
         (pa.array([Decimal("2.00"), Decimal("2.50")]), "int64", [2, None], 1),
         (pa.array([True, False, None]), "int64", [1, 0, None], 0),
         (pa.array([0.5, 1e39, None]), "float32", [0.5, None, None], 1),
+        (pa.array([0.5, math.nan, math.inf, -math.inf, None]), "float32", [0.5, None, None, None, None], 2),
+        (pa.array([0.5, math.nan, math.inf, -math.inf, 1e308]), "float64", [0.5, None, None, None, 1e308], 0),
+        # Two values at least: of a file with one value and NaN its statistics make Sail believe that all rows have it.
+        (pa.array([0.5, math.nan, 0.25], pa.float32()), "float64", [0.5, None, 0.25], 0),
         (pa.array([1, 2**40]), "float64", [1.0, 2.0**40], 0),
         (pa.array([0.25, None], pa.float32()), "float64", [0.25, None], 0),
         (pa.array([3, None]), "string", ["3", None], 0),

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import TinyRun
-from tidewheel.contracts.evidence import ModelManifest, TrainingReport
+from tidewheel.contracts.evidence import ModelManifest
 from tidewheel.contracts.recipe import NetworkConfig, OptimizerConfig, TrainConfig
+from tidewheel.contracts.training import TrainingReport
 from tidewheel.ranker import GraphScorer, columns_of
 from tidewheel.ranker.scorer import log_odds_of_mean
 from tidewheel.training.teaching import Teacher

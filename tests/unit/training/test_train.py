@@ -119,6 +119,18 @@ def test_a_resumed_training_sees_no_row_twice_and_none_less(tiny_run, rows, stor
     assert before[: report.resumed_at] + seen == want
 
 
+def test_bfloat16_products_come_to_almost_the_same_ranker(tiny_run, rows):
+    half = CONFIG.model_copy(update={"optimizer": CONFIG.optimizer.model_copy(update={"precision": "bfloat16"})})
+    one, _ = fit_here(*rows, tiny_run.recipe.labels, CONFIG)
+    other, _ = fit_here(*rows, tiny_run.recipe.labels, half)
+    batch = next(rows[0].in_order(2000))
+    with torch.no_grad():
+        logits = [torch.sigmoid(ranker(batch.ids, batch.numbers)) for ranker in (one, other)]
+    distance = (logits[0] - logits[1]).abs()
+    assert 0 < distance.max() < 0.05
+    assert all(value.dtype == torch.float32 for value in other.parameters())
+
+
 def test_a_checkpoint_of_other_work_is_not_resumed(rows, store: Store):
     named = dict(Ranker(rows[1]).named_parameters())
     optimizer = Optimizer(named.items(), CONFIG.optimizer, torch.ones(3))
