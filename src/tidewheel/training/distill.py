@@ -94,17 +94,22 @@ def distill(
     latency = measure(out / entry.graph, names, Encoded(request.ids.numpy().astype(np.int64), request.numbers.numpy()))
     refuse_slow(latency, config.max_microseconds_per_candidate)
     shutil.copyfile(profile, out / PROFILE)
-    bundle = BundleManifest(
+    bundle = _manifest(name, entry, own, names, lineage)
+    return Distilled(*publish(store, out, bundle), latency)
+
+
+def _manifest(name: str, entry: ModelEntry, own: Encoders, labels: tuple[str, ...], lineage: Lineage) -> BundleManifest:
+    """The student's features are the allowlist: what servers ask for and what the digest is of."""
+    return BundleManifest(
         name=name,
         models={RANKER: entry},
         features=own.features,
         feature_digest=feature_digest(own.features),
-        labels=names,
+        labels=labels,
         profile=PROFILE,
         lineage=lineage,
         runtime=RUNTIME,
     )
-    return Distilled(*publish(store, out, bundle), latency)
 
 
 def write_student(student: Ranker, encoders: Encoders, calibrators: Calibrators, out: Path) -> ModelEntry:
