@@ -3,8 +3,8 @@
     tidewheel run --recipe recipes/kuairand.yaml --data DIR --home HOME
     python -m bench.epoch_memory --home HOME --work DIR --rows 1M,100M [--network distill]
 
-The training rows of the home's newest run, drawn again with replacement until there are so many, as Parquet; then, in a process of
-its own, all that `train` does with them: encoders, encoded rows, one epoch. Peak resident memory is the kernel's own figure.
+The training rows of the home's newest run, drawn again with replacement until there are so many, as Parquet; then, in a
+process of its own, all that `train` does with them: encoders, encoded rows, one epoch. Peak resident memory is the kernel's own figure.
 DIR needs about 200 bytes a row while a size is measured.
 """
 
@@ -23,11 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.ranker_vs_logistic import reports, rows_of
 from tidewheel.contracts.recipe import Recipe
-from tidewheel.store import Home
 
 GROUP_ROWS, FILE_ROWS = 131_072, 4_194_304
+RECIPE = "recipe.json"
 UNITS = {"k": 1_000, "M": 1_000_000}
 
 
@@ -42,18 +41,16 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8192)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    home = Home.resolve(options.home)
-    report = reports(home, None)[-1]
-    recipe = home.run(report.run_id) / "recipe.json"
     if options.child:
-        print(json.dumps(epoch(Recipe.read(recipe), options.child, options.network, options.batch_size)))
+        print(json.dumps(epoch(Recipe.read(options.child / RECIPE), options.child, options.network, options.batch_size)))
         return
-    source = rows_of(home.store(), report.datasets["train"].digest)
+    recipe, source = run_of(options.home)
     first = None
     for size in options.rows.split(","):
         count = int(size[:-1]) * UNITS[size[-1]]
         folder = options.work / f"rows-{size}"
         repeated(source, count, folder / "data")
+        recipe.write(folder / RECIPE)
         again = [sys.executable, "-m", "bench.epoch_memory", *sys.argv[1:], "--child", str(folder)]
         found = json.loads(subprocess.run(again, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()[-1])
         shutil.rmtree(folder)
@@ -64,6 +61,16 @@ def main() -> None:
             f"({found['rows_per_second']:,.0f} rows/s, {found['data_wait_share']:.1%} waiting for rows)",
             flush=True,
         )
+
+
+def run_of(root: Path) -> tuple[Recipe, pa.Table]:
+    """Recipe and training rows of the newest run; the measured process does without what this imports."""
+    from bench.ranker_vs_logistic import reports, rows_of
+    from tidewheel.store import Home
+
+    home = Home.resolve(root)
+    report = reports(home, None)[-1]
+    return Recipe.read(home.run(report.run_id) / RECIPE), rows_of(home.store(), report.datasets["train"].digest)
 
 
 def repeated(source: pa.Table, rows: int, folder: Path) -> None:

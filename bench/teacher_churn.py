@@ -151,11 +151,9 @@ def auc_gaps(
 
 
 def show(what: str, values: np.ndarray, drawn: np.ndarray) -> None:
-    lower, upper = t_interval(values.tolist())
-    by_users = interval(drawn)
-    print(
-        f"  {what} {values.mean():+.4f}  over pairs [{lower:+.4f}, {upper:+.4f}]  over users [{by_users[0]:+.4f}, {by_users[1]:+.4f}]"
-    )
+    over = {"pairs": t_interval(values.tolist()), "users": interval(drawn)}
+    shown = "  ".join(f"over {of} [{lower:+.4f}, {upper:+.4f}]" for of, (lower, upper) in over.items())
+    print(f"  {what} {values.mean():+.4f}  {shown}")
 
 
 if __name__ == "__main__":
