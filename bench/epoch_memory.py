@@ -4,7 +4,8 @@
     python -m bench.epoch_memory --home HOME --work DIR --rows 1M,100M [--network distill]
 
 The training rows of the home's newest run, drawn again with replacement until there are so many, as Parquet; then, in a
-process of its own, all that `train` does with them: encoders, encoded rows, one epoch. Peak resident memory is the kernel's own figure.
+process of its own, all that `train` does with them: encoders, encoded rows, one epoch. Peak resident memory is as the kernel
+counts it.
 DIR needs about 200 bytes a row while a size is measured.
 """
 

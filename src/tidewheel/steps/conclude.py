@@ -81,6 +81,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
         (folder / "data.html").write_text(render_data(run_id, found.data_report), encoding="utf-8")
     report.write(folder / "run.json")
     store.sweep(time.time())
+    home.sweep_scratch(time.time())
     return report
 
 

@@ -41,7 +41,7 @@ def work(part: TrainPart, job: Job) -> Result:
         teacher,
         staging,
         job.progress,
-        job.home.root / "scratch" / rows,
+        job.home.scratch / rows,
         job.store,
         told.append,
     )

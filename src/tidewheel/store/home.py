@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ RUN_VARIABLE = "TIDEWHEEL_RUN_ID"
 VERIFY_VARIABLE = "TIDEWHEEL_VERIFY"
 REGISTRY_VARIABLE = "MLFLOW_TRACKING_URI"
 DEFAULT_HOME = ".tidewheel"
+SCRATCH_DAYS = 14
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,18 @@ class Home:
 
     def run(self, run_id: str) -> Path:
         return self.runs / run_id
+
+    @property
+    def scratch(self) -> Path:
+        """Where steps keep what a next try of the same work finds again."""
+        return self.root / "scratch"
+
+    def sweep_scratch(self, now: float) -> int:
+        """Remove what nobody came back for in SCRATCH_DAYS; returns how many folders. `now`: seconds since the epoch."""
+        old = [path for path in self.scratch.glob("*") if now - path.stat().st_mtime > SCRATCH_DAYS * 86_400]
+        for path in old:
+            shutil.rmtree(path, ignore_errors=True)
+        return len(old)
 
     def world(self, recipe: str) -> Path:
         """The folder of the log of a recipe's built-in world."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,14 @@ def test_a_run_draws_its_own_sample_and_full_draws_none(tmp_path: Path) -> None:
 def test_an_unknown_verification_in_the_environment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--verify all: expected sampled or full"):
         Home.resolve(tmp_path, {"TIDEWHEEL_VERIFY": "all"}).store()
+
+
+def test_scratch_that_nobody_came_back_for_is_swept(tmp_path: Path):
+    home = Home.resolve(tmp_path)
+    assert home.sweep_scratch(now=0.0) == 0  # there is none
+    for name in ("old", "new"):
+        (home.scratch / name).mkdir(parents=True)
+    made = (home.scratch / "old").stat().st_mtime
+    os.utime(home.scratch / "new", (made + 86_400, made + 86_400))
+    assert home.sweep_scratch(now=made + 14.5 * 86_400) == 1
+    assert [path.name for path in home.scratch.iterdir()] == ["new"]
