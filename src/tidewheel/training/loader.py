@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from tidewheel.contracts.schema import WEIGHT, FeatureSpec, label_column
+from tidewheel.contracts.schema import WEIGHT, FeatureSpec, feature_columns, label_column
 from tidewheel.errors import ContractError
 from tidewheel.ranker.encoding import Encoded, Encoders, columns_of
 
@@ -53,7 +53,7 @@ def read_table(folder: Path, features: Sequence[FeatureSpec], labels: Sequence[s
     Raises:
         ContractError: there is no Parquet file, one is damaged, a column is missing, or there are no rows.
     """
-    wanted = [feature.name for feature in features] + [label_column(label) for label in labels] + [WEIGHT]
+    wanted = [*feature_columns(features)] + [label_column(label) for label in labels] + [WEIGHT]
     parts = []
     for path in sorted(folder.rglob("*.parquet")):
         try:

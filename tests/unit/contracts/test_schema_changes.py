@@ -221,7 +221,7 @@ def test_the_digests_of_feature_sets_without_sequences_are_what_bundles_from_bef
         ({"length": 0}, "length 0; expected entity user, of a hashed feature, and a length of at least 1"),
         ({"of": ""}, "of '', length 20; expected"),
         ({"entity": "item"}, "clicks is a sequence of entity item"),
-        ({"kind": "hashed", "num_buckets": 8}, "clicks is hashed; of, length belongs to sequences"),
+        ({"kind": "hashed", "num_buckets": 8}, "clicks is hashed; of, label, length belongs to sequences"),
     ],
 )
 def test_a_sequence_says_what_it_is_of_and_how_long(more: dict[str, object], message: str) -> None:

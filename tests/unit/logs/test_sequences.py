@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -170,6 +171,23 @@ def test_no_item_is_of_the_day_or_was_known_after_it_began(spark, tmp_path: Path
             assert any((day - time) // HOUR == age and time < day for time in clicks[row.user_id][item])
             checked += 1
     assert checked > 100
+
+
+def test_what_servers_logged_of_a_sequence_is_made_anew_from_what_happened(spark, tmp_path: Path) -> None:
+    """As with counters. Servers began to log it on day 4, with one that was wrong; a malformed line keeps what it said."""
+    rows, events = filler()
+    seen, odd = candidate("r5", 1, hybrid_lines.at(4)), candidate("r6", 1, hybrid_lines.at(4), is_randomized=True)
+    rows, events = [*rows, seen, odd], [*events, event(seen, "impression"), event(odd, "click")]
+    base = hybrid_lines.write(tmp_path / "log", rows, events)
+    for path in base.glob("backend/date=*/part-0.parquet"):
+        if path.parent.name >= f"date={hybrid_lines.at(4).date()}":
+            table = pq.ParquetFile(path).read()
+            for name, value in (("clicks", 555), ("clicks_age_hours", 3)):
+                table = table.append_column(name, pa.array([[value]] * table.num_rows, pa.list_(pa.int64())))
+            pq.write_table(table, path)
+    got = run_hybrid(spark, base, tmp_path / "out")
+    assert got.loc["r5", "clicks"].tolist() == [90]
+    assert '"clicks":[555]' in read(tmp_path / "out" / "quarantine").row.iloc[0]
 
 
 def test_a_sequence_of_an_unknown_label_or_column_is_refused_before_anything_is_read(spark, tmp_path: Path) -> None:
