@@ -20,7 +20,6 @@ from tidewheel.world import World
 from tidewheel.world.engagements import Engagements
 from tidewheel.world.features import Counters
 
-
 SEQUENCES = tuple(
     FeatureSpec(id=number, name=name, kind=FeatureKind.SEQUENCE, entity=Entity.USER, of=of, label=label, length=length)
     for number, name, of, label, length in (

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from tidewheel.contracts.base import Contract, digest_of
+from tidewheel.contracts.network import NetworkConfig
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec, active, feature_columns
 from tidewheel.contracts.teacher import TeacherRules
@@ -193,17 +194,6 @@ class ValidateConfig(Contract):
         return self
 
 
-class NetworkConfig(Contract):
-    """The shape of a ranker or student, see tidewheel.ranker.model."""
-
-    embedding_dim: int = Field(default=8, ge=1)
-    cross_layers: int = Field(default=2, ge=0)
-    cross_rank: int = Field(default=32, ge=1)
-    experts: int = Field(default=3, ge=1)
-    hidden: tuple[int, ...] = (128, 64)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-
-
 class OptimizerConfig(Contract):
     """AdamW for the network, with decays of their own for the embedding table; Adagrad for the linear weight of each id.
 
@@ -247,12 +237,15 @@ class DistillationConfig(Contract):
 
 
 class TrainConfig(Contract):
+    """`task_weighting`: `uncertainty` learns how much each label counts, on top of its `task_weight` (docs/model.md)."""
+
     engine: Literal["in_process", "ray"] = "in_process"
     num_workers: int = Field(default=2, ge=1)  # of Ray; in process there is one
     device: str = "cpu"
     seed: int = 0
     network: NetworkConfig = NetworkConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    task_weighting: Literal["fixed", "uncertainty"] = "fixed"
     teaching: TeacherRules = TeacherRules()
     teacher: DistillationConfig = DistillationConfig()
     checkpoint_every_steps: int = Field(default=50, ge=1)
@@ -358,6 +351,14 @@ class Recipe(Contract):
         if unknown := sorted(set(self.evaluate.slices) - {x.name for x in self.active_features if not x.is_sequence}):
             raise ValueError(f"evaluate.slices names {', '.join(unknown)}; expected features of this recipe")
         self._check_sequences()
+        num_features = len(self.active_features)
+        num_context = sum(feature.entity is Entity.CONTEXT for feature in self.active_features)
+        for step, network in (("train", self.train.network), ("distill", self.distill.network)):
+            if network.context != "none" and not 0 < num_context < num_features:
+                raise ValueError(
+                    f"{step}.network.context is {network.context}; {num_context} of {num_features} features have entity context, "
+                    "expected some and not all. Add one, or use none"
+                )
         if isinstance(self.source, WorldSource | HybridSource) and not self.window.label_horizon_hours:
             raise ValueError(
                 "window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression"

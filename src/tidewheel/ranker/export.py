@@ -7,43 +7,18 @@ with the torch module is a test, to 1e-6.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
+from onnx import TensorProto, helper
 
 from tidewheel.ranker.calibration import Calibrators, Isotonic, Platt
+from tidewheel.ranker.export_blocks import GraphBuilder, network_nodes
 from tidewheel.ranker.model import Ranker
 
 OPSET = 18
 IR_VERSION = 9  # the oldest that knows this opset: older runtimes can load it
 RUNTIME = {"onnx_opset": str(OPSET), "onnx": onnx.__version__}
-
-
-class _GraphBuilder:
-    """Collects nodes and constants; every method returns the name of a value."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, value: Tensor | np.ndarray) -> str:
-        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-        self.constants.append(numpy_helper.from_array(np.array(array, order="C"), name))
-        return name
-
-    def node(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        output = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
-        return output
-
-    def shape(self, *sizes: int) -> str:
-        name = "shape_" + "_".join(str(size).replace("-", "m") for size in sizes)
-        if all(constant.name != name for constant in self.constants):
-            self.constant(name, np.array(sizes, dtype=np.int64))
-        return name
 
 
 def export_graph(ranker: Ranker, path: Path, calibrators: Calibrators | None = None) -> None:
@@ -53,8 +28,8 @@ def export_graph(ranker: Ranker, path: Path, calibrators: Calibrators | None = N
     name, calibrated probabilities with `calibrators` and logits without.
     """
     network = ranker.network
-    graph = _GraphBuilder()
-    logits = _network_nodes(graph, ranker)
+    graph = GraphBuilder()
+    logits = network_nodes(graph, ranker)
     for at, label in enumerate(network.labels):
         index = graph.constant(f"index_{at}", np.array(at, dtype=np.int64))
         if calibrators is None:
@@ -74,39 +49,7 @@ def export_graph(ranker: Ranker, path: Path, calibrators: Calibrators | None = N
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _network_nodes(graph: _GraphBuilder, ranker: Ranker) -> str:
-    """Ranker.forward, line by line; returns the name of the logits (B, T)."""
-    config, state = ranker.network.config, dict(ranker.state_dict())
-    labels = len(ranker.network.labels)
-    rows = graph.node("Add", "ids", graph.constant("offsets", ranker.embeddings.offsets))
-    embedded = graph.node("Gather", graph.constant("embeddings", state["embeddings.table"]), rows, axis=0)
-    width = len(ranker.network.sizes) * config.embedding_dim
-    x0 = graph.node("Concat", graph.node("Reshape", embedded, graph.shape(-1, width)), "numbers", axis=1)
-    x = x0
-    for at in range(config.cross_layers):
-        down, up, bias = (
-            graph.constant(f"cross_{at}_{part}", state[f"crosses.{at}.{part}"]) for part in ("down", "up", "bias")
-        )
-        pairs = graph.node("Add", graph.node("MatMul", graph.node("MatMul", x, down), up), bias)
-        x = graph.node("Add", graph.node("Mul", x0, pairs), x)
-    h = graph.node("Unsqueeze", x, graph.shape(0))  # (1, B, X)
-    for at in range(len(config.hidden)):
-        weight = graph.constant(f"expert_{at}_weight", state[f"experts.weights.{at}"])
-        bias = graph.constant(f"expert_{at}_bias", state[f"experts.biases.{at}"])
-        h = graph.node("Relu", graph.node("Add", graph.node("MatMul", h, weight), bias))
-    h = graph.node("Transpose", h, perm=[1, 0, 2])  # (B, E, H)
-    gates = graph.node("MatMul", x, graph.constant("gates", state["heads.gates"]))
-    mix = graph.node("Softmax", graph.node("Reshape", gates, graph.shape(-1, labels, config.experts)), axis=2)
-    mixed = graph.node("Mul", graph.node("MatMul", mix, h), graph.constant("heads", state["heads.heads"]))
-    deep = graph.node(
-        "Add", graph.node("ReduceSum", mixed, graph.shape(2), keepdims=0), graph.constant("bias", state["heads.bias"])
-    )
-    deep = graph.node("Add", deep, graph.node("MatMul", x0, graph.constant("wide", state["wide"])))
-    wide = graph.node("Gather", graph.constant("wide_table", state["wide_table"]), rows, axis=0)  # (B, F_c, T)
-    return graph.node("Add", deep, graph.node("ReduceSum", wide, graph.shape(1), keepdims=0))
-
-
-def _calibrator_nodes(graph: _GraphBuilder, logit: str, calibrator: Platt | Isotonic, label: str) -> None:
+def _calibrator_nodes(graph: GraphBuilder, logit: str, calibrator: Platt | Isotonic, label: str) -> None:
     """Logit (B,) -> probability (B,) named after the label."""
     if isinstance(calibrator, Platt):
         scale = graph.constant(f"{label}_scale", np.array(calibrator.scale, dtype=np.float32))

@@ -1,68 +1,100 @@
-"""The multi-task ranker, and the student, which is the same network with smaller numbers.
+"""The multi-task ranker, and the student, which is the same network with smaller numbers. docs/model.md draws it.
 
 Legend: B rows, F_c categorical and F_n numeric columns, D embedding size, X = F_c * D + F_n, E experts, T labels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from tidewheel.contracts.base import Contract
-from tidewheel.contracts.recipe import NetworkConfig
 from tidewheel.errors import ContractError
-from tidewheel.ranker.encoding import Encoders
-from tidewheel.ranker.layers import Embeddings, Experts, GatedHeads, LowRankCross
+from tidewheel.ranker.layers import ContextGate, Embeddings, Experts, ExtractionLevel, GatedHeads, LowRankCross, TaskHeads
+from tidewheel.ranker.loss import best_log_variances
+from tidewheel.ranker.network import Network
 
+__all__ = ["Network", "Ranker", "load_ranker", "save_ranker"]
 
-class Network(Contract):
-    """All that is needed to rebuild the network around its weights."""
-
-    schema_: Literal["tidewheel/network/v1"] = Field(default="tidewheel/network/v1", alias="schema")
-    config: NetworkConfig
-    sizes: tuple[int, ...]  # (F_c) ids of each categorical feature
-    num_numbers: int = Field(ge=0)  # F_n
-    labels: tuple[str, ...] = Field(min_length=1)
-
-    @classmethod
-    def of(cls, config: NetworkConfig, encoders: Encoders, labels: tuple[str, ...]) -> Network:
-        return cls(config=config, sizes=encoders.sizes, num_numbers=encoders.num_numbers, labels=labels)
+LOG_VARIANCES = "log_variances"
 
 
 class Ranker(nn.Module):
-    """Embeddings and numbers -> cross layers -> experts -> a gate and a head a label, plus a linear path around it all."""
+    """Embeddings and numbers -> cross layers -> experts -> a head a label, plus a linear path around it all.
+
+    `log_variances` (T,) is there only while the labels' weights are learned (tidewheel.ranker.loss). Training updates and
+    checkpoints it like the rest; it is never saved with the network, which does not read it.
+    """
+
+    context: ContextGate | None
+    experts: Experts | nn.Sequential
+    heads: GatedHeads | TaskHeads
+    cross_heads: nn.Parameter | None
+    log_variances: nn.Parameter | None
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        config = network.config
-        width = len(network.sizes) * config.embedding_dim + network.num_numbers
-        labels = len(network.labels)
+        config, width, labels = network.config, network.width, len(network.labels)
+        last = config.hidden[-1] if config.hidden else width
         self.network = network
         self.embeddings = Embeddings(network.sizes, config.embedding_dim)
         self.crosses = nn.ModuleList(LowRankCross(width, config.cross_rank) for _ in range(config.cross_layers))
-        self.experts = Experts(width, config.hidden, config.experts, config.dropout)
-        self.heads = GatedHeads(width, config.hidden[-1] if config.hidden else width, config.experts, labels)
+        if config.mixture == "ple":
+            self.experts = nn.Sequential(*_levels(network))
+            self.heads = TaskHeads(last, labels)
+        else:
+            self.experts = Experts(width, config.hidden, config.experts, config.dropout)
+            self.heads = GatedHeads(width, last, config.experts, labels)
         self.wide = nn.Parameter(torch.zeros(width, labels))
         self.wide_table = nn.Parameter(torch.zeros(self.embeddings.table.shape[0], labels))
+        is_parallel, is_gated = config.cross == "parallel", config.context == "epnet"
+        self.cross_heads = nn.Parameter(torch.zeros(width, labels)) if is_parallel else None
+        self.context = ContextGate(width, network.context_columns, config.context_width) if is_gated else None
+        self.register_parameter(LOG_VARIANCES, None)
 
     def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
         """ids (B, F_c) int64, numbers (B, F_n) float32 -> logits (B, T) float32."""
         rows = ids + self.embeddings.offsets
-        x0 = torch.cat([self.embeddings(rows), numbers], dim=1)  # (B, X)
+        columns = torch.cat([self.embeddings(rows), numbers], dim=1)  # (B, X)
+        x0 = columns if self.context is None else self.context(columns)
         x = x0
         for cross in self.crosses:
             x = cross(x0, x)
-        deep = self.heads(x, self.experts(x))
-        return deep + x0 @ self.wide + nn.functional.embedding(rows, self.wide_table).sum(dim=1)
+        if self.cross_heads is None:
+            deep = self._deep(x)
+        else:  # side by side (DCN V2, Wang et al. 2021, fig. 1 b): a head reads the sum of both towers' linear images
+            deep = self._deep(x0) + x @ self.cross_heads
+        return deep + columns @ self.wide + nn.functional.embedding(rows, self.wide_table).sum(dim=1)
+
+    def _deep(self, x: Tensor) -> Tensor:
+        """Experts and heads: x (B, X) -> (B, T)."""
+        h = self.experts(x)
+        return self.heads(x, h) if isinstance(self.heads, GatedHeads) else self.heads(h)
 
     @torch.no_grad()
     def start_at(self, rates: Tensor) -> None:
         """Set the heads' bias so that an untrained network predicts each label's weighted positive rate, (T,) in (0, 1)."""
         self.heads.bias.copy_(torch.logit(rates.clamp(1e-4, 1 - 1e-4)))
+
+    def learn_task_weights(self, rates: Tensor) -> None:
+        """Add log variances that are best for a network which predicts each label's rate, (T,) in (0, 1)."""
+        self.log_variances = nn.Parameter(best_log_variances(rates.clamp(1e-4, 1 - 1e-4)))
+
+
+def _levels(network: Network) -> Iterator[ExtractionLevel]:
+    config, labels = network.config, len(network.labels)
+    for level in range(config.levels):
+        yield ExtractionLevel(
+            network.width if level == 0 else config.hidden[-1],
+            config.hidden,
+            shared=config.experts,
+            own=config.task_experts,
+            labels=labels,
+            is_last=level == config.levels - 1,
+            dropout=config.dropout,
+        )
 
 
 def save_ranker(ranker: Ranker, weights: Path, network: Path) -> None:
@@ -70,7 +102,8 @@ def save_ranker(ranker: Ranker, weights: Path, network: Path) -> None:
     from safetensors.torch import save_file
 
     weights.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in ranker.state_dict().items()}, str(weights))
+    served = {name: value for name, value in ranker.state_dict().items() if name != LOG_VARIANCES}
+    save_file({name: value.detach().cpu().contiguous() for name, value in served.items()}, str(weights))
     ranker.network.write(network)
 
 

@@ -126,11 +126,11 @@ def _worker(settings: dict[str, Any]) -> None:
     saved = None
     if settings["checkpoints"] is not None:
         saved = Checkpoints(Path(settings["checkpoints"]), config.checkpoint_every_steps, settings["work"])
-    ranker = new_ranker(rows, Network.parse(settings["network"], "network"), config.seed)
+    ranker = new_ranker(rows, Network.parse(settings["network"], "network"), config.seed, config.task_weighting)
     torch.manual_seed(config.seed + context.get_world_rank())  # dropout differs between workers
     model = prepare_model(ranker)
     device = next(model.parameters()).device
-    objective = objective_of(labels, config, str(device))
+    objective = objective_of(labels, config, str(device), ranker.log_variances)
     worker = loop.Worker(context.get_world_rank(), context.get_world_size())
     loop.fit(model, rows.to(str(device)), config.optimizer, objective, config.seed, checkpoints=saved, worker=worker)
     if worker.rank == 0:

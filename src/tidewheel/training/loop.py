@@ -28,11 +28,19 @@ class Objective:
     task_weights: Tensor  # (T,)
     hard_weight: float
     soft_weight: Callable[[float], float | Tensor]  # one for all labels or (T,)
+    log_variances: Tensor | None = None  # (T,) parameters of the model where the labels' weights are learned
 
     def loss(self, logits: Tensor, batch: Rows, share: float) -> Tensor:
         """logits (B, T) of a batch at a share of the steps -> scalar."""
         return multi_task_loss(
-            logits, batch.labels, batch.weights, self.task_weights, batch.soft_labels, self.hard_weight, self.soft_weight(share)
+            logits,
+            batch.labels,
+            batch.weights,
+            self.task_weights,
+            batch.soft_labels,
+            self.hard_weight,
+            self.soft_weight(share),
+            self.log_variances,
         )
 
 
@@ -73,7 +81,8 @@ def fit(
     """
     named = [(name.removeprefix("module."), value) for name, value in model.named_parameters()]
     plain: nn.Module = getattr(model, "module", model)  # what a data-parallel wrapper wraps
-    optimizer = Optimizer(named, config, wide_scale(rows, objective.task_weights))
+    scale = wide_scale(rows, objective.task_weights)
+    optimizer = Optimizer(named, config, scale)
     steps_an_epoch = num_batches(len(rows), config.batch_size)
     total = steps_an_epoch * config.epochs
     done = checkpoints.resume(plain, optimizer) if checkpoints else 0
@@ -84,6 +93,8 @@ def fit(
         for batch in batches(rows, config.batch_size, seed, epoch, done - epoch * steps_an_epoch, worker.rank, worker.size):
             loss = objective.loss(model(batch.ids, batch.numbers), batch, done / total)
             loss.backward()  # type: ignore[no-untyped-call]
+            if objective.log_variances is not None:  # the scale takes the learned weight out too, as it was in this gradient
+                optimizer.wide_scale = scale * objective.log_variances.detach().exp()
             optimizer.step(schedule(done, total))
             losses.append(loss.item())
             done += 1

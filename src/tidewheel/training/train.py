@@ -92,23 +92,28 @@ def fit_here(
     if checkpoints is not None:
         saved = Checkpoints(checkpoints, config.checkpoint_every_steps, work_of(rows, network, config))
     with torch.random.fork_rng(devices=[]):
-        ranker = new_ranker(rows, network, config.seed).to(config.device)
-        objective = objective_of(labels, config, config.device)
+        ranker = new_ranker(rows, network, config.seed, config.task_weighting).to(config.device)
+        objective = objective_of(labels, config, config.device, ranker.log_variances)
         loop.fit(ranker, rows.to(config.device), config.optimizer, objective, config.seed, progress, saved)
     if saved is not None:
         saved.clear()
     return ranker.to("cpu")
 
 
-def new_ranker(rows: Rows, network: Network, seed: int) -> Ranker:
+def new_ranker(rows: Rows, network: Network, seed: int, task_weighting: str = "fixed") -> Ranker:
     """A ranker with seeded parameters that predicts the weighted positive rates; seeds torch's random state."""
     torch.manual_seed(seed)
     ranker = Ranker(network)
-    ranker.start_at((rows.weights.unsqueeze(1) * rows.labels).sum(dim=0) / rows.weights.sum())
+    rates = (rows.weights.unsqueeze(1) * rows.labels).sum(dim=0) / rows.weights.sum()
+    ranker.start_at(rates)
+    if task_weighting == "uncertainty":
+        ranker.learn_task_weights(rates)
     return ranker
 
 
-def objective_of(labels: tuple[LabelConfig, ...], config: TrainConfig, device: str) -> loop.Objective:
+def objective_of(
+    labels: tuple[LabelConfig, ...], config: TrainConfig, device: str, log_variances: torch.Tensor | None = None
+) -> loop.Objective:
     """Loss toward the labels, plus toward the teacher with the weight of its schedule, label by label."""
     teacher = config.teacher
     shares = torch.tensor([teacher.by_label.get(label.name, 1.0) for label in labels], device=device)
@@ -116,6 +121,7 @@ def objective_of(labels: tuple[LabelConfig, ...], config: TrainConfig, device: s
         task_weights=torch.tensor([label.task_weight for label in labels], device=device),
         hard_weight=1.0,
         soft_weight=lambda share: teacher.at(share) * shares,
+        log_variances=log_variances,
     )
 
 

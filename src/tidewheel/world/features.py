@@ -153,7 +153,10 @@ class Counters:
 
 
 class RequestFeatures(Mapping[str, np.ndarray]):
-    """The features of one request: user and context features (1,), sequences (1, L), item features (C,). Rows are cut out when asked for."""
+    """The features of one request: user and context features (1,), sequences (1, L), item features (C,).
+
+    Rows are cut out when asked for.
+    """
 
     __slots__ = ("_context", "_slots", "_snapshot", "_user")
 

@@ -40,6 +40,8 @@ def test_the_data_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.Mo
         ("window.eval_days=7", r"window: eval_days is 7 of 7 days"),
         ("deploy.goal_label=buy", r"deploy\.goal_label names buy; expected labels"),
         ("source.kind=kafka", r"source: .*kafka"),
+        ("train.network.levels=3", r"train\.network: levels is 3 and mixture is mmoe; expected mixture ple"),
+        ("train.network.mixture=moe", r"train\.network\.mixture: .*'mmoe' or 'ple'"),
         ("nonsense", r"--set nonsense: expected section\.key=value"),
     ],
 )
@@ -77,3 +79,12 @@ def test_a_missing_data_folder_is_named_with_the_remedy(tmp_path: Path) -> None:
 def test_the_world_takes_no_data_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="built-in world"):
         load_recipe(QUICKSTART, (), tmp_path)
+
+
+@pytest.mark.parametrize("step", ["train", "distill"])
+def test_a_gate_of_the_context_needs_features_of_the_context(step: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(QUICKSTART.read_text().replace("entity: context", "entity: item"))
+
+    with pytest.raises(ConfigError, match=rf"{step}\.network\.context is epnet; 0 of 18 features have entity context"):
+        load_recipe(recipe, [f"{step}.network.context=epnet"])

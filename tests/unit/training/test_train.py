@@ -14,6 +14,7 @@ from tidewheel.contracts.recipe import DistillationConfig, NetworkConfig, Optimi
 from tidewheel.errors import ConfigError, ContractError
 from tidewheel.ranker import GraphScorer, Scorer, columns_of
 from tidewheel.ranker.encoding import Encoders, fit
+from tidewheel.ranker.loss import multi_task_loss
 from tidewheel.ranker.model import Network, Ranker
 from tidewheel.ranker.scorer import sigmoid
 from tidewheel.training import loop
@@ -58,9 +59,13 @@ class StoppedError(Exception):
     """Stands for a process that is killed."""
 
 
-@pytest.mark.parametrize("stop_after", [0.3, 0.6, 0.9])  # in the second, third and fourth epoch
-def test_training_that_was_stopped_goes_on_bit_by_bit(tiny_run, rows, tmp_path: Path, stop_after: float):
-    config = CONFIG.model_copy(update={"optimizer": CONFIG.optimizer.model_copy(update={"epochs": 4})})
+@pytest.mark.parametrize(
+    ("stop_after", "task_weighting"),  # in the second, third and fourth epoch
+    [(0.3, "fixed"), (0.6, "fixed"), (0.9, "fixed"), (0.6, "uncertainty")],
+)
+def test_training_that_was_stopped_goes_on_bit_by_bit(tiny_run, rows, tmp_path: Path, stop_after: float, task_weighting: str):
+    optimizer = CONFIG.optimizer.model_copy(update={"epochs": 4})
+    config = CONFIG.model_copy(update={"optimizer": optimizer, "task_weighting": task_weighting})
     uninterrupted = fit_here(*rows, tiny_run.recipe.labels, config)
 
     def killed(share: float, words: str) -> None:
@@ -99,14 +104,19 @@ def test_a_learning_rate_that_explodes_says_so(tiny_run, rows):
         fit_here(*rows, tiny_run.recipe.labels, wild)
 
 
-def test_the_ranker_recovers_what_the_rows_were_made_from(quickstart, make_rows, tmp_path: Path):
+OTHER_BLOCKS = {"cross": "parallel", "mixture": "ple", "context": "epnet"}
+
+
+@pytest.mark.parametrize(("blocks", "task_weighting"), [({}, "fixed"), (OTHER_BLOCKS, "uncertainty")])
+def test_the_ranker_recovers_what_the_rows_were_made_from(quickstart, make_rows, tmp_path: Path, blocks, task_weighting):
     """Labels are drawn from a known margin; on new rows the ranker comes close to the ranking by that margin itself."""
     folders = {"train": tmp_path / "train", "new": tmp_path / "new"}
     for seed, (name, count) in enumerate((("train", 12_000), ("new", 4000))):
         folders[name].mkdir()
         pq.write_table(make_rows(quickstart, count, seed), folders[name] / "part-0.parquet")
     optimizer = OptimizerConfig(epochs=4, batch_size=512, learning_rate=0.01)
-    config = CONFIG.model_copy(update={"optimizer": optimizer})
+    network = CONFIG.network.model_copy(update=blocks)
+    config = CONFIG.model_copy(update={"optimizer": optimizer, "network": network, "task_weighting": task_weighting})
     (tmp_path / "out").mkdir()
     manifest = train(folders["train"], quickstart.features, quickstart.labels, config, None, tmp_path / "out")
 
@@ -142,6 +152,41 @@ def test_a_ranker_trained_with_a_teacher_names_it_and_comes_closer_to_it(tiny_ru
         return float(np.abs(GraphScorer(out, manifest).score(columns)["click"] - taught_by).mean())
 
     assert distance(20.0) < distance(0.0)
+
+
+def test_learned_weights_settle_where_every_label_counts_alike():
+    """Logits that never change, so that each label's loss L is known: exp(-s) ends at 1 / (2 L)."""
+    logits, labels = torch.tensor([[0.0, -2.0], [0.0, -2.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    want = np.array([1 / (2 * np.log(2)), 1 / (2 * np.log(1 + np.exp(-2.0)))])
+    s = torch.nn.Parameter(torch.zeros(2))
+    optimizer = Optimizer([("log_variances", s)], OptimizerConfig(learning_rate=0.01), torch.ones(2))
+    for _ in range(600):
+        multi_task_loss(logits, labels, torch.ones(2), torch.tensor([1.0, 0.2]), log_variances=s).backward()
+        optimizer.step(1.0)
+    np.testing.assert_allclose(torch.exp(-s).detach().numpy(), want, rtol=1e-3)
+
+
+def test_training_moves_the_learned_weights(tiny_run, rows):
+    config = CONFIG.model_copy(update={"task_weighting": "uncertainty"})
+    start = new_ranker(*rows, config.seed, config.task_weighting).log_variances
+    assert (fit_here(*rows, tiny_run.recipe.labels, config).log_variances - start).abs().min() > 0.001
+
+
+@pytest.mark.parametrize("log_variances", [None, [0.0, 0.0, 0.0], [1.5, -2.0, 0.3]])
+def test_the_weights_of_single_ids_learn_as_fast_whatever_a_label_counts(rows, log_variances):
+    """One step with a teacher, from equal weights."""
+    soft = rows[0].with_soft_labels(np.full(rows[0].labels.shape, 0.4))
+
+    def after_a_step(log_variances, task_weights) -> np.ndarray:
+        ranker = new_ranker(*rows, seed=0).eval()
+        ranker.log_variances = None if log_variances is None else torch.nn.Parameter(torch.tensor(log_variances))
+        objective = loop.Objective(torch.tensor(task_weights), 1.0, lambda share: 0.5, ranker.log_variances)
+        loop.fit(ranker, soft, OptimizerConfig(epochs=1, batch_size=len(soft), weight_decay=0.0), objective, seed=0)
+        return ranker.wide_table.detach().numpy()
+
+    want = after_a_step(None, [1.0, 1.0, 1.0])
+    assert np.abs(want).max() > 0.01
+    np.testing.assert_allclose(after_a_step(log_variances, [1.0, 0.5, 2.0]), want, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -210,13 +255,15 @@ def test_two_ray_workers_train_what_one_process_trains(tiny_run, rows, tmp_path:
     from tidewheel.training.distributed import fit_distributed
 
     network = rows[1].model_copy(update={"config": CONFIG.network.model_copy(update={"dropout": 0.0})})
-    config = CONFIG.model_copy(update={"engine": "ray", "num_workers": 2, "network": network.config})
+    config = CONFIG.model_copy(
+        update={"engine": "ray", "num_workers": 2, "network": network.config, "task_weighting": "uncertainty"}
+    )
     alone = fit_here(rows[0], network, tiny_run.recipe.labels, config)
     (tmp_path / "out").mkdir()
     together = fit_distributed(
         rows[0], network, tiny_run.recipe.labels, config, tmp_path / "out", lambda share, words: None, tmp_path / "work"
     )
     start = new_ranker(rows[0], network, config.seed)
-    for name, value in alone.state_dict().items():
-        moved = (value - start.state_dict()[name]).abs().max()
-        assert (value - together.state_dict()[name]).abs().max() <= 0.02 * moved + 1e-6, name
+    for name, value in together.state_dict().items():
+        moved = (alone.state_dict()[name] - start.state_dict()[name]).abs().max()
+        assert (value - alone.state_dict()[name]).abs().max() <= 0.02 * moved + 1e-6, name
