@@ -356,8 +356,8 @@ class Recipe(Contract):
         for step, network in (("train", self.train.network), ("distill", self.distill.network)):
             if network.context != "none" and not 0 < num_context < num_features:
                 raise ValueError(
-                    f"{step}.network.context is {network.context}; {num_context} of {num_features} features have entity context, "
-                    "expected some and not all. Add one, or use none"
+                    f"{step}.network.context is {network.context}; {num_context} of {num_features} features have entity "
+                    "context, expected some and not all. Add one, or use none"
                 )
         if isinstance(self.source, WorldSource | HybridSource) and not self.window.label_horizon_hours:
             raise ValueError(
