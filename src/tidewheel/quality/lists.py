@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pyarrow as pa
 
 from tidewheel.contracts.schema import AGES_SUFFIX
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -29,12 +24,3 @@ def number_of(name: str, column: pa.ChunkedArray) -> np.ndarray:
     values = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
     np.fmin.at(least, np.repeat(np.arange(len(counts)), counts), values)
     return least
-
-
-def number_column(name: str) -> Column:
-    """`number_of` as an expression."""
-    from pyspark.sql import functions as F
-
-    if name.endswith(AGES_SUFFIX):
-        return F.array_min(name).cast("double")
-    return F.when(F.col(name).isNotNull(), F.size(name)).cast("double")

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidewheel.contracts.schema import AGES_SUFFIX
 from tidewheel.errors import ConfigError
-from tidewheel.quality.lists import number_column
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -63,7 +63,16 @@ def frame(spark: SparkSession, paths: Sequence[Path], columns: Sequence[str]) ->
 
     def seen(name: str) -> Column:
         if name in lists:
-            return number_column(name).alias(name)
+            return _number_of(name).alias(name)
         return F.nanvl(F.col(name), F.lit(None)).alias(name) if name in fractions else F.col(name)
 
     return found.select(*(seen(name) for name in columns if name in found.columns))
+
+
+def _number_of(name: str) -> Column:
+    """`tidewheel.quality.lists.number_of` as an expression."""
+    from pyspark.sql import functions as F
+
+    if name.endswith(AGES_SUFFIX):
+        return F.array_min(name).cast("double")
+    return F.when(F.col(name).isNotNull(), F.size(name)).cast("double")
