@@ -20,6 +20,8 @@ class NetworkConfig(Contract):
     `cross`: `stacked`, the experts read what the cross layers made; `parallel`, both read the input and the heads read both.
     `mixture`: `mmoe`, `experts` that all labels share; `ple`, `levels` of extraction, each with `experts` that all labels
     share and `task_experts` of each label's own. `hidden` are the layers of an expert, at every level.
+    `sequence_hidden` are the hidden units with which a candidate weighs the items of each sequence; in training the items of
+    the last `time_mask_hours` at most are hidden, 0: none. Without a feature of kind sequence neither says anything.
     `context`: `epnet`, a gate of `context_width` hidden units scales all columns that are not of context features, by 0 to 2.
     """
 
@@ -35,6 +37,8 @@ class NetworkConfig(Contract):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     context: Literal["none", "epnet"] = "none"
     context_width: int = Field(default=32, ge=1)
+    sequence_hidden: int = Field(default=32, ge=1)
+    time_mask_hours: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _sizes_belong_to_blocks(self) -> Self:

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.network import NetworkConfig, context_fault
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
-from tidewheel.contracts.schema import FeatureSpec, active
+from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec, active, feature_columns
 from tidewheel.contracts.student import CalibratorKind, student_fault, student_features
 from tidewheel.contracts.teacher import TeacherRules
 from tidewheel.contracts.verdict import Severity
@@ -351,7 +351,7 @@ class Recipe(Contract):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         labels = {label.name for label in self.labels}
-        names = [feature.name for feature in self.active_features]
+        names = feature_columns(self.active_features)
         if not names:
             raise ValueError("every feature is deprecated; a model needs at least one")
         ids = [str(feature.id) for feature in self.features]
@@ -359,6 +359,7 @@ class Recipe(Contract):
             if repeated := sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"{what} given twice: {', '.join(repeated)}")
         used = {
+            **{f"features.{feature.name}": {feature.label} - {""} for feature in self.active_features},
             "ingest.counters.labels": set(self.ingest.counters.labels),
             "sample": set(self.sample.labels),
             "evaluate.min_auc": set(self.evaluate.min_auc),
@@ -371,8 +372,9 @@ class Recipe(Contract):
                 raise ValueError(
                     f"{place} names {', '.join(unknown)}; expected labels of this recipe: {', '.join(sorted(labels))}"
                 )
-        if unknown := sorted(set(self.evaluate.slices) - set(names)):
+        if unknown := sorted(set(self.evaluate.slices) - {x.name for x in self.active_features if not x.is_sequence}):
             raise ValueError(f"evaluate.slices names {', '.join(unknown)}; expected features of this recipe")
+        self._check_sequences()
         if isinstance(self.source, WorldSource | HybridSource) and not self.window.label_horizon_hours:
             raise ValueError(
                 "window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression"
@@ -380,6 +382,15 @@ class Recipe(Contract):
         if not any(label.gated for label in self.labels):
             raise ValueError("no label is gated: nothing would ever be judged")
         return self
+
+    def _check_sequences(self) -> None:
+        hashed = {x.name for x in self.active_features if x.kind is FeatureKind.HASHED and x.entity is Entity.ITEM}
+        for feature in self.active_features:
+            if feature.is_sequence and feature.of not in hashed:
+                raise ValueError(
+                    f"features.{feature.name} is of {feature.of}; expected a hashed feature of entity item of this recipe: "
+                    f"{', '.join(sorted(hashed)) or 'it has none'}"
+                )
 
     @model_validator(mode="after")
     def _student_can_be(self) -> Self:

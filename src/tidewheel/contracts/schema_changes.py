@@ -1,8 +1,8 @@
 """What may become of the registered features of a recipe. Pure: registered and wanted features in, changes out.
 
-Of one id the name, kind, entity, buckets and transform never change: they are what a model's parameters mean. Its type may
-only widen, and it may be deprecated once and for all. So an id has one life, and whoever reads an old bundle, dataset or
-report knows what its features were.
+Of one id the name, kind, entity, buckets, transform and what a sequence is made of never change: they are what a model's
+parameters mean. Its type may only widen, and it may be deprecated once and for all. So an id has one life, and whoever
+reads an old bundle, dataset or report knows what its features were.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, Field
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec, feature_digest
 
-MEANING = ("kind", "entity", "num_buckets", "transform")
+MEANING = ("kind", "entity", "num_buckets", "transform", "of", "label", "length")
 WIDER = {
     DType.INT32: (DType.INT64, DType.FLOAT64),
     DType.INT64: (DType.FLOAT64,),
@@ -93,7 +93,9 @@ def plan(registered: Sequence[FeatureSpec], wanted: Sequence[FeatureSpec]) -> Sc
     free = itertools.count(max([0, *known, *(feature.id for feature in wanted)]) + 1)
     changes: list[Change] = []
     for feature in sorted(wanted, key=lambda feature: feature.id):
-        if feature.id in known:
+        if feature.id in known and (moved := _moved(feature, registered, wanted, free)):
+            changes.append(moved)
+        elif feature.id in known:
             changes += _differences(known[feature.id], feature, free)
         else:
             changes.append(_addition(feature, registered, wanted))
@@ -122,6 +124,25 @@ def _differences(before: FeatureSpec, after: FeatureSpec, free: Iterator[int]) -
     if after.deprecated and not before.deprecated:
         changes.append(_change(ChangeKind.DEPRECATED, after, f"no longer trained on or asked for; id {after.id} stays taken"))
     return changes
+
+
+def _moved(
+    sequence: FeatureSpec, registered: Sequence[FeatureSpec], wanted: Sequence[FeatureSpec], free: Iterator[int]
+) -> Change | None:
+    """The refusal of a sequence that is to go on, while the feature whose embedding it shares gets another id."""
+    if not sequence.is_sequence or sequence.deprecated:
+        return None
+    before = [feature.id for feature in registered if feature.name == sequence.of and not feature.deprecated]
+    after = [feature.id for feature in wanted if feature.name == sequence.of and not feature.deprecated]
+    if before == after or not before:
+        return None
+    found = f"id {after[0]}" if after else "no active feature"
+    reason = (
+        f"{sequence.name} is of {sequence.of}, which had id {before[0]}, found {found}: what was learned for id {sequence.id} "
+        f"would mean something else; list id {sequence.id} with deprecated: true, and give {sequence.name} a new id: next free "
+        f"is {next(free)}"
+    )
+    return _change(ChangeKind.REFUSED, sequence, reason)
 
 
 def _why_not(before: FeatureSpec, after: FeatureSpec, free: Iterator[int]) -> str | None:

@@ -33,9 +33,12 @@ def student_fault(
     kept = student_features(features, without)
     if not kept:
         return "distill.without_features names every feature; the student needs at least one: take some out of the list"
+    left = {feature.name for feature in kept}
+    if lost := [f"{feature.name} is of {feature.of}" for feature in kept if feature.is_sequence and feature.of not in left]:
+        return f"distill.without_features: {', '.join(lost)}, which the student would lack; leave out both or neither"
     if not calibration_slice:
         return None
-    choices = [feature.name for feature in kept if feature.kind is not FeatureKind.NUMERIC]
+    choices = [feature.name for feature in kept if feature.kind in (FeatureKind.HASHED, FeatureKind.VOCABULARY)]
     if calibration_slice not in choices:
         return (
             f"distill.calibration_slice is {calibration_slice}; expected a hashed or vocabulary feature of the student: "

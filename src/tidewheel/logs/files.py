@@ -117,6 +117,8 @@ def _common_types(schemas: Sequence[pa.Schema]) -> dict[str, str | None]:
             common[name] = "timestamp"
         elif all(pa.types.is_boolean(kind) for kind in present):
             common[name] = "boolean"
+        elif all(pa.types.is_list(kind) and pa.types.is_integer(kind.value_type) for kind in present):
+            common[name] = "array<bigint>"
         else:
             common[name] = "string"
     return common

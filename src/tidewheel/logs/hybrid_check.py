@@ -17,7 +17,7 @@ from tidewheel.logs.hybrid_values import DAY, Finding, check_events, check_orpha
 SAMPLE_ROWS = 100_000  # of each part, from the beginnings of SAMPLE_FILES files spread over it
 SAMPLE_FILES = 50
 MAX_KEY_ROWS = 5_000_000  # served candidates that are read to look for orphans
-FEATURE_TYPES = ("int64", "double", "string")
+FEATURE_TYPES = ("int64", "double", "string", "list<element: int64>")
 _PREFIX = "date="
 
 

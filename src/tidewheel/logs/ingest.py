@@ -70,11 +70,11 @@ def ingest(
     label_horizon: timedelta = timedelta(0),
     cache: DayCache | None = None,
 ) -> IngestResult:
-    """Write `out/impressions`, `out/quarantine` and `out/counters` from the log of one window.
+    """Write `out/impressions`, `out/quarantine`, `out/counters` and, of features that are, `out/sequences` from one window.
 
     Only impressions of the window come out; those of the `lookback_days` before it are counted. Malformed rows of the
-    window stand in `quarantine` with `reason` and `row`, the log's row as JSON. `counters` is the snapshot as of the day
-    of `window.end`. The same log gives the same bytes, whatever `cache` holds of its days.
+    window stand in `quarantine` with `reason` and `row`, the log's row as JSON. `counters` and `sequences` are the snapshots
+    as of the day of `window.end`. The same log gives the same bytes, whatever `cache` holds of its days.
 
     Raises:
         ConfigError: the data folder is missing; a feature or label is not what `check_features` allows.
@@ -140,7 +140,7 @@ def request_of(
         folder_of(source, base),
         days,
         tuple(label.name for label in labels),
-        tuple(feature.name for feature in features if feature.name not in counted),
+        tuple(feature.name for feature in features if feature.name not in counted and not feature.is_sequence),
         label_horizon,
         config.max_lateness_days,
     )

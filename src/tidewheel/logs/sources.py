@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig, Source
-from tidewheel.contracts.schema import DType, Entity, FeatureSpec
+from tidewheel.contracts.schema import DType, Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ConfigError
 from tidewheel.logs import hybrid, kuairand, parquet
 from tidewheel.logs.adapter import Adapter, Request
@@ -54,11 +54,24 @@ def check_features(
             if feature.dtype is not DType.FLOAT64:
                 raise ConfigError(f"features: {feature.name} is a counter and float64; found dtype {feature.dtype.value}")
             continue
+        if feature.is_sequence:
+            _check_sequence(feature, features, labels)
+            continue
         if reason := roles.forbidden.get(feature.name):
             raise ConfigError(f"features: {feature.name} cannot be a feature: it {reason}; remove feature {feature.id}")
         if roles.features is not None and feature.name not in roles.features:
             known = sorted(roles.features | set(counted))
             raise ConfigError(f"features: {feature.name} is unknown to {place}; expected {_options(feature.name, known)}")
+
+
+def _check_sequence(sequence: FeatureSpec, features: Sequence[FeatureSpec], labels: Sequence[LabelConfig]) -> None:
+    """Ingest makes it from a column of the impressions, which must be read, and a label, which must be known."""
+    names = [label.name for label in labels]
+    if sequence.label and sequence.label not in names:
+        raise ConfigError(f"features: {sequence.name} is of label {sequence.label}; expected {_options(sequence.label, names)}")
+    hashed = [x.name for x in features if x.kind is FeatureKind.HASHED and x.entity is Entity.ITEM]
+    if sequence.of not in hashed:
+        raise ConfigError(f"features: {sequence.name} is of {sequence.of}; expected {_options(sequence.of, hashed)}")
 
 
 def _options(wrong: str, known: Sequence[str] | Any) -> str:

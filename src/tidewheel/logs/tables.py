@@ -1,4 +1,4 @@
-"""The tables of one window, from judged days: impressions with their counters, the counters' snapshot, the quarantine.
+"""The tables of one window, from judged days: impressions with counters and sequences, the snapshots of both, the quarantine.
 
 Rows are laid out by the hash of their user, so that a part can be made from the files of its own users alone: on the laptop's
 engine one part after the other, which bounds the memory; on a distributed engine all at once.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig
-from tidewheel.contracts.schema import KEY_COLUMNS, Entity, FeatureSpec, label_column
+from tidewheel.contracts.schema import KEY_COLUMNS, Entity, FeatureSpec, feature_columns, label_column
 from tidewheel.contracts.window import Window
 from tidewheel.logs.adapter import EPOCH, RAW, Adapter, Request, day_number, day_of
 from tidewheel.logs.cleaning import FINE, STATUS, VALID
@@ -21,6 +21,8 @@ from tidewheel.logs.counters import additions, as_of, by_day, known_on, snapshot
 from tidewheel.logs.days import JudgedDay, bucket_of
 from tidewheel.logs.fitting import fitted
 from tidewheel.logs.parts import num_parts, write_parts
+from tidewheel.logs.sequences import snapshot as sequence_snapshot
+from tidewheel.logs.sequences import states, with_sequence
 from tidewheel.logs.session import each, is_embedded
 
 if TYPE_CHECKING:
@@ -65,6 +67,10 @@ class WindowPlan:
     @property
     def priors(self) -> Mapping[str, float]:
         return {label.name: label.prior for label in self.labels}
+
+    @property
+    def sequences(self) -> tuple[FeatureSpec, ...]:
+        return tuple(feature for feature in self.features if feature.is_sequence)
 
     @property
     def asking_days(self) -> range:
@@ -135,7 +141,10 @@ class Shared:
 def write_tables(
     spark: SparkSession, plan: WindowPlan, shared: Mapping[str, DataFrame], out: Path, scratch: Path, rows: int
 ) -> None:
-    """Write `out/impressions`, `out/counters` and `out/quarantine`. `rows`, the impressions, decide the number of parts."""
+    """Write `out/impressions`, `out/counters`, `out/quarantine` and, where there are any, `out/sequences`.
+
+    `rows`, the impressions, decide the number of parts.
+    """
     of = num_parts(rows)
     users = _UserTable(spark, plan, scratch, of)
     (out / "quarantine").mkdir()
@@ -143,13 +152,19 @@ def write_tables(
         _write_snapshot(known, entity, plan, out / "counters" / entity, 1)
 
     def write(parts: list[int], frame: DataFrame) -> None:
-        own = known_on(additions(history(frame), USER, plan.counters), USER, plan.asking_days, plan.counters)
-        if of > 1:  # read twice below
-            path = (scratch / USER / str(parts[0])).as_posix()
-            own.write.parquet(path)
-            own = spark.read.parquet(path)
+        def kept(name: str, made: DataFrame) -> DataFrame:
+            """Written down where that is worth it: it is read twice below."""
+            if of == 1:
+                return made
+            path = (scratch / name / str(parts[0])).as_posix()
+            made.write.parquet(path)
+            return spark.read.parquet(path)
+
+        own = kept(USER, known_on(additions(history(frame), USER, plan.counters), USER, plan.asking_days, plan.counters))
+        sequences = [(x, kept(x.name, states(history(frame), x))) for x in plan.sequences]
         _write_snapshot(own, USER, plan, out / "counters" / USER, of, parts[0])
-        _write_impressions(frame, plan, {USER: own, **shared}, users.of(parts), out, parts[0])
+        _write_sequences(frame, sequences, plan, out / "sequences", parts[0])
+        _write_impressions(frame, plan, {USER: own, **shared}, sequences, users.of(parts), out, parts[0])
         _write_quarantine(frame, out / "quarantine", parts[0])
 
     plan.shares(spark, of, write)
@@ -182,7 +197,13 @@ class _UserTable:
 
 
 def _write_impressions(
-    frame: DataFrame, plan: WindowPlan, known: Mapping[str, DataFrame], users: DataFrame | None, out: Path, share: int
+    frame: DataFrame,
+    plan: WindowPlan,
+    known: Mapping[str, DataFrame],
+    sequences: Sequence[tuple[FeatureSpec, DataFrame]],
+    users: DataFrame | None,
+    out: Path,
+    share: int,
 ) -> None:
     from pyspark.sql import functions as F
 
@@ -195,7 +216,9 @@ def _write_impressions(
         rows = joined.select(*rows.columns, *(column.alias(name) for name, column in counters.items()))
     if users is not None:
         rows = rows.join(users, "user_id", "left")
-    names = (*KEY_COLUMNS, *(label_column(label.name) for label in plan.labels), *(x.name for x in plan.features))
+    for feature, found in sequences:
+        rows = with_sequence(rows, found, feature, plan.counters.lookback_days)
+    names = (*KEY_COLUMNS, *(label_column(label.name) for label in plan.labels), *feature_columns(plan.features))
     write_parts(rows.select(*dict.fromkeys(names), "part"), out / "impressions", ORDER, share)
 
 
@@ -204,6 +227,15 @@ def _write_snapshot(known: DataFrame, entity: str, plan: WindowPlan, folder: Pat
 
     counters = snapshot(known, entity, plan.end_day, plan.counters, plan.priors)
     write_parts(counters.withColumn("part", F.pmod(F.xxhash64("key"), F.lit(of)).cast("int")), folder, ("entity", "key"), share)
+
+
+def _write_sequences(
+    frame: DataFrame, sequences: Sequence[tuple[FeatureSpec, DataFrame]], plan: WindowPlan, folder: Path, share: int
+) -> None:
+    if sequences:
+        users = history(frame).select("user_id", "part").distinct()
+        known = sequence_snapshot(users, sequences, plan.end_day, plan.counters.lookback_days)
+        write_parts(known, folder, ("user_id",), share)
 
 
 def _write_quarantine(frame: DataFrame, folder: Path, share: int) -> None:

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidewheel.contracts.recipe import LabelConfig, ValidateConfig
-from tidewheel.contracts.schema import KEY_COLUMNS, WEIGHT, FeatureKind, FeatureSpec, label_column
+from tidewheel.contracts.schema import KEY_COLUMNS, WEIGHT, FeatureKind, FeatureSpec, feature_columns, label_column
 from tidewheel.contracts.verdict import Reason
 from tidewheel.errors import ConfigError
+from tidewheel.quality.lists import is_list, number_of
 from tidewheel.quality.merging import merged
 from tidewheel.quality.reasons import reason, window_reason
 from tidewheel.quality.rows import Rows, chunks
@@ -37,7 +38,7 @@ UNIQUE, NOT_NULL_RULE = "expect_column_values_to_be_unique", "expect_column_valu
 
 def contract_columns(features: Sequence[FeatureSpec], labels: Sequence[str]) -> list[str]:
     """The columns that the suite and the model look at, sorted: whatever else a table holds is not looked at."""
-    return sorted({*KEY_COLUMNS, WEIGHT, *map(label_column, labels), *(feature.name for feature in features)})
+    return sorted({*KEY_COLUMNS, WEIGHT, *map(label_column, labels), *feature_columns(features)})
 
 
 def suite(split: str, features: Sequence[FeatureSpec], labels: Sequence[LabelConfig], config: ValidateConfig) -> Any:
@@ -202,6 +203,8 @@ def _label_rules(expect: Any, label: LabelConfig) -> list[Any]:
 
 def _feature_rules(expect: Any, feature: FeatureSpec, config: ValidateConfig) -> list[Any]:
     name = feature.name
+    if feature.is_sequence:
+        return _sequence_rules(expect, feature, config)
     rules = []
     if name not in NOT_NULL:
         rules.append(expect.ExpectColumnValuesToNotBeNull(column=name, mostly=1.0 - config.max_null_share))
@@ -215,9 +218,21 @@ def _feature_rules(expect: Any, feature: FeatureSpec, config: ValidateConfig) ->
     return rules
 
 
+def _sequence_rules(expect: Any, feature: FeatureSpec, config: ValidateConfig) -> list[Any]:
+    """Of lists the library sees their length, and of ages the least: below 0 it would be of an item from the future."""
+    name, ages = feature.columns
+    return [
+        expect.ExpectColumnValuesToNotBeNull(column=name, mostly=1.0 - config.max_null_share),
+        expect.ExpectColumnValuesToBeBetween(column=name, min_value=0, max_value=feature.length),
+        expect.ExpectColumnValuesToBeBetween(column=ages, min_value=0, max_value=sys.float_info.max),
+    ]
+
+
 def _frame(table: pa.Table, only_null: set[str]) -> pd.DataFrame:
     """The table as pandas. Text as categories, thirty times smaller; of columns in `only_null` whether there is a value."""
     for index, name in enumerate(table.column_names):
+        if is_list(table.schema.types[index]):
+            table = table.set_column(index, name, pa.array(number_of(name, table[name]), from_pandas=True))
         if name in only_null:
             known = pc.if_else(pc.is_valid(table[name]), pa.scalar(1.0), pa.scalar(None, pa.float64()))
             table = table.set_column(index, name, known)
@@ -226,7 +241,9 @@ def _frame(table: pa.Table, only_null: set[str]) -> pd.DataFrame:
 
 def _empty(schema: pa.Schema) -> pd.DataFrame:
     """No rows, and the types of all columns; what is neither number, truth nor time is a category, nothing a float."""
-    fields = [pa.field(field.name, pa.float64()) if pa.types.is_null(field.type) else field for field in schema]
+    fields = [
+        pa.field(field.name, pa.float64()) if pa.types.is_null(field.type) or is_list(field.type) else field for field in schema
+    ]
     frame = pa.schema(fields).empty_table().to_pandas()
     return frame.astype({name: "category" for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)})
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from tidewheel.contracts.evidence import Precision, Profile, Quantiles
 from tidewheel.contracts.schema import WEIGHT, FeatureKind, FeatureSpec, label_column
+from tidewheel.quality.lists import is_list, number_of
 from tidewheel.quality.precision import group_totals, shares_precision, user_groups, worst_point_rows
 from tidewheel.quality.rows import Rows
 
@@ -25,15 +26,15 @@ def profile(table: Rows, features: Sequence[FeatureSpec], labels: Sequence[str])
     """Histograms of every feature, weighted by column `weight`, in bins chosen from this table.
 
     Numeric bins end at the weighted deciles (fewer where values repeat), categorical bins are the heaviest values. Deciles
-    and percentiles are those of `MAX_QUANTILE_ROWS` rows evenly taken; what lies between them is counted on all rows.
-    Judging is somewhere else, so nothing in the data raises: a column that is missing or holds no weight is left out, a
-    weight that is not finite and positive counts as 0, and without the column every row counts once.
+    and percentiles are those of `MAX_QUANTILE_ROWS` rows evenly taken; what lies between them is counted on all rows. Of a
+    sequence it is the length. Judging is somewhere else, so nothing in the data raises: a column that is missing or holds no
+    weight is left out, a weight that is not finite and positive counts as 0, and without the column every row counts once.
     """
     sample = _Sample.of(table)
     for feature in features if sample.total > 0 else ():
         if feature.name not in table.column_names:
             continue
-        if feature.kind is FeatureKind.NUMERIC:
+        if feature.kind is FeatureKind.NUMERIC or feature.is_sequence:
             numbers = numbers_of(table[feature.name])
             points = percentiles(numbers, sample.weight)
             sample.add_numeric(feature.name, numbers, points, weighted_quantiles(numbers, sample.weight, NUM_NUMERIC_BINS))
@@ -151,7 +152,9 @@ def effective_rows(weight: np.ndarray) -> float:
 
 
 def numbers_of(column: pa.ChunkedArray) -> np.ndarray:
-    """The column as float64 (B,); null, and text that is not a number, become NaN."""
+    """The column as float64 (B,), lists as their lengths; null, and text that is not a number, become NaN."""
+    if is_list(column.type):
+        return number_of("", column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return np.array([_number(value) for value in column.to_pylist()], dtype=np.float64)
     if pa.types.is_boolean(column.type):

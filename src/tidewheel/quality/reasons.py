@@ -77,7 +77,9 @@ def _outside(expected: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, A
 def _range(kwargs: dict[str, Any]) -> str:
     upper = kwargs["max_value"]
     if upper == sys.float_info.max:
-        return "finite and above 0" if kwargs.get("strict_min") else "finite"
+        if kwargs["min_value"] == 0:
+            return "finite and above 0" if kwargs.get("strict_min") else "finite and at least 0"
+        return "finite"
     return f"in {'(' if kwargs.get('strict_min') else '['}{kwargs['min_value']:g}, {upper:g}]"
 
 

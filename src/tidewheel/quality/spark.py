@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidewheel.contracts.schema import AGES_SUFFIX
 from tidewheel.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 
 def has_java() -> bool:
@@ -53,15 +54,25 @@ def local_session() -> Iterator[SparkSession]:
 
 
 def frame(spark: SparkSession, paths: Sequence[Path], columns: Sequence[str]) -> DataFrame:
-    """These columns of the files; a NaN is null, as it is for pandas."""
+    """These columns of the files; a NaN is null, as it is for pandas, and a list the number that is looked at of it."""
     from pyspark.sql import functions as F
 
     found = spark.read.parquet(*map(str, paths))
     fractions = {name for name, kind in found.dtypes if kind in ("double", "float")}
-    return found.select(
-        *(
-            F.nanvl(F.col(name), F.lit(None)).alias(name) if name in fractions else F.col(name)
-            for name in columns
-            if name in found.columns
-        )
-    )
+    lists = {name for name, kind in found.dtypes if kind.startswith("array")}
+
+    def seen(name: str) -> Column:
+        if name in lists:
+            return _number_of(name).alias(name)
+        return F.nanvl(F.col(name), F.lit(None)).alias(name) if name in fractions else F.col(name)
+
+    return found.select(*(seen(name) for name in columns if name in found.columns))
+
+
+def _number_of(name: str) -> Column:
+    """`tidewheel.quality.lists.number_of` as an expression."""
+    from pyspark.sql import functions as F
+
+    if name.endswith(AGES_SUFFIX):
+        return F.array_min(name).cast("double")
+    return F.when(F.col(name).isNotNull(), F.size(name)).cast("double")

@@ -1,7 +1,8 @@
-"""Raw feature columns to the two tensors that every graph takes: `ids` (B, F_c) int64 and `numbers` (B, F_n) float32.
+"""Raw feature columns to the two tensors that every graph takes: `ids` (B, F_c + S) int64 and `numbers` (B, F_n + S) float32.
 
 One implementation for training, evaluation and serving: what a feature means may not depend on who asks.
-B rows, F_c categorical features (hashed and vocabulary), F_n numeric columns (features, then null indicators).
+B rows, F_c categorical features (hashed and vocabulary), F_n numeric columns (features, then null indicators), S the lengths of
+all sequences together: their items and ages are the last columns.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from tidewheel.contracts.base import Contract
-from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec
+from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec, feature_columns
 from tidewheel.contracts.student import student_features
 from tidewheel.errors import ContractError
+from tidewheel.ranker.padding import items_and_ages, padded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,9 +56,22 @@ class Moments(Contract):
     has_nulls: bool
 
 
+class SequenceColumns(Contract):
+    """Where a sequence stands: `length` columns of `ids` from `first_id` on, and as many of `numbers` from `first_number` on.
+
+    `of` is the column of `ids` of the feature whose values these are: its size, its embeddings.
+    """
+
+    name: str
+    of: int = Field(ge=0)
+    length: int = Field(ge=1)
+    first_id: int = Field(ge=0)
+    first_number: int = Field(ge=0)
+
+
 @dataclass(frozen=True)
 class Encoded:
-    """What a graph takes: `ids` (B, F_c) int64, each below its feature's size, and `numbers` (B, F_n) float32."""
+    """What a graph takes: `ids` (B, F_c + S) int64, each below its feature's size, and `numbers` (B, F_n + S) float32."""
 
     ids: np.ndarray
     numbers: np.ndarray
@@ -70,6 +85,7 @@ class Encoders(Contract):
 
     hashed: 0 = null, else 1 + splitmix64(id) modulo num_buckets. vocabulary: 0 = null or unseen, else 1 + position.
     numeric: transformed, standardized, cut at +-6; null is 0 (the mean) and sets the feature's indicator if it has one.
+    sequence: ids like those of the feature that it is of, 0 = no item; numbers log(1 + age in hours), 0 where no item is.
     """
 
     schema_: Literal["tidewheel/encoders/v1"] = Field(default="tidewheel/encoders/v1", alias="schema")
@@ -81,8 +97,8 @@ class Encoders(Contract):
 
     @cached_property
     def categorical(self) -> tuple[FeatureSpec, ...]:
-        """The features behind the columns of `ids`, in order."""
-        return tuple(f for f in self.features if f.kind is not FeatureKind.NUMERIC)
+        """The features behind the first columns of `ids`, in order."""
+        return tuple(f for f in self.features if f.kind in (FeatureKind.HASHED, FeatureKind.VOCABULARY))
 
     @cached_property
     def numeric(self) -> tuple[FeatureSpec, ...]:
@@ -91,8 +107,26 @@ class Encoders(Contract):
 
     @cached_property
     def indicators(self) -> tuple[str, ...]:
-        """Numeric features whose null indicators are the last columns of `numbers`, in order."""
+        """Numeric features whose null indicators are the next columns of `numbers`, in order."""
         return tuple(f.name for f in self.numeric if self.moments[f.name].has_nulls)
+
+    @cached_property
+    def sequences(self) -> tuple[SequenceColumns, ...]:
+        """Where the sequences stand, in order: the last columns of `ids` and of `numbers`."""
+        of = {feature.name: at for at, feature in enumerate(self.categorical)}
+        found: list[SequenceColumns] = []
+        for feature in (f for f in self.features if f.is_sequence):
+            before = sum(sequence.length for sequence in found)
+            found.append(
+                SequenceColumns(
+                    name=feature.name,
+                    of=of[feature.of],
+                    length=feature.length,
+                    first_id=len(self.categorical) + before,
+                    first_number=self.num_numbers + before,
+                )
+            )
+        return tuple(found)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -104,6 +138,12 @@ class Encoders(Contract):
     def num_numbers(self) -> int:
         """F_n."""
         return len(self.numeric) + len(self.indicators)
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """How many columns `ids` and `numbers` have, sequences included: F_c + S, F_n + S."""
+        items = sum(sequence.length for sequence in self.sequences)
+        return len(self.categorical) + items, self.num_numbers + items
 
     def without(self, names: Iterable[str]) -> Encoders:
         """These encoders of all features but `names`; what they learned stays."""
@@ -121,17 +161,18 @@ class Encoders(Contract):
         Raises:
             ContractError: a feature's column is missing, has another length or a type that its kind cannot take.
         """
-        names = [feature.name for feature in self.features]
+        names = feature_columns(self.features)
         if missing := sorted(set(names) - set(columns)):
             raise ContractError(f"features: column {', '.join(missing)} is missing; expected {', '.join(names)}")
         lengths = {name: len(columns[name]) for name in names}
         rows = next((n for n in lengths.values() if n != 1), 1)
         if wrong := [f"{name} has {n}" for name, n in lengths.items() if n not in (1, rows)]:
             raise ContractError(f"features: {', '.join(wrong)} values; expected {rows} like the other columns, or 1")
-        ids = np.empty((rows, len(self.categorical)), dtype=np.int64)
+        num_ids, num_numbers = self.widths
+        ids = np.empty((rows, num_ids), dtype=np.int64)
         for at, feature in enumerate(self.categorical):
             ids[:, at] = self._ids(feature, columns[feature.name])
-        numbers = np.zeros((rows, self.num_numbers), dtype=np.float32)
+        numbers = np.zeros((rows, num_numbers), dtype=np.float32)
         indicator = {name: len(self.numeric) + at for at, name in enumerate(self.indicators)}
         for at, feature in enumerate(self.numeric):
             moments = self.moments[feature.name]
@@ -141,7 +182,19 @@ class Encoders(Contract):
             numbers[:, at] = np.where(is_null, 0.0, standard)
             if feature.name in indicator:
                 numbers[:, indicator[feature.name]] = is_null
+        for place in self.sequences:
+            self._put_sequence(place, columns, ids, numbers)
         return Encoded(ids=ids, numbers=numbers)
+
+    def _put_sequence(self, place: SequenceColumns, columns: Columns, ids: np.ndarray, numbers: np.ndarray) -> None:
+        """Write one sequence into its columns of `ids` (B, F_c + S) and `numbers` (B, F_n + S)."""
+        feature = next(feature for feature in self.features if feature.name == place.name)
+        items, ages = items_and_ages({name: np.asarray(columns[name]) for name in feature.columns}, feature)
+        found = self._ids(self.categorical[place.of], items.ravel()).reshape(items.shape) * (ages >= 0)
+        logs = np.where(found > 0, np.log1p(np.maximum(ages, 0)), 0.0)
+        behind = ((0, 0), (0, place.length - items.shape[1]))
+        ids[:, place.first_id : place.first_id + place.length] = np.pad(found, behind)
+        numbers[:, place.first_number : place.first_number + place.length] = np.pad(logs, behind)
 
     def _ids(self, feature: FeatureSpec, values: np.ndarray | Coded) -> np.ndarray:
         if feature.kind is FeatureKind.HASHED:
@@ -172,8 +225,8 @@ class Fitting:
             ContractError: a column is missing.
         """
         for feature in self.features:
-            if feature.name not in columns:
-                raise ContractError(f"features: column {feature.name} is missing from the training rows")
+            if missing := [name for name in feature.columns if name not in columns]:
+                raise ContractError(f"features: column {missing[0]} is missing from the training rows")
             column = columns[feature.name]
             if feature.kind is FeatureKind.VOCABULARY:
                 self._names[feature.name].update(map(vocabulary_name, _distinct(column)))
@@ -184,8 +237,11 @@ class Fitting:
         """The encoders of all rows so far. Moments are weighted, so that a sampled log standardizes like the whole one.
 
         Raises:
-            ContractError: no row of a numeric feature has a value.
+            ContractError: no row of a numeric feature has a value, or a sequence is of a feature that is not among these.
         """
+        hashed = {feature.name for feature in self.features if feature.kind is FeatureKind.HASHED}
+        if lost := [f"{x.name} is of {x.of}" for x in self.features if x.is_sequence and x.of not in hashed]:
+            raise ContractError(f"features: {', '.join(lost)}; expected a hashed feature among those that the model takes")
         return Encoders(
             features=self.features,
             vocabularies={name: tuple(sorted(found - {""})) for name, found in self._names.items()},
@@ -236,7 +292,7 @@ def fit(columns: Columns, weights: np.ndarray, features: Sequence[FeatureSpec]) 
 
 def columns_of(table: pa.Table, features: Sequence[FeatureSpec]) -> dict[str, np.ndarray | Coded]:
     """Raw columns of an Arrow table: vocabulary features coded, hashed ones int64 or object (None for null), numeric ones
-    numbers (NaN for null).
+    numbers (NaN for null), sequences (B, length).
 
     Raises:
         ContractError: a feature has no column in the table.
@@ -246,8 +302,11 @@ def columns_of(table: pa.Table, features: Sequence[FeatureSpec]) -> dict[str, np
 
     columns: dict[str, np.ndarray | Coded] = {}
     for feature in features:
-        if feature.name not in table.column_names:
-            raise ContractError(f"features: column {feature.name} is missing; the table has {', '.join(table.column_names)}")
+        if missing := [name for name in feature.columns if name not in table.column_names]:
+            raise ContractError(f"features: column {missing[0]} is missing; the table has {', '.join(table.column_names)}")
+        if feature.is_sequence:
+            columns |= padded(table, feature)
+            continue
         column = table.column(feature.name)
         if feature.kind is FeatureKind.VOCABULARY:
             columns[feature.name] = _coded(column)

@@ -26,8 +26,8 @@ RUNTIME = {"onnx_opset": str(OPSET), "onnx": onnx.__version__}
 def export_graph(ranker: Ranker, path: Path, calibrators: Calibrators | None = None) -> None:
     """Write the ranker as an ONNX graph.
 
-    Inputs: `ids` (B, F_c) int64, `numbers` (B, F_n) float32. Outputs: one float32 tensor (B,) a label under the label's
-    name, calibrated probabilities with `calibrators` and logits without.
+    Inputs: `ids` (B, F_c + S) int64, `numbers` (B, F_n + S) float32, S items of sequences. Outputs: one float32 tensor (B,) a
+    label under the label's name, calibrated probabilities with `calibrators` and logits without.
     """
     network = ranker.network
     graph = GraphBuilder()
@@ -38,9 +38,10 @@ def export_graph(ranker: Ranker, path: Path, calibrators: Calibrators | None = N
             graph.node("Gather", logits, index, axis=1, output=label)
         else:
             _calibrator_nodes(graph, graph.node("Gather", logits, index, axis=1), calibrators.by_label[label], label)
+    num_ids, num_numbers = network.input_widths
     inputs = [
-        helper.make_tensor_value_info("ids", TensorProto.INT64, ["rows", len(network.sizes)]),
-        helper.make_tensor_value_info("numbers", TensorProto.FLOAT, ["rows", network.num_numbers]),
+        helper.make_tensor_value_info("ids", TensorProto.INT64, ["rows", num_ids]),
+        helper.make_tensor_value_info("numbers", TensorProto.FLOAT, ["rows", num_numbers]),
     ]
     outputs = [helper.make_tensor_value_info(label, TensorProto.FLOAT, ["rows"]) for label in network.labels]
     proto = helper.make_graph(graph.nodes, "ranker", inputs, outputs, graph.constants)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from tidewheel.ranker.layers import ContextGate, Experts, ExtractionLevel, GatedHeads, LowRankCross, TaskHeads
 from tidewheel.ranker.model import Ranker
+from tidewheel.ranker.sequence import SequenceEncoder
 
 
 class GraphBuilder:
@@ -39,10 +40,15 @@ class GraphBuilder:
 
 def network_nodes(graph: GraphBuilder, ranker: Ranker) -> str:
     """Ranker.forward; returns the name of the logits (B, T)."""
-    rows = graph.node("Add", "ids", graph.constant("offsets", ranker.embeddings.offsets))
-    embedded = graph.node("Gather", graph.constant("embeddings", ranker.embeddings.table), rows, axis=0)
-    width = len(ranker.network.sizes) * ranker.network.config.embedding_dim
-    columns = graph.node("Concat", graph.node("Reshape", embedded, graph.shape(-1, width)), "numbers", axis=1)
+    network = ranker.network
+    ids = _columns_nodes(graph, "ids", 0, len(network.sizes)) if network.sequences else "ids"
+    numbers = _columns_nodes(graph, "numbers", 0, network.num_numbers) if network.sequences else "numbers"
+    rows = graph.node("Add", ids, graph.constant("offsets", ranker.embeddings.offsets))
+    table = graph.constant("embeddings", ranker.embeddings.table)
+    embedded = graph.node("Gather", table, rows, axis=0)
+    width = len(network.sizes) * network.config.embedding_dim
+    summaries = [_sequence_nodes(graph, sequence, f"sequence_{at}", table) for at, sequence in enumerate(ranker.sequences)]
+    columns = graph.node("Concat", graph.node("Reshape", embedded, graph.shape(-1, width)), numbers, *summaries, axis=1)
     x0 = columns if ranker.context is None else _context_nodes(graph, ranker.context, columns)
     x = x0
     for at, cross in enumerate(ranker.crosses):
@@ -56,6 +62,30 @@ def network_nodes(graph: GraphBuilder, ranker: Ranker) -> str:
     deep = graph.node("Add", deep, graph.node("MatMul", columns, graph.constant("wide", ranker.wide)))
     wide = graph.node("Gather", graph.constant("wide_table", ranker.wide_table), rows, axis=0)  # (B, F_c, T)
     return graph.node("Add", deep, graph.node("ReduceSum", wide, graph.shape(1), keepdims=0))
+
+
+def _columns_nodes(graph: GraphBuilder, of: str, first: int, count: int) -> str:
+    """`count` columns of a matrix."""
+    return graph.node("Slice", of, graph.shape(first), graph.shape(first + count), graph.shape(1))
+
+
+def _sequence_nodes(graph: GraphBuilder, sequence: nn.Module, name: str, table: str) -> str:
+    """(B, D), from the graph's inputs and the table of embeddings."""
+    assert isinstance(sequence, SequenceEncoder)
+    place, attention = sequence.place, sequence.attention
+    ids = _columns_nodes(graph, "ids", place.first_id, place.length)
+    ages = graph.node("Unsqueeze", _columns_nodes(graph, "numbers", place.first_number, place.length), graph.shape(2))
+    offset = graph.constant(f"{name}_offset", np.array(sequence.offset, dtype=np.int64))
+    items = graph.node("Gather", table, graph.node("Add", ids, offset), axis=0)  # (B, L, D)
+    of = graph.node("Add", _columns_nodes(graph, "ids", place.of, 1), offset)
+    target = graph.node("Expand", graph.node("Gather", table, of, axis=0), graph.shape(1, place.length, 1))
+    seen = graph.node("Concat", items, target, graph.node("Mul", items, target), ages, axis=2)
+    hidden = graph.node("Relu", _affine_nodes(graph, f"{name}_hidden", seen, attention.weight, attention.bias))
+    out = graph.node("MatMul", hidden, graph.constant(f"{name}_out", attention.out))
+    weights = graph.node("Add", out, graph.constant(f"{name}_one", np.array(1, dtype=np.float32)))  # (B, L, 1)
+    is_there = graph.node("Cast", graph.node("Greater", ids, graph.shape(0)), to=onnx.TensorProto.FLOAT)
+    weights = graph.node("Mul", weights, graph.node("Unsqueeze", is_there, graph.shape(2)))
+    return graph.node("ReduceSum", graph.node("Mul", weights, items), graph.shape(1), keepdims=0)
 
 
 def _deep_nodes(graph: GraphBuilder, ranker: Ranker, x: str) -> str:

@@ -1,6 +1,7 @@
 """The multi-task ranker, and the student, which is the same network with smaller numbers. docs/model.md draws it.
 
-Legend: B rows, F_c categorical and F_n numeric columns, D embedding size, X = F_c * D + F_n, E experts, T labels.
+Legend: B rows, F_c categorical and F_n numeric columns, S columns of the items of Q sequences, D embedding size,
+X = F_c * D + F_n + Q * D, E experts, T labels.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tidewheel.ranker.kernels import lookup
 from tidewheel.ranker.layers import ContextGate, Embeddings, Experts, ExtractionLevel, GatedHeads, LowRankCross, TaskHeads
 from tidewheel.ranker.loss import best_log_variances
 from tidewheel.ranker.network import Network
+from tidewheel.ranker.sequence import SequenceEncoder
 
 __all__ = ["Network", "Ranker", "load_ranker", "save_ranker"]
 
@@ -23,7 +25,7 @@ LOG_VARIANCES = "log_variances"
 
 
 class Ranker(nn.Module):
-    """Embeddings and numbers -> cross layers -> experts -> a head a label, plus a linear path around it all.
+    """Embeddings, numbers and sequences -> cross layers -> experts -> a head a label, plus a linear path around it all.
 
     `log_variances` (T,) is there only while the labels' weights are learned (tidewheel.ranker.loss). Training updates and
     checkpoints it like the rest; it is never saved with the network, which does not read it.
@@ -41,6 +43,7 @@ class Ranker(nn.Module):
         last = config.hidden[-1] if config.hidden else width
         self.network = network
         self.embeddings = Embeddings(network.sizes, config.embedding_dim)
+        self.sequences = nn.ModuleList(_sequences(network, self.embeddings.offsets))
         self.crosses = nn.ModuleList(LowRankCross(width, config.cross_rank) for _ in range(config.cross_layers))
         if config.mixture == "ple":
             self.experts = nn.Sequential(*_levels(network))
@@ -56,9 +59,10 @@ class Ranker(nn.Module):
         self.register_parameter(LOG_VARIANCES, None)
 
     def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
-        """ids (B, F_c) int64, numbers (B, F_n) float32 -> logits (B, T) float32."""
-        rows = ids + self.embeddings.offsets
-        columns = torch.cat([self.embeddings(rows), numbers], dim=1)  # (B, X)
+        """ids (B, F_c + S) int64, numbers (B, F_n + S) float32 -> logits (B, T) float32."""
+        rows = ids[:, : len(self.network.sizes)] + self.embeddings.offsets
+        summaries = [sequence(ids, numbers, self.embeddings.table) for sequence in self.sequences]
+        columns = torch.cat([self.embeddings(rows), numbers[:, : self.network.num_numbers], *summaries], dim=1)  # (B, X)
         x0 = columns if self.context is None else self.context(columns)
         x = x0
         for cross in self.crosses:
@@ -82,6 +86,13 @@ class Ranker(nn.Module):
     def learn_task_weights(self, rates: Tensor) -> None:
         """Add log variances that are best for a network which predicts each label's rate, (T,) in (0, 1)."""
         self.log_variances = nn.Parameter(best_log_variances(rates.clamp(1e-4, 1 - 1e-4)))
+
+
+def _sequences(network: Network, offsets: Tensor) -> Iterator[SequenceEncoder]:
+    config = network.config
+    for place in network.sequences:
+        offset = int(offsets[place.of])
+        yield SequenceEncoder(place, offset, config.embedding_dim, config.sequence_hidden, config.time_mask_hours)
 
 
 def _levels(network: Network) -> Iterator[ExtractionLevel]:

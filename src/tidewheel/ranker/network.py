@@ -10,13 +10,14 @@ from pydantic import Field, model_validator
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.network import NetworkConfig
 from tidewheel.contracts.schema import Entity
-from tidewheel.ranker.encoding import Encoders
+from tidewheel.ranker.encoding import Encoders, SequenceColumns
 
 
 class Network(Contract):
     """All that is needed to rebuild the network around its weights.
 
-    Its input has X = F_c * D + F_n columns: D for each of the F_c categorical features, then the F_n numbers.
+    Its input has X = F_c * D + F_n + Q * D columns: D for each of the F_c categorical features, then the F_n numbers, then D
+    for each of the Q sequences.
     """
 
     schema_: Literal["tidewheel/network/v1"] = Field(default="tidewheel/network/v1", alias="schema")
@@ -26,6 +27,7 @@ class Network(Contract):
     labels: tuple[str, ...] = Field(min_length=1)
     context_ids: tuple[int, ...] = ()  # which of the F_c are of context features
     context_numbers: tuple[int, ...] = ()  # which of the F_n are, null indicators included
+    sequences: tuple[SequenceColumns, ...] = ()  # (Q) behind the F_c columns of ids, and behind the F_n numbers
 
     @classmethod
     def of(cls, config: NetworkConfig, encoders: Encoders, labels: tuple[str, ...]) -> Network:
@@ -38,12 +40,19 @@ class Network(Contract):
             labels=labels,
             context_ids=tuple(at for at, feature in enumerate(encoders.categorical) if feature.name in context),
             context_numbers=tuple(at for at, name in enumerate(numbers) if name in context),
+            sequences=encoders.sequences,
         )
 
     @property
     def width(self) -> int:
         """X."""
-        return len(self.sizes) * self.config.embedding_dim + self.num_numbers
+        return (len(self.sizes) + len(self.sequences)) * self.config.embedding_dim + self.num_numbers
+
+    @property
+    def input_widths(self) -> tuple[int, int]:
+        """How many columns `ids` and `numbers` have, items of sequences included."""
+        items = sum(sequence.length for sequence in self.sequences)
+        return len(self.sizes) + items, self.num_numbers + items
 
     @property
     def context_columns(self) -> tuple[int, ...]:
@@ -60,6 +69,14 @@ class Network(Contract):
         ):
             if list(columns) != sorted({at for at in columns if 0 <= at < count}):
                 raise ValueError(f"{name} is {list(columns)}; expected different columns below {count}, in order")
+        ids, numbers = len(self.sizes), self.num_numbers
+        for sequence in self.sequences:
+            if (sequence.first_id, sequence.first_number) != (ids, numbers) or sequence.of >= len(self.sizes):
+                raise ValueError(
+                    f"sequence {sequence.name} is of column {sequence.of} and begins at id {sequence.first_id} and number "
+                    f"{sequence.first_number}; expected a column below {len(self.sizes)}, id {ids} and number {numbers}"
+                )
+            ids, numbers = ids + sequence.length, numbers + sequence.length
         if self.config.context == "epnet" and not 0 < len(self.context_columns) < self.width:
             raise ValueError(
                 f"config.context is epnet and {len(self.context_columns)} of {self.width} columns are of context features; "
@@ -73,6 +90,7 @@ def multiply_adds(network: Network) -> int:
 
     With X columns, C of them of context features, R the cross layers' rank, T labels, experts of layers X, H_1 .. H_n:
 
+        sequences   L ((3 D + 1) S + S + D) each, L its length, S its hidden units
         context     (C + O) W + W O, O = X - C, W the gate's hidden units
         cross       2 X R a layer; parallel: X T for the heads that read the last one
         mmoe        E experts of X H_1 + H_1 H_2 + ..; gates X T E; mixing T E H_n
@@ -85,6 +103,8 @@ def multiply_adds(network: Network) -> int:
     config, width, labels = network.config, network.width, len(network.labels)
     rank = min(config.cross_rank, width)
     total = config.cross_layers * 2 * width * rank
+    for sequence in network.sequences:
+        total += sequence.length * ((3 * config.embedding_dim + 2) * config.sequence_hidden + config.embedding_dim)
     if config.cross == "parallel":
         total += width * labels
     if config.context == "epnet":

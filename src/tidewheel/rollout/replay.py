@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tidewheel.contracts.schema import WEIGHT, Entity, FeatureKind, FeatureSpec, label_column
+from tidewheel.contracts.schema import WEIGHT, Entity, FeatureKind, FeatureSpec, feature_columns, label_column
 from tidewheel.errors import ContractError
 from tidewheel.rollout.traffic import Outcome, Request
 
@@ -33,7 +33,7 @@ class ReplayTraffic:
             ContractError: a column is missing, or the table is empty.
         """
         wanted = ["request_id", "user_id", "item_id", "event_time"]
-        wanted += [feature.name for feature in features] + [label_column(label) for label in labels]
+        wanted += [*feature_columns(features)] + [label_column(label) for label in labels]
         if missing := sorted(set(wanted) - set(table.column_names)):
             raise ContractError(
                 f"replay: column {', '.join(missing)} is missing; the table has {', '.join(table.column_names)}"
@@ -46,8 +46,8 @@ class ReplayTraffic:
         self._ids = table["request_id"].to_pylist()
         self._users = table["user_id"].to_numpy().astype(np.int64)
         self._items = table["item_id"].to_numpy().astype(np.int64)
-        self._columns = {feature.name: _column(table, feature) for feature in features}
-        self._is_item = {feature.name: feature.entity is Entity.ITEM for feature in features}
+        self._columns = {name: _column(table, feature, name) for feature in features for name in feature.columns}
+        self._is_item = {name: feature.entity is Entity.ITEM for feature in features for name in feature.columns}
         self._labels = {label: table[label_column(label)].to_numpy().astype(np.int8) for label in labels}
         self._weights = table[WEIGHT].to_numpy().astype(np.float64) if WEIGHT in table.column_names else np.ones(table.num_rows)
         self._request_users = self._users[self._rows[self._starts[:-1]]]
@@ -78,7 +78,7 @@ class ReplayTraffic:
     def _request(self, place: int) -> Request:
         rows = self._rows[self._starts[place] : self._starts[place + 1]]
         first = rows[:1]
-        features = {name: column[rows if self._is_item[name] else first] for name, column in self._columns.items()}
+        features = {name: _at(column, rows if self._is_item[name] else first) for name, column in self._columns.items()}
         request_id = str(self._ids[int(first[0])])
         self._rows_of[request_id] = rows
         return Request(request_id, int(self._users[first[0]]), self._items[rows], features)
@@ -94,9 +94,18 @@ def _groups(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts, rows
 
 
-def _column(table: pa.Table, feature: FeatureSpec) -> np.ndarray:
-    """(N,) float64 with NaN for null, int64, or object where integers have nulls or values are text."""
-    column = table.column(feature.name)
+def _at(column: np.ndarray | pa.Array, rows: np.ndarray) -> np.ndarray:
+    """Some rows of a column: (R,), and of lists, which are a user's and so of one length, (R, k)."""
+    if isinstance(column, np.ndarray):
+        return column[rows]
+    return np.array([column[int(row)].as_py() or [] for row in rows], dtype=np.int64)
+
+
+def _column(table: pa.Table, feature: FeatureSpec, name: str) -> np.ndarray | pa.Array:
+    """(N,) float64 with NaN for null, int64, or object where integers have nulls or values are text; a sequence's lists."""
+    column = table.column(name)
+    if feature.is_sequence:
+        return column.combine_chunks()
     if feature.kind is FeatureKind.NUMERIC:
         return column.cast("float64", safe=False).to_numpy().astype(np.float64)
     if column.null_count or not str(column.type).startswith(("int", "uint")):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tidewheel import __version__
-from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec
+from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec, feature_columns
 from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import OpenBundle
 from tidewheel.ranker.scorer import Scorer, Scores
@@ -56,7 +56,8 @@ class ServingApp:
     def __init__(self, bundle: OpenBundle, threads: int = 1, log: HybridLog | None = None) -> None:
         self.bundle = bundle
         self.log = log
-        self.features = tuple(feature.name for feature in bundle.manifest.features)
+        self.features = feature_columns(bundle.manifest.features)
+        self.sequences = {name: f.length for f in bundle.manifest.features if f.is_sequence for name in f.columns}
         self.scorers = {name: Scorer(bundle, threads, name) for name in bundle.manifest.models}
         self.metrics = ServingMetrics(bundle.digest, bundle.manifest.labels, log)
         self._version = (
@@ -66,7 +67,7 @@ class ServingApp:
 
     def warm_up(self) -> None:
         """Make the sessions and score one row of unknown values, so that the first user does not wait for it."""
-        columns = {feature.name: _unknown(feature) for feature in self.bundle.manifest.features}
+        columns = {name: _unknown(feature) for feature in self.bundle.manifest.features for name in feature.columns}
         for scorer in self.scorers.values():
             scorer.score(columns)
 
@@ -120,7 +121,11 @@ class ServingApp:
             "name": name,
             "versions": [self.bundle.digest],
             "platform": "onnx",
-            "inputs": [{"name": f.name, "datatype": _DATATYPES[f.dtype], "shape": [-1]} for f in manifest.features],
+            "inputs": [
+                {"name": name, "datatype": _DATATYPES[f.dtype], "shape": [-1, f.length] if f.is_sequence else [-1]}
+                for f in manifest.features
+                for name in f.columns
+            ],
             "outputs": [output.model_dump() for output in manifest.models[name].outputs],
             "parameters": {"feature_digest": manifest.feature_digest},
         }
@@ -135,7 +140,8 @@ class ServingApp:
             scorer = self._scorer(name)
             body = await _whole_body(receive)
             started = time.perf_counter()
-            request = decode_request(body, self.features, self.bundle.manifest.feature_digest, TENSORS if self.log else ())
+            beside = TENSORS if self.log else ()
+            request = decode_request(body, self.features, self.bundle.manifest.feature_digest, beside, self.sequences)
             scores = scorer.score(request.columns)
             if self.log is None or request.parameters is None:
                 answer = encode_response(name, self.bundle.digest, request, scores)
@@ -197,4 +203,6 @@ async def _whole_body(receive: Receive, max_bytes: int = MAX_BODY_BYTES) -> byte
 def _unknown(feature: FeatureSpec) -> np.ndarray:
     if feature.kind is FeatureKind.NUMERIC:
         return np.array([np.nan])
+    if feature.is_sequence:
+        return np.empty((1, 0), dtype=np.int64)
     return np.array([0]) if feature.kind is FeatureKind.HASHED else np.array([None], dtype=object)

@@ -2,6 +2,8 @@
 
 https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 One input tensor a feature: INT64, FP32, FP64 or BYTES, shape [n] or [n, 1]; `null` stands for a value that is not known.
+A sequence has two, its items and their ages: INT64, shape [1, k] for the user of the request, or [n, k] with an age of -1 where
+there is no item; k is at most the sequence's length, and may be 0.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from tidewheel.contracts.schema import AGES_SUFFIX
 from tidewheel.errors import ContractError
+from tidewheel.ranker.padding import NO_ITEM
 
 MAX_CANDIDATES = 10_000  # of one request; more belongs into retrieval
 _KINDS: dict[str, type] = {"INT64": np.int64, "FP32": np.float64, "FP64": np.float64, "BYTES": object}
@@ -21,7 +26,7 @@ _KINDS: dict[str, type] = {"INT64": np.int64, "FP32": np.float64, "FP64": np.flo
 
 @dataclass(frozen=True)
 class InferRequest:
-    """Raw columns of length C or 1, by feature; `outputs` are the labels asked for, empty: all."""
+    """Raw columns of length C or 1, by feature, (C or 1, k) of a sequence; `outputs` are the labels asked for, empty: all."""
 
     id: str
     columns: Mapping[str, np.ndarray]
@@ -29,11 +34,20 @@ class InferRequest:
     parameters: Mapping[str, Any] | None = None
 
 
-def decode_request(body: bytes, features: Sequence[str], feature_digest: str, beside: Sequence[str] = ()) -> InferRequest:
+def decode_request(
+    body: bytes,
+    features: Sequence[str],
+    feature_digest: str,
+    beside: Sequence[str] = (),
+    sequences: Mapping[str, int] = MappingProxyType({}),
+) -> InferRequest:
     """The columns of `features` in a request, and of `beside` where they are sent; tensors of other names are left alone.
 
     During a rollout both bundles get the same request, and one of them may know a feature that the other does not.
     A caller that makes features for one allowlist only says so with `parameters.feature_digest`.
+
+    Args:
+        sequences: those of `features` that are columns of sequences, and how many items they hold at most.
 
     Raises:
         ContractError: not this protocol, made for other features, a feature is missing, or lengths disagree; the message is
@@ -58,7 +72,10 @@ def decode_request(body: bytes, features: Sequence[str], feature_digest: str, be
         )
     if missing := sorted(set(features) - set(inputs)):
         raise ContractError(f"inputs: {', '.join(missing)} is missing; expected one tensor for each of {', '.join(features)}")
-    columns = {name: _column(name, inputs[name]) for name in features}
+    columns = {
+        name: _sequence(name, inputs[name], sequences[name]) if name in sequences else _column(name, inputs[name])
+        for name in features
+    }
     columns |= {name: _column(name, inputs[name]) for name in beside if name in inputs and name not in columns}
     lengths = {len(column) for column in columns.values()} - {1}
     if len(lengths) > 1:
@@ -90,6 +107,31 @@ def _column(name: str, tensor: Mapping[str, Any]) -> np.ndarray:
         ) from error
 
 
+def _sequence(name: str, tensor: Mapping[str, Any], length: int) -> np.ndarray:
+    """(n, k) int64 items, or ages from -1 on."""
+    try:
+        datatype, shape, data = tensor["datatype"], list(tensor["shape"]), tensor["data"]
+        if data and isinstance(data[0], list):
+            data = [value for row in data for value in row]
+        is_matrix = len(shape) == 2 and all(type(size) is int for size in shape)
+        if not is_matrix or shape[0] < 1 or not 0 <= shape[1] <= length or shape[0] * shape[1] != len(data):
+            raise ContractError(
+                f"inputs.{name}: shape {shape} with {len(data)} values; expected [1, k] or [n, k], k at most {length}"
+            )
+        if datatype != "INT64" or any(type(value) is not int for value in data):
+            raise ContractError(f"inputs.{name}: a sequence holds whole numbers; expected datatype INT64 without null")
+        found = np.array(data, dtype=np.int64).reshape(shape)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ContractError(
+            f"inputs.{name}: {type(error).__name__}: {error}; expected datatype, shape and flat data"
+        ) from error
+    if name.endswith(AGES_SUFFIX) and found.size and found.min() < NO_ITEM:
+        raise ContractError(
+            f"inputs.{name}: an age of {found.min()} hours; expected the hours from the item to the start of this UTC day"
+        )
+    return found
+
+
 def _whole_or_null(name: str, data: list[Any]) -> np.ndarray:
     if any(value is not None and type(value) is not int for value in data):
         raise ContractError(f"inputs.{name}: INT64 holds a value that is not a whole number")
@@ -97,7 +139,10 @@ def _whole_or_null(name: str, data: list[Any]) -> np.ndarray:
 
 
 def encode_request(features: Mapping[str, np.ndarray], parameters: Mapping[str, Any] | None = None) -> bytes:
-    """JSON of raw columns as `decode_request` reads them: integers INT64, text BYTES, numbers FP64 with NaN as null."""
+    """JSON of raw columns as `decode_request` reads them: integers INT64, text BYTES, numbers FP64 with NaN as null.
+
+    Columns of one dimension, and of two where they are a sequence's.
+    """
     tensors = []
     for name, column in features.items():
         if column.dtype.kind == "f":
@@ -105,11 +150,11 @@ def encode_request(features: Mapping[str, np.ndarray], parameters: Mapping[str, 
             if np.isnan(column).any():
                 data = [None if value != value else value for value in data]
         elif column.dtype.kind in "iu":
-            datatype, data = "INT64", column.tolist()
+            datatype, data = "INT64", column.ravel().tolist()
         else:
             data = column.tolist()
             datatype = "INT64" if any(isinstance(value, int) for value in data) else "BYTES"
-        tensors.append({"name": name, "datatype": datatype, "shape": [len(data)], "data": data})
+        tensors.append({"name": name, "datatype": datatype, "shape": list(column.shape), "data": data})
     document: dict[str, Any] = {"inputs": tensors}
     if parameters is not None:
         document["parameters"] = dict(parameters)

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from tidewheel.contracts.base import Contract, first_fault
 from tidewheel.contracts.hybrid import COLUMNS, SCORE_PREFIX, ClientEvent, Int64, Part, Probability
-from tidewheel.contracts.schema import FeatureKind, FeatureSpec
+from tidewheel.contracts.schema import FeatureKind, FeatureSpec, feature_columns
 from tidewheel.errors import ContractError
 from tidewheel.ranker.encoding import vocabulary_name
 from tidewheel.serving.protocol import InferRequest
@@ -44,7 +44,7 @@ _PARAMETERS = tuple(LogParameters.model_fields)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One answered request. Columns have length C or 1, scores (C,) float32 by label."""
+    """One answered request. Columns have length C or 1, of sequences (C or 1, k), scores (C,) float32 by label."""
 
     parameters: LogParameters
     columns: Mapping[str, np.ndarray]
@@ -115,19 +115,21 @@ def served_schema(features: Sequence[FeatureSpec], labels: Sequence[str]) -> pa.
         ContractError: a feature has the name of a column that means something else.
     """
     columns = dict(COLUMNS[Part.BACKEND])
-    names = {feature.name for feature in features}
+    names = set(feature_columns(features))
     if "author_id" not in names:
         del columns["author_id"]
     taken = {name for name in names if name not in ID_COLUMNS and (name in columns or name.startswith(SCORE_PREFIX))}
     if taken:
         raise ContractError(f"--log: feature {', '.join(sorted(taken))} has the name of a column of the log; rename it")
-    extra = {feature.name: _feature_type(feature) for feature in features if feature.name not in columns}
+    extra = {name: _feature_type(x) for x in features for name in x.columns if name not in columns}
     extra |= {SCORE_PREFIX + label: "double" for label in labels}
     return _schema(columns | {name: (kind, True, True) for name, kind in extra.items()})
 
 
 def _feature_type(feature: FeatureSpec) -> str:
     """Numbers are doubles, which hold what is not known; a vocabulary is text, or the integers that its feature declares."""
+    if feature.is_sequence:
+        return "list<int64>"
     if feature.kind is FeatureKind.NUMERIC:
         return "double"
     return "int64" if feature.dtype.is_integer else "string"
@@ -144,6 +146,7 @@ def _schema(columns: Mapping[str, tuple[str, bool, bool]]) -> pa.Schema:
     types = {
         "string": pa.string(),
         "int64": pa.int64(),
+        "list<int64>": pa.list_(pa.int64()),
         "int32": pa.int32(),
         "double": pa.float64(),
         "bool": pa.bool_(),
@@ -178,9 +181,18 @@ def served_table(answers: Sequence[Served], schema: pa.Schema, bundle: str) -> p
             label = field.name.removeprefix(SCORE_PREFIX)
             columns.append(pa.array(np.concatenate([answer.scores[label] for answer in answers]).astype(np.float64)))
         else:
-            arrays = [answer.columns[field.name] for answer in answers]
+            arrays = [_one_dimensional(answer.columns[field.name]) for answer in answers]
             columns.append(_array(_spread(arrays, counts), field.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _one_dimensional(column: np.ndarray) -> np.ndarray:
+    """Rows of a sequence (R, k) as R lists, since k may differ between requests."""
+    if column.ndim == 1:
+        return column
+    lists = np.empty(len(column), dtype=object)
+    lists[:] = column.tolist()
+    return lists
 
 
 def _spread(arrays: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:

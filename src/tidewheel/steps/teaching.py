@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from tidewheel.contracts.schema import WEIGHT, FeatureSpec, label_column
+from tidewheel.contracts.schema import WEIGHT, FeatureSpec, feature_columns, label_column
 from tidewheel.evaluation.bootstrap import bootstrap, interval
 from tidewheel.evaluation.metrics import PresortedAuc
 from tidewheel.ranker.bundle import OpenBundle
@@ -66,6 +66,6 @@ def disagreement_of(teacher: OpenBundle, rows: pa.Table, labels: Sequence[str], 
 
 def randomized_rows(folder: Path, teacher: OpenBundle, labels: Sequence[str]) -> pa.Table:
     """At most `MAX_ROWS` rows of a split, with what `disagreement_of` looks at."""
-    wanted = {"user_id", WEIGHT, *map(label_column, labels), *(feature.name for feature in teacher.manifest.features)}
+    wanted = {"user_id", WEIGHT, *map(label_column, labels), *feature_columns(teacher.manifest.features)}
     paths = sorted(path.as_posix() for path in folder.rglob("*.parquet"))
     return pads.dataset(paths, format="parquet").head(MAX_ROWS, columns=sorted(wanted))

@@ -11,7 +11,7 @@ import pyarrow as pa
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.evidence import Baseline, DataReport, Profile, WindowRecord
 from tidewheel.contracts.ledger import LedgerEntry, production_after
-from tidewheel.contracts.schema import FeatureSpec
+from tidewheel.contracts.schema import FeatureSpec, feature_columns
 from tidewheel.contracts.steps import ValidatePart
 from tidewheel.contracts.teacher import choose_teacher
 from tidewheel.contracts.window import Window, iso
@@ -54,7 +54,7 @@ def work(part: ValidatePart, job: Job, baseline: Baseline, trailing: list[Window
     past = Past(trailing=trailing)
     if baseline.production:
         bundle = load_bundle(job.store, baseline.production)
-        held_out = rows_of(job, "eval", [*columns, *(feature.name for feature in bundle.manifest.features)])
+        held_out = rows_of(job, "eval", [*columns, *feature_columns(bundle.manifest.features)])
         past = Past(profile_of(bundle, part.features), lambda: production_scores(bundle, held_out), trailing)
     window = job.input("eval", DatasetManifest).window
     report, profile = validate(splits, part.features, part.labels, part.validate_data, window, past, job.progress)
@@ -104,9 +104,10 @@ def rows_of(job: Job, name: str, columns: list[str]) -> ParquetRows:
 def production_scores(bundle: OpenBundle, rows: Rows) -> Mapping[str, np.ndarray]:
     """Production's probabilities, label -> (B,); none where the rows lack a feature of it, which drift reports."""
     features = bundle.manifest.features
-    if {feature.name for feature in features} - set(rows.column_names):
+    names = feature_columns(features)
+    if set(names) - set(rows.column_names):
         return {}
-    table = pa.table({feature.name: rows[feature.name] for feature in features})
+    table = pa.table({name: rows[name] for name in names})
     return Scorer(bundle, threads=2).score(columns_of(table, features))
 
 

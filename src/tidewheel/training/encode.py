@@ -69,9 +69,9 @@ def _write(
     key: str,
     progress: Progress,
 ) -> None:
-    layout = Layout(ids=len(encoders.sizes), numbers=encoders.num_numbers, labels=len(labels))
+    layout = Layout(ids=encoders.widths[0], numbers=encoders.widths[1], labels=len(labels))
     if teacher is not None and teacher.is_inline:
-        sizes = {"teacher_ids": len(teacher.encoders.sizes), "teacher_numbers": teacher.encoders.num_numbers}
+        sizes = {"teacher_ids": teacher.encoders.widths[0], "teacher_numbers": teacher.encoders.widths[1]}
         layout = layout.model_copy(update=sizes)
     elif teacher is not None:
         layout = layout.model_copy(update={"soft_labels": len(labels)})

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tidewheel.contracts.schema import WEIGHT, FeatureKind, FeatureSpec, label_column
+from tidewheel.contracts.schema import WEIGHT, FeatureKind, FeatureSpec, feature_columns, label_column
 from tidewheel.errors import ContractError
 
 PART_ROWS = 65_536  # a part of a few ten MB
@@ -22,7 +22,7 @@ def read_parts(folder: Path, features: Sequence[FeatureSpec], labels: Sequence[s
     Raises:
         ContractError: there is no Parquet file, one is damaged, a column is missing, or there are no rows.
     """
-    wanted = [feature.name for feature in features] + [label_column(label) for label in labels] + [WEIGHT]
+    wanted = [*feature_columns(features)] + [label_column(label) for label in labels] + [WEIGHT]
     texts = [feature.name for feature in features if feature.kind is FeatureKind.VOCABULARY]
     rows = 0
     for path in sorted(folder.rglob("*.parquet")):

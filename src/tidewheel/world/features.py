@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidewheel.contracts.recipe import CounterConfig, LabelConfig, WorldSource
-from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
+from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec, feature_columns
 from tidewheel.errors import ConfigError, ContractError
+from tidewheel.world.engagements import Engagements
 from tidewheel.world.population import CATEGORIES, LABELS, QUERIES, SEGMENTS, SURFACES, Population, Requests
 
 # What the log carries beside ids, and whose property it is. Counters are not logged: ingest computes them.
@@ -60,10 +61,18 @@ def check_features(features: tuple[FeatureSpec, ...], counters: CounterConfig) -
     """Every feature of the recipe is one of the world's and says rightly whose property it is.
 
     Raises:
-        ConfigError: a feature is unknown, or belongs to another entity, or a number is not declared numeric.
+        ConfigError: a feature is unknown, or belongs to another entity, or a number is not declared numeric; a sequence is of
+            what the world's online store does not keep.
     """
     known = known_features(counters)
     for feature in features:
+        if feature.is_sequence:
+            if feature.of not in ("item_id", "author_id") or feature.label not in LABELS:
+                raise ConfigError(
+                    f"features: {feature.name} is of {feature.of} with label '{feature.label}'; the world expects item_id or "
+                    f"author_id, and one of {', '.join(LABELS)}"
+                )
+            continue
         if feature.name not in known:
             close = difflib.get_close_matches(feature.name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(sorted(known))}"
@@ -144,7 +153,10 @@ class Counters:
 
 
 class RequestFeatures(Mapping[str, np.ndarray]):
-    """The features of one request: user and context features (1,), item features (C,). Rows are cut out when asked for."""
+    """The features of one request: user and context features (1,), sequences (1, L), item features (C,).
+
+    Rows are cut out when asked for.
+    """
 
     __slots__ = ("_context", "_slots", "_snapshot", "_user")
 
@@ -167,7 +179,14 @@ class RequestFeatures(Mapping[str, np.ndarray]):
 class FeatureSnapshot:
     """What the online store answers on one day: by user index, by item slot, by context."""
 
-    def __init__(self, population: Population, counters: Counters, day: int, features: tuple[FeatureSpec, ...]) -> None:
+    def __init__(
+        self,
+        population: Population,
+        counters: Counters,
+        engagements: Engagements,
+        day: int,
+        features: tuple[FeatureSpec, ...],
+    ) -> None:
         items = population.items(day)
         user_id = np.arange(1, population.num_users + 1, dtype=np.int64)
         author_id = np.arange(1, population.num_authors + 1, dtype=np.int64)
@@ -178,6 +197,9 @@ class FeatureSnapshot:
             "user_tenure_days": population.tenure_days(day),
             **counters.as_of(day, "user", user_id),
         }
+        for feature in features:
+            if feature.is_sequence:
+                self.user |= engagements.as_of(day, feature, user_id)
         self.item: dict[str, np.ndarray] = {
             "item_id": items.item_id,
             "author_id": author_id[items.author],
@@ -186,7 +208,7 @@ class FeatureSnapshot:
             **counters.as_of(day, "item", items.item_id),
             **{name: column[items.author] for name, column in by_author.items()},
         }
-        self.names = tuple(feature.name for feature in features)
+        self.names = feature_columns(features)
 
     def column(self, name: str, user: int, context: Mapping[str, int], slots: np.ndarray) -> np.ndarray:
         """One feature of one request, see `RequestFeatures`."""
@@ -200,7 +222,7 @@ class FeatureSnapshot:
         return text[context[name] : context[name] + 1]
 
     def flat(self, requests: Requests, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
-        """name -> (N * C,): every candidate of every request as one row, request by request."""
+        """name -> (N * C,), of a sequence (N * C, L): every candidate of every request as one row, request by request."""
         shape = requests.candidates.shape
         context = {"surface": _SURFACE_TEXT[requests.surfaces], "query_category": _QUERY_TEXT[requests.queries]}
         columns = {}
@@ -209,5 +231,5 @@ class FeatureSnapshot:
                 columns[name] = self.item[name][requests.candidates].ravel()
             else:
                 per_request = self.user[name][requests.users] if name in self.user else context[name]
-                columns[name] = np.broadcast_to(per_request[:, None], shape).ravel()
+                columns[name] = np.repeat(per_request, shape[1], axis=0)
         return columns

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from tidewheel.contracts.hybrid import IMPRESSION, MARKER, SCORE_PREFIX, Part, partition_name
 from tidewheel.contracts.recipe import WorldSource
+from tidewheel.world.engagements import ENGAGED, ENGAGED_SCHEMA
 from tidewheel.world.features import ONLINE, ONLINE_SCHEMA, RAW_FEATURES, FeatureSnapshot
 from tidewheel.world.population import LABELS, Requests
 
@@ -127,6 +128,7 @@ def write_day(
     _publish(backend, partition(folder, source, Part.BACKEND, slates.day))
     _write(events.filter(pc.invert(is_today)), folder / PENDING / f"{slates.day + 1}.parquet")
     _write(_counted(backend, seen, ~is_miss, slates.day), folder / ONLINE / f"{slates.day}.parquet")
+    _write(_engaged(backend, seen, ~is_miss, start), folder / ENGAGED / f"{slates.day}.parquet")
     in_order = [("logged_time", "ascending"), ("request_id", "ascending"), ("item_id", "ascending"), ("event", "ascending")]
     _publish(today.sort_by(in_order), partition(folder, source, Part.FRONTEND, slates.day))
 
@@ -232,6 +234,18 @@ def _counted(backend: pa.Table, seen: _Seen, is_known: np.ndarray, day: int) -> 
             named = dict(zip(("impressions", *LABELS), sums, strict=True))
             fixed = {"entity": [entity] * len(keys), "day": np.full(len(keys), counted_on), "key": keys}
             pieces.append(pa.table(fixed | named, schema=ONLINE_SCHEMA))
+    return pa.concat_tables(pieces)
+
+
+def _engaged(backend: pa.Table, seen: _Seen, is_known: np.ndarray, start: datetime) -> pa.Table:
+    """What users did with this day's impressions and when, one row an engagement; `is_known` as for `_counted`."""
+    pieces = []
+    for label in LABELS:
+        rows = np.flatnonzero(seen.happened[label] & is_known)
+        columns = {name: backend[name].take(pa.array(rows)) for name in ("user_id", "item_id", "author_id")}
+        columns["label"] = pa.array([label] * len(rows), pa.string())
+        columns["time"] = _times(start, (seen.served + seen.delay[label]).ravel()[rows])
+        pieces.append(pa.table({name: columns[name] for name in ENGAGED_SCHEMA.names}, schema=ENGAGED_SCHEMA))
     return pa.concat_tables(pieces)
 
 

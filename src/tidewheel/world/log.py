@@ -17,6 +17,7 @@ from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
 from tidewheel.world.demand import Demand
+from tidewheel.world.engagements import Engagements
 from tidewheel.world.faults import is_active
 from tidewheel.world.features import Counters, FeatureSnapshot, check_features
 from tidewheel.world.hybrid import Slates, is_written, write_day
@@ -59,6 +60,7 @@ class World:
                 f"source.slate_size is {source.slate_size}; expected fewer than the {self._demand.num_candidates} candidates"
             )
         self._counters = Counters(folder, source, labels, counters)
+        self._engagements = Engagements(folder, source, counters.lookback_days)
         self.snapshot: Callable[[int], FeatureSnapshot] = lru_cache(maxsize=2)(self._make_snapshot)
 
     # --- time ---
@@ -162,7 +164,7 @@ class World:
         return clicks
 
     def _make_snapshot(self, day: int) -> FeatureSnapshot:
-        return FeatureSnapshot(self.population, self._counters, day, self.features)
+        return FeatureSnapshot(self.population, self._counters, self._engagements, day, self.features)
 
     # --- truth ---
 

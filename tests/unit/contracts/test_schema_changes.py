@@ -13,7 +13,8 @@ from tidewheel.contracts.schema_changes import plan
 
 
 def feature(number: int, name: str, kind: str = "numeric", entity: str = "user", **more: object) -> FeatureSpec:
-    buckets = {"num_buckets": 64} if kind == "hashed" else {}
+    of_kind: dict[str, dict[str, object]] = {"hashed": {"num_buckets": 64}, "sequence": {"of": "item_id", "length": 20}}
+    buckets = of_kind.get(kind, {})
     return FeatureSpec.model_validate({"id": number, "name": name, "kind": kind, "entity": entity} | buckets | more)
 
 
@@ -93,6 +94,41 @@ def test_other_changes_are_refused_with_the_reason_and_the_remedy(
     assert found.features == REGISTERED
 
 
+ITEM = feature(5, "item_id", "hashed", entity="item")
+CLICKS = feature(6, "clicks", "sequence", label="click")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ((ITEM, changed(CLICKS, length=50)), ("length 20 to 50", "next free is 7")),
+        ((ITEM, changed(CLICKS, label="like")), ("label click to like",)),
+        ((ITEM, changed(CLICKS, of="author_id")), ("of item_id to author_id",)),
+        # its embedding would be that of another feature, though nothing on its own line changed
+        (
+            (changed(ITEM, deprecated=True), changed(ITEM, id=9, num_buckets=8), CLICKS),
+            ("clicks is of item_id, which had id 5, found id 9", "deprecated: true", "next free is 10"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_sequence_is_made_of_never_changes(wanted: tuple[FeatureSpec, ...], words: tuple[str, ...]) -> None:
+    found = plan((ITEM, CLICKS), wanted)
+
+    assert [change.id for change in found.refused] == [6]
+    assert [word for word in words if word not in found.refused[0].reason] == []
+
+
+def test_a_sequence_may_follow_its_feature_under_a_new_id_of_its_own() -> None:
+    wanted = (
+        changed(ITEM, deprecated=True),
+        changed(ITEM, id=9, num_buckets=8),
+        changed(CLICKS, deprecated=True),
+        changed(CLICKS, id=10),
+    )
+
+    assert not plan((ITEM, CLICKS), wanted).refused
+
+
 def test_two_refusals_are_never_told_the_same_free_id() -> None:
     wanted = (changed(USER, num_buckets=65), changed(PRICE, transform="log1p"), TAG, feature(7, "new"))
     found = plan(REGISTERED, wanted)
@@ -116,6 +152,7 @@ def recipes(draw: st.DrawFn) -> tuple[FeatureSpec, ...]:
             kind.value,
             dtype=draw(st.sampled_from(DTYPES[kind])),
             deprecated=draw(st.booleans()),
+            **({"of": draw(st.sampled_from(NAMES))} if kind is FeatureKind.SEQUENCE else {}),
         )
         if spec.deprecated or all(other.deprecated or other.name != spec.name for other in chosen):
             chosen.append(spec)
@@ -123,7 +160,7 @@ def recipes(draw: st.DrawFn) -> tuple[FeatureSpec, ...]:
 
 
 def meaning(spec: FeatureSpec) -> tuple[object, ...]:
-    return spec.name, spec.kind, spec.entity, spec.num_buckets, spec.transform
+    return spec.name, spec.kind, spec.entity, spec.num_buckets, spec.transform, spec.of, spec.label, spec.length
 
 
 @given(st.lists(recipes(), max_size=12))
@@ -170,6 +207,35 @@ def test_the_digest_is_of_the_active_features_in_any_order() -> None:
     assert feature_digest(REGISTERED) == feature_digest((TAG, USER, PRICE))
     assert feature_digest(REGISTERED) != feature_digest((TAG, USER))
     assert feature_digest((PRICE,)) != feature_digest((changed(PRICE, dtype="float64"),))
+
+
+def test_the_digests_of_feature_sets_without_sequences_are_what_bundles_from_before_them_carry() -> None:
+    assert feature_digest(REGISTERED) == "74242d4ee2e29de74e54ab1b4ad7bc24a9f5a06d1944e483c050c7bed885ef6b"
+    assert not {"of", "label", "length"} & set(USER.model_dump())
+    assert FeatureSpec.model_validate(CLICKS.model_dump()) == CLICKS
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"length": 0}, "length 0; expected entity user, of a hashed feature, and a length of at least 1"),
+        ({"of": ""}, "of '', length 20; expected"),
+        ({"entity": "item"}, "clicks is a sequence of entity item"),
+        ({"kind": "hashed", "num_buckets": 8}, "clicks is hashed; of, label, length belongs to sequences"),
+    ],
+)
+def test_a_sequence_says_what_it_is_of_and_how_long(more: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        FeatureSpec.model_validate(CLICKS.model_dump() | more)
+
+
+def test_a_recipe_refuses_a_sequence_of_what_it_does_not_have(quickstart: Recipe) -> None:
+    for more, message in (
+        ({"label": "buy"}, "features.clicks names buy; expected labels of this recipe: click"),
+        ({"of": "user_id"}, "features.clicks is of user_id; expected a hashed feature of entity item .*: author_id, item_id"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            with_features(quickstart, *quickstart.features, changed(CLICKS, id=99, **more))
 
 
 def with_features(recipe: Recipe, *features: FeatureSpec) -> Recipe:

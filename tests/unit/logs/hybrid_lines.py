@@ -67,7 +67,21 @@ FEATURES = (
             f"{entity}_{what}" for entity in ("user", "item") for what in ("click_rate", "impressions")
         )
     ),
+    FeatureSpec(id=8, name="item_id", kind=FeatureKind.HASHED, entity=Entity.ITEM, num_buckets=64),
+    *(
+        FeatureSpec(
+            id=number,
+            name=name,
+            kind=FeatureKind.SEQUENCE,
+            entity=Entity.USER,
+            of="item_id",
+            label=label,
+            length=length,
+        )
+        for number, name, label, length in ((9, "recent_likes", "like", 4), (10, "recently_seen", "", 40))
+    ),
 )
+AS_OF = (*FEATURES[3:7], *FEATURES[8:])
 
 
 def at(days: float, seconds: float = 0.0) -> datetime:

@@ -40,6 +40,7 @@ def served(day: date) -> pa.Table:
             "score_click": numbers / ROWS,
             "price": np.sqrt(numbers),
             "category": ["a"] * ROWS,
+            "recent": [[at, at + 1] for at in range(ROWS)],
         }
     )
 

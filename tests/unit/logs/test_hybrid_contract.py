@@ -9,7 +9,8 @@ import pandas as pd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.logs.hybrid_lines import FEATURES, HORIZON, START, at, event, random_log, read, run, write
+from tests.unit.logs.hybrid_lines import AS_OF, HORIZON, START, at, event, random_log, read, run, write
+from tidewheel.contracts.schema import feature_columns
 
 
 def by_hand(rows: list, events: list, start: float, end: float, complete_days: int) -> pd.DataFrame:
@@ -102,7 +103,10 @@ def test_as_of_features_never_see_the_impressions_day_or_anything_later(spark, t
         run(spark, write(folder / name, candidates, reported), folder / f"out-{name}", start=2, end=6)
         table = read(folder / f"out-{name}" / "impressions")
         on_day = table[(table.event_time >= at(cut)) & (table.event_time < at(cut + 1))]
-        tables.append(on_day.set_index(["request_id", "item_id"])[[spec.name for spec in FEATURES[3:]]])
+        lists = [name for spec in AS_OF if spec.is_sequence for name in spec.columns]
+        on_day = on_day.assign(**{name: [tuple(values) for values in on_day[name]] for name in lists})
+        tables.append(on_day.set_index(["request_id", "item_id"])[list(feature_columns(AS_OF))])
     shared = tables[0].index.intersection(tables[1].index)
     assert len(shared)
+    assert tables[0].recently_seen.map(len).max() > 0
     assert tables[0].loc[shared].equals(tables[1].loc[shared])

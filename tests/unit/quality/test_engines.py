@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.unit.quality.tables import CONFIG, FEATURES, LABELS, split
+from tests.unit.quality.tables import CONFIG, FEATURES, LABELS, lists, split
 from tidewheel.errors import ConfigError
 from tidewheel.quality import expectations, spark
 from tidewheel.quality.expectations import check, contract_columns
@@ -25,6 +25,8 @@ BROKEN = {
     "label_like": pa.array([1] * 200, pa.int8()),
     "user_id": pa.array([None] + [3] * 199, pa.int64()),
     "author_id": None,
+    "clicks": lists([None, [1, 2, 3, 4], *[[7, 7]] * 198]),
+    "clicks_age_hours": lists([None, [-1, 3], [], *[[4, 5]] * 197]),
 }
 
 

@@ -69,3 +69,13 @@ def test_shares_sum_to_one_and_a_profile_on_its_own_table_is_itself(rows):
     assert sum(found.shares["price"]) == pytest.approx(1.0)
     assert again.shares["price"] == pytest.approx(found.shares["price"])
     assert np.all(np.diff(found.numeric_edges["price"]) > 0)
+
+
+def test_of_a_sequence_the_length_is_profiled():
+    clicks = FeatureSpec(id=3, name="clicks", kind=FeatureKind.SEQUENCE, entity=Entity.USER, of="item_id", length=9)
+    lists = pa.array([[7], [7, 8], [], None], pa.list_(pa.int64()))
+    old = profile(pa.table({"clicks": lists, "weight": [1.0, 1.0, 1.0, 7.0]}), [clicks], [])
+    assert old.numeric_edges["clicks"] == (0.0, 1.0, 2.0)
+    assert old.shares["clicks"] == pytest.approx((0.0, 0.1, 0.1, 0.1, 0.7))
+    new = profile_on(pa.table({"clicks": lists.slice(0, 3)}), old, [])
+    assert new.shares["clicks"] == pytest.approx((0.0, 1 / 3, 1 / 3, 1 / 3, 0.0))

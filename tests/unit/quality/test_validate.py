@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.unit.quality.tables import CONFIG, FEATURES, LABELS, WINDOW, split, splits
+from tests.unit.quality.tables import CONFIG, FEATURES, LABELS, WINDOW, lists, split, splits
 from tidewheel.contracts.evidence import WindowRecord
 from tidewheel.contracts.verdict import Phase, Severity
 from tidewheel.contracts.window import Window
@@ -36,7 +36,7 @@ def test_healthy_splits_pass_and_the_first_run_says_that_there_is_no_production(
 @pytest.mark.parametrize(
     ("changes", "want_message"),
     [
-        ({"tab": None}, "train: missing columns tab; expected all 15 of the contract"),
+        ({"tab": None}, "train: missing columns tab; expected all 17 of the contract"),
         ({"rows": 50}, "train: 50 rows < 100"),
         (
             {"weight": pa.array([4.0] * 198 + [0.0, float("inf")])},
@@ -60,6 +60,12 @@ def test_healthy_splits_pass_and_the_first_run_says_that_there_is_no_production(
         ({"tab": pa.array([None] * 50 + ["main"] * 150)}, "train tab: 50 of 200 values null (25.00% > 0.2)"),
         ({"price": pa.array([1.0] * 199 + [float("inf")])}, "train price: 1 of 200 values not finite, e.g. inf"),
         ({"price": pa.array(["dear"] * 200)}, "train price: type text; expected numbers"),
+        ({"clicks": lists([None] * 50 + [[7]] * 150)}, "train clicks: 50 of 200 values null (25.00% > 0.2)"),
+        ({"clicks": lists([[1, 2, 3, 4]] + [[]] * 199)}, "train clicks: 1 of 200 values not in [0, 3], e.g. 4"),
+        (
+            {"clicks_age_hours": lists([[5, -2, 7], [0]] + [[]] * 198)},
+            "train clicks_age_hours: 1 of 200 values not finite and at least 0, e.g. -2",
+        ),
         ({"first_key": 1000}, "train and calibration share 80 rows; expected 0"),
         ({"day": 2}, "train ends 2026-01-07 00:03:19+00:00 >= eval begins 2026-01-07 00:00:00+00:00"),
     ],
@@ -72,7 +78,7 @@ def test_each_broken_promise_fails_with_its_numbers(changes, want_message):
 
 def test_a_missing_column_is_named_once():
     verdict, _ = judged(splits(weight=None))
-    assert [reason.message for reason in bad(verdict)] == ["train: missing columns weight; expected all 15 of the contract"]
+    assert [reason.message for reason in bad(verdict)] == ["train: missing columns weight; expected all 17 of the contract"]
 
 
 def test_a_label_that_is_not_gated_is_reported_when_it_has_no_positives():
@@ -192,7 +198,7 @@ def test_production_is_not_asked_to_score_rows_that_break_the_contract():
 def test_a_table_without_any_column_of_the_contract_fails_and_does_not_raise():
     verdict, _ = judged({**splits(), "train": pa.table({"other": range(200)})})
     messages = [reason.message for reason in bad(verdict)]
-    assert messages[0].startswith("train: missing columns author_id, event_time")
+    assert messages[0].startswith("train: missing columns author_id, clicks, clicks_age_hours, event_time")
     assert "train: 200 rows >= 100" in [reason.message for reason in verdict.reasons]
 
 

@@ -220,3 +220,120 @@ def test_without_some_features_the_columns_of_the_others_are_those_of_the_whole(
 def test_without_a_feature_nothing_of_it_is_kept():
     own = encoders().without(["surface", "age"])
     assert (own.vocabularies, list(own.moments), own.indicators) == ({}, ["rate"], ())
+
+
+# --- sequences ----------------------------------------------------------------------------------------------------------
+
+ITEM = FeatureSpec(id=5, name="item_id", kind=FeatureKind.HASHED, entity=Entity.ITEM, num_buckets=16)
+
+
+def recent(number: int, name: str, length: int) -> FeatureSpec:
+    return FeatureSpec(
+        id=number, name=name, kind=FeatureKind.SEQUENCE, entity=Entity.USER, of="item_id", label="click", length=length
+    )
+
+
+CLICKS, LIKES = recent(6, "clicks", 3), recent(7, "likes", 2)
+WITH_SEQUENCES = (CLICKS, USER, SURFACE, LIKES, ITEM, AGE, RATE)
+
+
+def with_sequences(**changed: np.ndarray) -> dict[str, np.ndarray]:
+    lists = {
+        "item_id": np.array([7, 8, 9, 7]),
+        "clicks": np.array([[7, 8, 9], [8, 0, 0], [0, 0, 0], [9, 7, 0]]),
+        "clicks_age_hours": np.array([[0, 1, 47], [5, -1, -1], [-1, -1, -1], [2, 3, -1]]),
+        "likes": np.array([[9, 8], [0, 0], [9, 0], [0, 0]]),
+        "likes_age_hours": np.array([[4, 6], [-1, -1], [0, -1], [-1, -1]]),
+    }
+    return columns(**(lists | changed))
+
+
+def sequence_encoders() -> Encoders:
+    return fit(with_sequences(), np.array([1.0, 1.0, 1.0, 3.0]), WITH_SEQUENCES)
+
+
+def test_items_of_a_sequence_are_encoded_as_candidates_are_and_ages_as_logarithms():
+    fitted = sequence_encoders()
+    encoded = fitted.encode(with_sequences())
+    clicks, likes = fitted.sequences
+    of = dict(zip([7, 8, 9], encoded.ids[:3, 2].tolist(), strict=True))  # item_id is the third categorical feature
+    assert clicks.of == likes.of == 2
+    ids = encoded.ids[:, clicks.first_id : clicks.first_id + clicks.length]
+    assert ids.tolist() == [[of[7], of[8], of[9]], [of[8], 0, 0], [0, 0, 0], [of[9], of[7], 0]]
+    ages = encoded.numbers[:, clicks.first_number : clicks.first_number + clicks.length]
+    want = np.log1p([[0, 1, 47], [5, 0, 0], [0, 0, 0], [2, 3, 0]])
+    np.testing.assert_allclose(ages, want, rtol=1e-6)
+    assert encoded.ids[:, likes.first_id :].tolist() == [[of[9], of[8]], [0, 0], [of[9], 0], [0, 0]]
+
+
+def test_what_stands_before_the_sequences_is_what_it_is_without_them():
+    plain = (USER, SURFACE, ITEM, AGE, RATE)
+    without = fit(with_sequences(), np.array([1.0, 1.0, 1.0, 3.0]), plain)
+    fitted = sequence_encoders()
+    assert (fitted.sizes, fitted.num_numbers) == (without.sizes, without.num_numbers) == ((17, 3, 17), 3)
+    assert (fitted.widths, without.widths) == ((3 + 5, 3 + 5), (3, 3))
+    want, got = without.encode(with_sequences()), fitted.encode(with_sequences())
+    np.testing.assert_array_equal(got.ids[:, :3], want.ids)
+    np.testing.assert_array_equal(got.numbers[:, :3], want.numbers)
+
+
+def test_a_users_sequence_may_come_once_and_shorter_than_its_feature():
+    once = with_sequences(clicks=np.array([[8, 9]]), clicks_age_hours=np.array([[5, 6]]))
+    padded = with_sequences(clicks=np.tile([8, 9, 0], (4, 1)), clicks_age_hours=np.tile([5, 6, -1], (4, 1)))
+    nothing = {"clicks": np.empty((1, 0), np.int64), "clicks_age_hours": np.empty((1, 0), np.int64)}
+    fitted = sequence_encoders()
+    for name in ("ids", "numbers"):
+        np.testing.assert_array_equal(getattr(fitted.encode(once), name), getattr(fitted.encode(padded), name))
+    place = fitted.sequences[0]
+    assert not fitted.encode(with_sequences(**nothing)).ids[:, place.first_id : place.first_id + 3].any()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"clicks": np.zeros((4, 4), np.int64), "clicks_age_hours": np.zeros((4, 4), np.int64)}, r"items \(4, 4\).* at most 3"),
+        ({"clicks": np.zeros((4, 2), np.int64)}, r"items \(4, 2\) and ages \(4, 3\); expected one shape"),
+        ({"clicks": np.zeros(4, np.int64)}, r"items \(4,\)"),
+        ({"clicks_age_hours": np.zeros((4, 3))}, "int64 items and float64 ages; expected whole numbers"),
+        ({"clicks": np.zeros((2, 3), np.int64), "clicks_age_hours": np.zeros((2, 3), np.int64)}, "item_id has 4"),
+    ],
+)
+def test_a_sequence_of_another_shape_is_refused(changed: dict[str, np.ndarray], message: str):
+    with pytest.raises(ContractError, match=message):
+        sequence_encoders().encode(with_sequences(**changed))
+
+
+def test_the_lists_of_a_table_become_padded_columns():
+    table = pa.table(
+        {
+            "clicks": pa.array([[7, 8], None, [], [9, 7, 8]], pa.list_(pa.int64())),
+            "clicks_age_hours": pa.array([[0, 30], None, [], [1, 2, 3]], pa.list_(pa.int32())),
+        }
+    )
+    table = pa.concat_tables([table.slice(0, 2), table.slice(2)])
+    found = columns_of(table, (CLICKS,))
+    assert found["clicks"].tolist() == [[7, 8, 0], [0, 0, 0], [0, 0, 0], [9, 7, 8]]
+    assert found["clicks_age_hours"].tolist() == [[0, 30, -1], [-1, -1, -1], [-1, -1, -1], [1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("items", "ages", "message"),
+    [
+        ([[1, 2, 3, 4]], [[1, 2, 3, 4]], "clicks: a list of 4 items, expected at most 3"),
+        ([[1, 2]], [[1]], "clicks: some lists have not as many items as ages"),
+    ],
+)
+def test_lists_that_are_no_sequence_are_refused(items: list, ages: list, message: str):
+    with pytest.raises(ContractError, match=message):
+        columns_of(pa.table({"clicks": items, "clicks_age_hours": ages}), (CLICKS,))
+
+
+def test_a_sequence_without_the_feature_that_it_is_of_is_refused():
+    with pytest.raises(ContractError, match="clicks is of item_id; expected a hashed feature among"):
+        fit(with_sequences(), np.ones(4), (CLICKS, USER))
+
+
+def test_encoders_with_sequences_read_back_encode_the_same(tmp_path):
+    fitted = sequence_encoders()
+    again = Encoders.read(fitted.write(tmp_path / "encoders.json"))
+    np.testing.assert_array_equal(fitted.encode(with_sequences()).ids, again.encode(with_sequences()).ids)

@@ -86,3 +86,13 @@ def test_a_row_of_a_sampled_log_counts_for_all_that_it_stands_for() -> None:
     evidence = recorder.evidence()
     assert (evidence.impressions[0], evidence.actual[0], evidence.predicted[0]) == (5.0, 1.0, 0.5 + 4 * 0.25)
     assert evidence.losses["click"][0] == pytest.approx(-np.log(0.5) - 4 * np.log(0.75))
+
+
+def test_a_users_sequence_is_sent_once_as_long_as_it_is() -> None:
+    clicks = FeatureSpec(id=4, name="clicks", kind=FeatureKind.SEQUENCE, entity=Entity.USER, of="item_id", length=3)
+    table = TABLE.append_column("clicks", pa.array([[7, 8], [], [7, 8], [9]], pa.list_(pa.int64())))
+    table = table.append_column("clicks_age_hours", pa.array([[0, 5], [], [0, 5], [3]], pa.list_(pa.int32())))
+    requests = ReplayTraffic(table, (*FEATURES, clicks), ["click"]).take(3)
+    assert [request.features["clicks"].tolist() for request in requests] == [[[]], [[7, 8]], [[9]]]
+    assert [request.features["clicks_age_hours"].tolist() for request in requests] == [[[]], [[0, 5]], [[3]]]
+    assert requests[1].features["tag"].shape == (2,)

@@ -103,3 +103,45 @@ def test_scores_survive_the_way_back_and_must_be_finite() -> None:
         np.testing.assert_array_equal(values, scores[label])
     with pytest.raises(ValueError):
         encode_response("ranker", "d", request, {"click": np.array([np.nan])})
+
+
+# --- sequences ----------------------------------------------------------------------------------------------------------
+
+CLICKS = {"clicks": 3, "clicks_age_hours": 3}
+
+
+def recent(items: object = (7, 8), ages: object = (0, 30), shape: object = (1, 2)) -> bytes:
+    pair = (("clicks", items), ("clicks_age_hours", ages))
+    return body(tensor("x"), *(tensor(name, data=data, shape=list(shape)) for name, data in pair))  # type: ignore[arg-type]
+
+
+def test_a_users_sequence_is_sent_once_and_may_be_empty() -> None:
+    names = ("x", *CLICKS)
+    found = decode_request(recent(), names, DIGEST, sequences=CLICKS).columns
+    assert (found["clicks"].tolist(), found["clicks_age_hours"].tolist()) == ([[7, 8]], [[0, 30]])
+    nothing = decode_request(recent((), (), (1, 0)), names, DIGEST, sequences=CLICKS).columns
+    assert nothing["clicks"].shape == (1, 0)
+    nested = decode_request(recent([[7], [8]], [[1], [-1]], (2, 1)), names, DIGEST, sequences=CLICKS).columns
+    assert nested["clicks"].tolist() == [[7], [8]]
+    again = decode_request(encode_request({"x": np.array([1, 2]), **nested}), names, DIGEST, sequences=CLICKS).columns
+    assert again["clicks_age_hours"].tolist() == [[1], [-1]]
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (recent(shape=(2,)), r"inputs\.clicks: shape \[2\] with 2 values; expected \[1, k\] or \[n, k\], k at most 3"),
+        (recent((1, 2, 3, 4), (1, 2, 3, 4), (1, 4)), "shape .1, 4. with 4 values"),
+        (recent(shape=(1, 3)), "shape .1, 3. with 2 values"),
+        (recent((), (), (0, 2)), "shape .0, 2."),
+        (recent(shape=("1", 2)), "shape"),
+        (recent(items=(7, None)), "inputs.clicks: a sequence holds whole numbers"),
+        (recent(ages=(0, 1.5)), "inputs.clicks_age_hours: a sequence holds whole numbers"),
+        (recent(items=(7, 2**70)), "inputs.clicks: OverflowError"),
+        (recent(ages=(-5, 3)), "an age of -5 hours; expected the hours from the item to the start of this UTC day"),
+        (recent((1, 2, 3), (1, 2, 3), (3, 1)), "x 2, clicks 3, clicks_age_hours 3"),
+    ],
+)
+def test_what_is_wrong_about_a_sequence_is_named(sent: bytes, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        decode_request(sent, ("x", *CLICKS), DIGEST, sequences=CLICKS)

@@ -67,6 +67,21 @@ def test_a_vocabulary_of_integers_is_logged_as_the_integers_that_ingest_expects(
     assert table["tab"].to_pylist() == [4, None]
 
 
+def test_a_sequence_is_logged_as_it_was_sent_whatever_its_length() -> None:
+    clicks = FeatureSpec(id=9, name="clicks", kind=FeatureKind.SEQUENCE, entity=Entity.USER, of="shop", length=3)
+    schema = served_schema((*FEATURES, clicks), ("click",))
+    sent = (([[5, 6]], [[0, 30]]), ([[]], [[]]), ([[5], [6]], [[1], [2]]))
+    answers = []
+    for items, ages in sent:
+        lists = {"clicks": np.array(items, dtype=np.int64), "clicks_age_hours": np.array(ages, dtype=np.int64)}
+        plain = request({"request_id": "r1"}, **good())
+        answers.append(served(InferRequest("", {**plain.columns, **lists}, (), plain.parameters), SCORES, NOW))
+    table = served_table(answers, schema, "d" * 64)
+    assert str(table.schema.field("clicks").type) == "list<item: int64>"
+    assert table["clicks"].to_pylist() == [[5, 6], [5, 6], [], [], [5], [6]]
+    assert table["clicks_age_hours"].to_pylist() == [[0, 30], [0, 30], [], [], [1], [2]]
+
+
 def test_a_feature_may_not_take_the_name_of_a_column_that_means_something_else() -> None:
     for name in ("position", "bundle", "score_click"):
         with pytest.raises(ContractError, match=name):
