@@ -31,6 +31,7 @@ class Comparison:
     trained models fixed and draws users again.
     """
 
+    runs: int
     ours: float
     peer: float
     difference: float
@@ -57,6 +58,7 @@ def compare(
     means = [statistics.fmean(d for (window, _), d in differences.items() if window == of) for of in windows]
     values = list(differences.values())
     return Comparison(
+        runs=len(values),
         ours=statistics.fmean(a for a, _ in aucs.values()),
         peer=statistics.fmean(b for _, b in aucs.values()),
         difference=statistics.fmean(values),

@@ -30,6 +30,7 @@ class System:
         self.name, self._log = name, (logs / f"{name}.log").open("a")
         paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}" if name == OURS else str(ROOT)
         environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
+        environment |= {"https_proxy": "http://127.0.0.1:9"}  # a library that looks for a newer version of itself finds nobody
         self._process = subprocess.Popen(
             [str(python), "-m", f"bench.peer_{name}"],
             stdin=subprocess.PIPE,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from bench import ranker_vs_peers
 from bench.peer_job import Answer, Job
+from bench.ranker_vs_peers import Training
 from bench.search_space import MODELS
 from bench.train_speed import Chosen, Trained, fastest
 
@@ -46,3 +49,22 @@ def test_every_model_of_a_library_draws_the_same_shared_settings_by_name() -> No
 def test_a_job_survives_its_line() -> None:
     job = Job("dcn", ("click",), {"hidden": [8]}, 2, 0, 1, "a", "b", "c", ("click",))
     assert Job.parse(job.to_json()) == job
+
+
+def test_our_results_are_measured_again_with_other_code_and_a_library_s_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: dict[str, set[str]] = {"ours": set(), "rechub": set()}
+    for code in ("before", "after"):
+        monkeypatch.setattr(ranker_vs_peers, "code_digest", lambda code=code: code)
+        for model in MODELS:
+            if model.key in ("ours/ranker", "rechub/mmoe"):
+                keys[model.system].add(Training("trial", model, ("click",), model.defaults, 2, "tune", 0).key)
+    assert len(keys["ours"]) == 2
+    assert len(keys["rechub"]) == 1
+
+
+def test_a_trial_of_a_library_stops_on_the_gated_labels_and_its_final_run_does_not_stop() -> None:
+    model = next(model for model in MODELS if model.key == "rechub/mmoe")
+    labels, gated = ("click", "long_view", "like"), ("click", "long_view")
+    trial, final = (Training(phase, model, labels, model.defaults, 2, "tune", 0) for phase in ("trial", "final"))
+    assert trial.job(Path("a"), Path("b"), 1, gated).stops_on == gated
+    assert final.job(Path("a"), Path("b"), 1, gated).stops_on == ()
