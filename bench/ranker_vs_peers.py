@@ -57,13 +57,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of each library")
     parser.add_argument("--parallel", type=int, default=2, help="systems that train at a time")
     parser.add_argument("--gated-only", action="store_true", help="no networks of one label that is not gated")
+    parser.add_argument("--report-only", action="store_true", help="the tables of what is measured so far")
     parser.add_argument("--replicates", type=int, default=400, help="of the bootstrap over users")
     options = parser.parse_args()
     bench = Bench(options.out, make_windows(options.data, ENDS, options.out / "windows"), options.threads, options.gated_only)
     models = [model for model in MODELS if model.system in options.only.split(",")]
-    with ThreadPoolExecutor(options.parallel) as pool:
-        for _ in pool.map(partial(measure, bench, models, options.trials, options.seeds), (OURS, *LIBRARIES)):
-            pass
+    if not options.report_only:
+        systems = dict.fromkeys(model.system for model in models)
+        with ThreadPoolExecutor(options.parallel) as pool:
+            list(pool.map(partial(measure, bench, models, options.trials, options.seeds), systems))
     report(bench, models, options.replicates)
 
 
@@ -147,13 +149,13 @@ class Bench:
         columns = [at for at, label in enumerate(labels) if label in self.gated] or [0]
         candidates = [
             (found, number, np.mean([epoch[at] for at in columns]))
-            for found in self._of(model, labels, "trial")
+            for found in self.of(model, labels, "trial")
             for number, epoch in enumerate(found["auc"], start=1)
         ]
         found, epochs, _ = max(candidates, key=lambda candidate: candidate[2])
         return found, found["epochs"] if model.system == OURS else epochs
 
-    def _of(self, model: Model, labels: tuple[str, ...], phase: str) -> list[Found]:
+    def of(self, model: Model, labels: tuple[str, ...], phase: str) -> list[Found]:
         """What is measured of a network, with the code of today."""
         code = code_digest() if model.system == OURS else None
         wanted = (phase, model.key, list(labels), code)
@@ -167,7 +169,7 @@ class Bench:
     def scores(self, model: Model, label: str) -> dict[Run, np.ndarray]:
         """Scores (N,) of the label by run; empty where the model has no such network."""
         for labels in self.tasks(model):
-            if label in labels:
+            if label in labels and self.of(model, labels, "trial"):
                 return {
                     (found["window"], found["seed"]): np.load(self.out / f"scores/{found['key']}.npy")[-1][
                         :, labels.index(label)
@@ -179,7 +181,7 @@ class Bench:
     def _finals(self, model: Model, labels: tuple[str, ...]) -> Iterator[Found]:
         """Runs of the settings that win now: more trials may have been made since others ran."""
         trial, epochs = self.best(model, labels)
-        for found in self._of(model, labels, "final"):
+        for found in self.of(model, labels, "final"):
             if (found["settings"], found["epochs"]) == (trial["settings"], epochs):
                 yield found
 
@@ -215,6 +217,8 @@ def report(bench: Bench, models: list[Model], replicates: int) -> None:
     """Settings that won, then a table a label of every model against ours, best first."""
     for model in models:
         for labels in bench.tasks(model):
+            if not bench.of(model, labels, "trial"):
+                continue
             found, epochs = bench.best(model, labels)
             print(f"\n{model.key} {','.join(labels)}: {epochs} epochs, {json.dumps(found['settings'])}")
     ours = next((model for model in models if model.system == OURS), None)

@@ -39,7 +39,6 @@ from tidewheel.ranker.encoding import fit
 
 END = "2022-05-02"
 SIZES = {"embedding_dim": 8, "cross_layers": 2, "experts": 3, "hidden": [128, 64], "dropout": 0.1}
-BATCH_SIZES = (512, 1024, 2048, 4096)
 RATES = (0.001, 0.004)
 WAYS = ((1, 0), (2, 0), (1, 1))  # threads of torch, loader processes; ours chooses its own threads and has no loader
 TOLERANCE = 0.002
@@ -71,14 +70,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="keeps the windows")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=2, help="of each training that is timed")
+    parser.add_argument("--networks", default="dcn,mmoe")
+    parser.add_argument("--batch-sizes", default="512,1024,2048,4096", help="that each system is tried with")
     options = parser.parse_args()
     windows = make_windows(options.data, (END,), options.out / "windows")
     encoding_speed(windows[END] / "train" / ROWS)
     with ExitStack() as opened:
         systems = {name: opened.enter_context(System(name, options.out)) for name in ALL}
-        for network in ("dcn", "mmoe"):
+        for network in options.networks.split(","):
             bench = Bench(network, systems, options.out / "speed.npy")
-            chosen = bench.choose(windows["tune"])
+            chosen = bench.choose(windows["tune"], [int(size) for size in options.batch_sizes.split(",")])
             load = os.getloadavg()[0]
             rounds = [
                 {name: bench.train(name, chosen[name], windows[END], options.epochs, seed) for name in ALL}
@@ -97,11 +98,11 @@ class Bench:
         self.labels = tuple(label.name for label in labels) if network == "mmoe" else (labels[0].name,)
         self.judged = [self.labels.index(label.name) for label in labels if label.gated and label.name in self.labels]
 
-    def choose(self, folder: Path) -> dict[str, Chosen]:
+    def choose(self, folder: Path, sizes: list[int]) -> dict[str, Chosen]:
         """The fastest way of each system that is good enough; ours last, so that it knows how good the peers are."""
         best: dict[str, Trained] = {}
         for name in reversed(ALL):
-            tried = [self.train(name, Chosen(size, rate), folder, 1, 0) for size, rate in itertools.product(BATCH_SIZES, RATES)]
+            tried = [self.train(name, Chosen(size, rate), folder, 1, 0) for size, rate in itertools.product(sizes, RATES)]
             peers = [trained.auc for trained in best.values()] if name == OURS else []
             best[name] = fastest(tried, max([max(trained.auc for trained in tried) - TOLERANCE, *peers]))
             if name != OURS:
@@ -116,7 +117,8 @@ class Bench:
         truth, scores = Arrays.read(folder / "eval", self.labels).labels, np.load(self.scores)[-1]
         one = np.ones(len(truth))
         trained = Trained(how, answer, statistics.fmean(auc(scores[:, at], truth[:, at], one) for at in self.judged))
-        print(f"{self.network} {name:<8} {how} AUC {trained.auc:.4f} {answer.rows_per_second:,.0f} rows/s", flush=True)
+        speed = f"{answer.rows_per_second:,.0f} rows/s, {answer.rows_per_cpu_second:,.0f} rows/CPU s"
+        print(f"{self.network} {name:<8} {how} AUC {trained.auc:.4f} {speed}", flush=True)
         return trained
 
 
