@@ -170,9 +170,11 @@ def _cpu() -> float:
 
 
 def serve(answer: Callable[[Job], Answer]) -> None:
-    """Answer the jobs that come as lines on standard input, until it ends. What a library prints goes to standard error."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        out.write(json.dumps(asdict(answer(Job.parse(line)))) + "\n")
-        out.flush()
+    """Answer the jobs that come as lines on standard input, until it ends, on the file descriptor that is the argument.
+
+    Standard output is left to what libraries print, some of them from threads and at import.
+    """
+    with os.fdopen(int(sys.argv[1]), "w") as out:
+        for line in sys.stdin:
+            out.write(json.dumps(asdict(answer(Job.parse(line)))) + "\n")
+            out.flush()

@@ -31,23 +31,26 @@ class System:
         paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}" if name == OURS else str(ROOT)
         environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
         environment |= {"https_proxy": "http://127.0.0.1:9"}  # a library that looks for a newer version of itself finds nobody
+        answers, to_answer = os.pipe()
+        self._answers = os.fdopen(answers)
         self._process = subprocess.Popen(
-            [str(python), "-m", f"bench.peer_{name}"],
+            [str(python), "-m", f"bench.peer_{name}", str(to_answer)],
+            pass_fds=(to_answer,),
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=self._log,
             stderr=self._log,
             cwd=ROOT,
             env=environment,
             text=True,
         )
+        os.close(to_answer)  # else no answer would ever end
 
     def ask(self, job: Job) -> Answer:
         """Raises: SystemExit: the process ended; its messages are in its log."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(job.to_json() + "\n")
         self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             sys.exit(f"{self.name} ended with {self._process.wait()} on {job.to_json()}; its messages are in {self._log.name}")
         return Answer(**json.loads(line))
@@ -59,4 +62,5 @@ class System:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+        self._answers.close()
         self._log.close()

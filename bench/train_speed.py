@@ -40,7 +40,6 @@ from tidewheel.ranker.encoding import fit
 END = "2022-05-02"
 SIZES = {"embedding_dim": 8, "cross_layers": 2, "experts": 3, "hidden": [128, 64], "dropout": 0.1}
 RATES = (0.001, 0.004)
-WAYS = ((1, 0), (2, 0), (1, 1))  # threads of torch, loader processes; ours chooses its own threads and has no loader
 TOLERANCE = 0.002
 ALL = (OURS, *LIBRARIES)
 
@@ -70,6 +69,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="keeps the windows")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=2, help="of each training that is timed")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="of torch that a library is tried with; on a busy machine give 1: they spin"
+    )
     parser.add_argument("--networks", default="dcn,mmoe")
     parser.add_argument("--batch-sizes", default="512,1024,2048,4096", help="that each system is tried with")
     options = parser.parse_args()
@@ -78,7 +80,7 @@ def main() -> None:
     with ExitStack() as opened:
         systems = {name: opened.enter_context(System(name, options.out)) for name in ALL}
         for network in options.networks.split(","):
-            bench = Bench(network, systems, options.out / "speed.npy")
+            bench = Bench(network, systems, options.out / "speed.npy", options.threads)
             chosen = bench.choose(windows["tune"], [int(size) for size in options.batch_sizes.split(",")])
             load = os.getloadavg()[0]
             rounds = [
@@ -92,9 +94,9 @@ def main() -> None:
 class Bench:
     """Trains one network with any of the systems."""
 
-    def __init__(self, network: str, systems: dict[str, System], scores: Path) -> None:
+    def __init__(self, network: str, systems: dict[str, System], scores: Path, threads: int) -> None:
         labels = bench_recipe().labels
-        self.network, self.systems, self.scores = network, systems, scores
+        self.network, self.systems, self.scores, self.threads = network, systems, scores, threads
         self.labels = tuple(label.name for label in labels) if network == "mmoe" else (labels[0].name,)
         self.judged = [self.labels.index(label.name) for label in labels if label.gated and label.name in self.labels]
 
@@ -106,7 +108,8 @@ class Bench:
             peers = [trained.auc for trained in best.values()] if name == OURS else []
             best[name] = fastest(tried, max([max(trained.auc for trained in tried) - TOLERANCE, *peers]))
             if name != OURS:
-                ways = [replace(best[name].how, threads=threads, workers=workers) for threads, workers in WAYS[1:]]
+                one = best[name].how  # with one thread of torch and no loader process
+                ways = [replace(one, workers=1), *(replace(one, threads=n) for n in range(2, self.threads + 1))]
                 best[name] = max([best[name], *(self.train(name, way, folder, 1, 0) for way in ways)], key=_speed)
         return {name: trained.how for name, trained in best.items()}
 
