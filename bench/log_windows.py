@@ -1,0 +1,90 @@
+"""Windows of the real log for the benches of the ranker: rows by our ingest and sample, encoded once for all systems.
+
+Each window has a folder `train` and a folder `eval` with the rows as Parquet (`rows/`), the same rows encoded (`ids.npy`,
+`numbers.npy`, `labels.npy`, `users.npy`) and `facts.json`. Encoders are fitted on the window's training rows.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bench.work import recipe, window
+from tidewheel.contracts.recipe import Recipe
+from tidewheel.contracts.schema import WEIGHT, label_column
+from tidewheel.contracts.window import Window
+from tidewheel.ranker import columns_of
+from tidewheel.ranker.encoding import Encoders, fit
+
+ROWS = "rows"
+TRAIN_DAYS = 5
+
+
+def bench_recipe() -> Recipe:
+    """recipes/kuairand.yaml with five training days; all of their rows are trained on, none kept for calibration."""
+    of = recipe(negative_rate=1.0)
+    days = of.window.model_copy(update={"days": TRAIN_DAYS + 1, "eval_days": 1})
+    return of.model_copy(update={"window": days, "sample": of.sample.model_copy(update={"calibration_share": 0.0})})
+
+
+def make_windows(data: Path, ends: tuple[str, ...], out: Path) -> dict[str, Path]:
+    """Folder of each window's end, made where it is not there yet; `tune` splits the first window's training days."""
+    folders = {end: out / end for end in ends}
+    for end, folder in folders.items():
+        if not folder.is_dir():
+            train, test = _splits(data, end, out / "scratch")
+            _write(folder, train, test)
+    tune = out / "tune"
+    if not tune.is_dir():
+        rows = pq.read_table(folders[ends[0]] / "train" / ROWS)
+        last_day = window(bench_recipe(), ends[0]).end - timedelta(days=2)
+        is_last = pc.greater_equal(rows["event_time"], pa.scalar(last_day, rows["event_time"].type))
+        _write(tune, rows.filter(pc.invert(is_last)), rows.filter(is_last))
+    return folders | {"tune": tune}
+
+
+def _splits(data: Path, end: str, scratch: Path) -> tuple[pa.Table, pa.Table]:
+    from tidewheel.logs import embedded_session, ingest
+    from tidewheel.sampling import sample
+
+    of = bench_recipe()
+    span: Window = window(of, end)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    with embedded_session() as spark:
+        ingest(spark, of.source, of.labels, of.features, of.ingest, span, scratch, data)
+    sample(scratch / "impressions", of.sample, of.window, span, list(of.label_names), scratch / "splits")
+    found = tuple(pq.read_table(scratch / "splits" / name) for name in ("train", "eval"))
+    shutil.rmtree(scratch)
+    return found[0], found[1]
+
+
+def _write(folder: Path, train: pa.Table, test: pa.Table) -> None:
+    of = bench_recipe()
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    encoders = fit(columns_of(train, of.active_features), train.column(WEIGHT).to_numpy(), of.active_features)
+    for name, table in (("train", train), ("eval", test)):
+        _write_part(partial / name, table, encoders, of)
+    partial.rename(folder)
+
+
+def _write_part(folder: Path, table: pa.Table, encoders: Encoders, of: Recipe) -> None:
+    (folder / ROWS).mkdir(parents=True)
+    pq.write_table(table, folder / ROWS / "part-00000.parquet")
+    encoded = encoders.encode(columns_of(table, encoders.features))
+    labels = [table.column(label_column(label)).to_numpy().astype(np.float32) for label in of.label_names]
+    np.save(folder / "ids.npy", encoded.ids.astype(np.int32))
+    np.save(folder / "numbers.npy", encoded.numbers)
+    np.save(folder / "labels.npy", np.stack(labels, axis=1))
+    np.save(folder / "users.npy", table.column("user_id").to_numpy())
+    names = [feature.name for feature in encoders.categorical]
+    facts = {"names": names, "sizes": encoders.sizes, "labels": of.label_names, "rows": table.num_rows}
+    (folder / "facts.json").write_text(json.dumps(facts))
