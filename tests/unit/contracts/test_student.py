@@ -40,6 +40,30 @@ def test_a_student_without_any_feature_is_refused(quickstart: Recipe):
         with_student(quickstart, without_features=names)
 
 
+def test_a_student_keeps_a_sequence_only_with_what_it_is_of(quickstart: Recipe):
+    sequence = {
+        "id": 99,
+        "name": "user_items",
+        "kind": "sequence",
+        "entity": "user",
+        "of": "item_id",
+        "label": "click",
+        "length": 5,
+    }
+    document = quickstart.model_dump(by_alias=True)
+    document["features"] = [*document["features"], sequence]
+
+    def without(*names: str) -> Recipe:
+        return Recipe.model_validate(document | {"distill": {"without_features": names}})
+
+    with pytest.raises(
+        ValidationError, match="user_items is of item_id, which the student would lack; leave out both or neither"
+    ):
+        without("item_id")
+    assert without("item_id", "user_items").distill.without_features == ("item_id", "user_items")
+    assert without("user_items").distill.without_features == ("user_items",)
+
+
 def test_a_numeric_feature_is_no_slice(quickstart: Recipe):
     with pytest.raises(ValidationError, match="expected a hashed or vocabulary feature"):
         with_student(quickstart, calibrator="histogram", calibration_slice="user_tenure_days")
