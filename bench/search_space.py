@@ -76,19 +76,21 @@ _OURS: Space = {
     "optimizer.weight_decay": (0.0, 1e-5, 1e-2, 0.1),
     "optimizer.embedding_weight_decay": (0.01, 0.1, 0.3, 1.0),
     "optimizer.embedding_learning_ratio": (0.1, 0.3, 1.0),
-    "optimizer.wide_rate": (0.0, 0.03, 0.1, 0.2),
+    "optimizer.wide_rate": (0.005, 0.01, 0.02, 0.04),
+    "optimizer.wide_memory": (100.0, 400.0, 1600.0, 6400.0),
     "network.embedding_dim": (4, 8, 16, 32),
-    "network.cross_layers": (0, 1, 2, 3),
+    "network.cross_layers": (1, 2, 3),
     "network.cross_rank": (16, 32, 64),
     "network.experts": (1, 2, 3, 6),
     "network.hidden": ([64], [128, 64], [256, 128], [128, 128]),
     "network.dropout": (0.0, 0.1, 0.2, 0.3),
+    "network.cross": ("stacked", "parallel"),
+    "network.mixture": ("mmoe", "ple"),
 }
 _OURS_DEFAULTS: Settings = {
     "optimizer.epochs": 2,
     "optimizer.batch_size": 1024,
     "optimizer.learning_rate": 0.001,
-    "optimizer.wide_rate": 0.1,
 }
 
 _DEEP: Settings = {"learning_rate": 1e-3, "dropout": 0.0, "batch_norm": False}

@@ -198,8 +198,8 @@ class ValidateConfig(Contract):
 class OptimizerConfig(Contract):
     """AdamW for the network, with decays of their own for the embedding table; Adagrad for the linear weight of each id.
 
-    `wide_rate` is about what one impression of a rare id moves its logit by, per unit of residual: the C of a logistic
-    regression on one-hot ids. `precision`: of the network's matrix products; weights, moments and loss are float32 always.
+    `wide_rate` is what an impression moves the logit of a new id by, per unit of residual, for a label of rate one half; the
+    step falls with the root of 1 + (sum of squared residuals so far) / `wide_memory`. `precision`: of the network's matrix products; weights, moments and loss are float32 always.
     """
 
     epochs: int = Field(default=2, ge=1)
@@ -208,7 +208,8 @@ class OptimizerConfig(Contract):
     weight_decay: float = Field(default=1e-5, ge=0)
     embedding_weight_decay: float = Field(default=0.1, ge=0)
     embedding_learning_ratio: float = Field(default=0.3, gt=0)  # of the embedding table's learning rate to the others'
-    wide_rate: float = Field(default=0.1, ge=0)
+    wide_rate: float = Field(default=0.02, ge=0)
+    wide_memory: float = Field(default=1600.0, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
@@ -273,7 +274,7 @@ class DistillConfig(Contract):
     """
 
     network: NetworkConfig = NetworkConfig(embedding_dim=8, cross_layers=1, experts=1, hidden=(64,), dropout=0.0)
-    optimizer: OptimizerConfig = OptimizerConfig(wide_rate=0.25, embedding_learning_ratio=1.0)
+    optimizer: OptimizerConfig = OptimizerConfig(embedding_learning_ratio=1.0)
     soft_weight: Share = 0.9
     seed: int = 0
     without_features: tuple[str, ...] = ()

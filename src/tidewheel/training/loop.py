@@ -204,13 +204,14 @@ def schedule(step: int, total: int) -> float:
 
 
 def wide_scale(rates: Tensor, task_weights: Tensor) -> Tensor:
-    """(T,) what the gradients of the ids' linear weights are multiplied by, a label.
+    """(T,) what the gradients of the ids' linear weights are multiplied by, a label: (4 r (1 - r))^-1.5 / task weight.
 
-    It takes the task weight out again, since these weights are shared with no other label, and measures residuals in
-    deviations of a fair coin: single users and items differ more in a rare label's logit than in a common one's.
+    It takes the task weight out again, since these weights are shared with no other label. A residual of a rare label says
+    more: 1 / (r (1 - r)) of it is Newton's step on the logit, and the rest is that single users differ more in the logit
+    of a rare label than of a common one (measured: docs/evidence/model-plane.md).
 
     Args:
         rates: (T,) weighted share of positives.
     """
     rates = rates.clamp(1e-3, 1 - 1e-3)
-    return 0.5 / (task_weights * (rates * (1 - rates)).sqrt())
+    return (4 * rates * (1 - rates)) ** -1.5 / task_weights

@@ -23,7 +23,8 @@ class Optimizer:
     AdamW: Loshchilov and Hutter 2019, algorithm 2. Adam divides by the size of a row's few gradients, so that an id's only
     impression moves it as far as a hundred would, and a negative as far as a rare positive; in the linear weights, where
     that decides, the step is Adagrad's (Duchi et al. 2011, fig. 1) on gradients summed over rows, with an accumulator
-    that starts at 1: rare ids move by rate * residual, frequent ones ever less.
+    that starts at `wide_memory` M and a rate of wide_rate * sqrt(M): ids that are new move by wide_rate * residual, ids
+    that have seen squared residuals of M or more ever less.
     """
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, wide_scale: Tensor) -> None:
@@ -32,7 +33,7 @@ class Optimizer:
         self.parameters = dict(parameters)
         self.first = {name: torch.zeros_like(value) for name, value in self.parameters.items() if name != WIDE_TABLE}
         self.second = {
-            name: torch.ones_like(value) if name == WIDE_TABLE else torch.zeros_like(value)
+            name: torch.full_like(value, config.wide_memory if name == WIDE_TABLE else 0.0)
             for name, value in self.parameters.items()
         }
         self.steps = 0
@@ -46,7 +47,7 @@ class Optimizer:
         self._adamw(sorted(given - {EMBEDDINGS, WIDE_TABLE}), rate, config.weight_decay)
         self._adamw(sorted(given & {EMBEDDINGS}), rate * config.embedding_learning_ratio, config.embedding_weight_decay)
         if WIDE_TABLE in given:
-            self._adagrad(WIDE_TABLE, share * config.wide_rate)
+            self._adagrad(WIDE_TABLE, share * config.wide_rate * config.wide_memory**0.5)
         for value in self.parameters.values():
             value.grad = None
 

@@ -339,8 +339,8 @@ def test_the_network_is_updated_as_by_torchs_adamw():
 def test_the_weights_of_single_ids_are_updated_as_by_torchs_adagrad():
     value = torch.nn.Parameter(torch.zeros(5, 2))
     peer = torch.nn.Parameter(torch.zeros(5, 2))
-    ours = Optimizer([("wide_table", value)], OptimizerConfig(batch_size=1, wide_rate=0.1), torch.ones(2))
-    theirs = torch.optim.Adagrad([peer], lr=0.1, initial_accumulator_value=1.0, eps=0.0)
+    ours = Optimizer([("wide_table", value)], OptimizerConfig(batch_size=1, wide_rate=0.1, wide_memory=4.0), torch.ones(2))
+    theirs = torch.optim.Adagrad([peer], lr=0.2, initial_accumulator_value=4.0, eps=0.0)
     for seed in range(5):
         gradient = torch.randn(5, 2, generator=torch.Generator().manual_seed(seed))
         value.grad, peer.grad = gradient.clone(), gradient.clone()
