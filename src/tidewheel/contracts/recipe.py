@@ -199,7 +199,8 @@ class OptimizerConfig(Contract):
     """AdamW for the network, with decays of their own for the embedding table; Adagrad for the linear weight of each id.
 
     `wide_rate` is what an impression moves the logit of a new id by, per unit of residual, for a label of rate one half; the
-    step falls with the root of 1 + (sum of squared residuals so far) / `wide_memory`. `precision`: of the network's matrix products; weights, moments and loss are float32 always.
+    step falls with the root of 1 + (sum of squared residuals so far) / `wide_memory`. `precision`: of the network's
+    matrix products; weights, moments and loss are float32 always.
     """
 
     epochs: int = Field(default=2, ge=1)
@@ -274,7 +275,7 @@ class DistillConfig(Contract):
     """
 
     network: NetworkConfig = NetworkConfig(embedding_dim=8, cross_layers=1, experts=1, hidden=(64,), dropout=0.0)
-    optimizer: OptimizerConfig = OptimizerConfig(embedding_learning_ratio=1.0)
+    optimizer: OptimizerConfig = OptimizerConfig(wide_rate=0.03, wide_memory=400, embedding_learning_ratio=1.0)
     soft_weight: Share = 0.9
     seed: int = 0
     without_features: tuple[str, ...] = ()
