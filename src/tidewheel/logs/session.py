@@ -92,6 +92,8 @@ def embedded_session() -> Iterator[SparkSession]:
     # Rows a batch: a write cuts each batch into the folders it is split by, and small cuts cost an eighth of ingest.
     os.environ.setdefault("SAIL_EXECUTION__BATCH_SIZE", "32768")
     os.environ.setdefault("SAIL_PARQUET__COMPRESSION", "zstd(1)")
+    # The engine lives as long as this block: by default it forgets a session that was not asked anything for some minutes.
+    os.environ.setdefault("SAIL_SPARK__SESSION_TIMEOUT_SECS", str(30 * 24 * 3600))
     # Sail's allocator gives freed memory back after so many milliseconds; by default it grows query by query.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "10")
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
