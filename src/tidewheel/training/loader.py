@@ -183,4 +183,6 @@ def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
             yield item
     finally:
         is_closed.set()
-        thread.join()
+        while thread.is_alive():
+            with suppress(queue.Empty):  # makes room for what it is about to offer, so that it sees the end at once
+                waiting.get(timeout=0.01)
