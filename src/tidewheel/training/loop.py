@@ -53,12 +53,13 @@ class Objective:
 
 
 def use_threads() -> None:
-    """Let torch use half of the cores that this process may run on.
+    """Let torch use half of the cores that this process may run on, or as many as `OMP_NUM_THREADS` says.
 
     Its threads spin while they wait for each other. Where something else runs on their cores a step then takes ten times
     as long (measured on two cores), and the second thread gains a third at best.
     """
-    torch.set_num_threads(max(1, min(MAX_THREADS, len(os.sched_getaffinity(0)) // 2)))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(MAX_THREADS, len(os.sched_getaffinity(0)) // 2)))
 
 
 def fit(
