@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from bench.paired import t_interval
 
+from bench.paired import t_interval
 from bench.student import ENDS, LABELS, REPLICATES, evaluation_rows, recipe, student_of, window_of
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.schema import Entity, label_column
