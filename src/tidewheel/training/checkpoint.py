@@ -85,12 +85,14 @@ class Checkpoints:
         """
         from safetensors.torch import load_file
 
-        for digest, manifest in self._found():
+        while found := self._found():
+            digest, manifest = found[0]
             try:
                 folder = self.store.fetch(KIND, digest, full=True)
             except ContractError as error:
-                self.notes.append(f"checkpoint of step {manifest.steps} is damaged and was removed: {error}")
-                self.store.remove(KIND, digest)
+                if self.store.manifest(KIND, digest) is not None:  # else a newer one took its place
+                    self.notes.append(f"checkpoint of step {manifest.steps} is damaged and was removed: {error}")
+                    self.store.remove(KIND, digest)
                 continue
             tensors = load_file(str(folder / FILE))
             _restore(parameters, _under("model.", tensors), folder)
@@ -123,8 +125,14 @@ class Checkpoints:
                 self.store.remove(KIND, digest)
 
     def _found(self) -> list[tuple[str, CheckpointManifest]]:
-        """Digest and manifest of this work's checkpoints, newest first."""
-        found = [(digest, self._manifest(digest)) for digest in self.store.folders(KIND)]
+        """Digest and manifest of this work's checkpoints, newest first.
+
+        Listed again while the folders change: a worker that has not noticed its end yet may still replace them.
+        """
+        digests: list[str] = []
+        found: list[tuple[str, CheckpointManifest | None]] = []
+        while (listed := self.store.folders(KIND)) != digests:
+            digests, found = listed, [(digest, self._manifest(digest)) for digest in listed]
         mine = [(digest, manifest) for digest, manifest in found if manifest is not None and manifest.work == self.work]
         return sorted(mine, key=lambda entry: -entry[1].steps)
 

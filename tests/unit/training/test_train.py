@@ -153,6 +153,37 @@ def test_only_the_newest_checkpoint_is_kept(rows, store: Store):
     assert saved.newest_step() == 3
 
 
+def test_a_checkpoint_that_is_replaced_while_it_is_looked_for_is_not_missed(rows, store: Store, monkeypatch):
+    """As by a worker that has not noticed yet that its node is gone."""
+    named = dict(Ranker(rows[1]).named_parameters())
+    optimizer = Optimizer(named.items(), CONFIG.optimizer, torch.ones(3))
+
+    def save(step: int) -> None:
+        optimizer.steps = step
+        other = Checkpoints(store, "work", 1)
+        other.save(named, optimizer)
+        other.settle()
+
+    save(20)
+    replacing = {"manifest": 40, "fetch": 60}  # before which call of the store, and at which step
+
+    def replaced_before(name: str) -> None:
+        real = getattr(store, name)
+
+        def call(*told, **how):
+            if step := replacing.pop(name, None):
+                save(step)
+            return real(*told, **how)
+
+        monkeypatch.setattr(store, name, call)
+
+    replaced_before("manifest")
+    replaced_before("fetch")
+    saved = Checkpoints(store, "work", 1)
+    assert saved.resume(named, optimizer) == 60
+    assert saved.notes == []
+
+
 def test_checkpoints_that_nobody_came_back_for_go_with_those_of_finished_work(rows, store: Store):
     named = dict(Ranker(rows[1]).named_parameters())
     optimizer = Optimizer(named.items(), CONFIG.optimizer, torch.ones(3))
