@@ -110,7 +110,8 @@ def test_whoever_is_killed_training_goes_on_bit_by_bit(tiny_run, rows, store: St
     was_killed = kill_once(store, victim)
     ranker, report = together(tiny_run, rows, CONFIG, store)
     assert was_killed()
-    assert report.resumed_at >= CONFIG.checkpoint_every_steps
+    # Workers may come to the end before they notice that their node manager is gone.
+    assert report.resumed_at >= (0 if victim == "raylet/raylet" else CONFIG.checkpoint_every_steps)
     assert report.resumed_at + report.steps == 1600
     assert_equal_weights(ranker, undisturbed)
     assert store.folders(KIND) == []
