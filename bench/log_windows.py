@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,19 +20,25 @@ import pyarrow.parquet as pq
 from bench.work import recipe, window
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.schema import WEIGHT, label_column
-from tidewheel.contracts.window import Window
 from tidewheel.ranker import columns_of
-from tidewheel.ranker.encoding import Encoders, fit
+from tidewheel.ranker.encoding import Encoders
+from tidewheel.ranker.fitting import fit
 
 ROWS = "rows"
 TRAIN_DAYS = 5
+ENDS = tuple(f"2022-05-0{day}" for day in range(2, 7))  # of the windows that figures are of
 
 
 def bench_recipe() -> Recipe:
     """recipes/kuairand.yaml with five training days; all of their rows are trained on, none kept for calibration."""
+    of = short_recipe()
+    return of.model_copy(update={"sample": of.sample.model_copy(update={"calibration_share": 0.0})})
+
+
+def short_recipe() -> Recipe:
+    """recipes/kuairand.yaml with five training days and one evaluation day."""
     of = recipe(negative_rate=1.0)
-    days = of.window.model_copy(update={"days": TRAIN_DAYS + 1, "eval_days": 1})
-    return of.model_copy(update={"window": days, "sample": of.sample.model_copy(update={"calibration_share": 0.0})})
+    return of.model_copy(update={"window": of.window.model_copy(update={"days": TRAIN_DAYS + 1, "eval_days": 1})})
 
 
 def make_windows(data: Path, ends: tuple[str, ...], out: Path) -> dict[str, Path]:
@@ -39,8 +46,9 @@ def make_windows(data: Path, ends: tuple[str, ...], out: Path) -> dict[str, Path
     folders = {end: out / end for end in ends}
     for end, folder in folders.items():
         if not folder.is_dir():
-            train, test = _splits(data, end, out / "scratch")
-            _write(folder, train, test)
+            splits = write_splits(bench_recipe(), data, end, out / f"{end}.splits")
+            _write(folder, pq.read_table(splits / "train"), pq.read_table(splits / "eval"))
+            shutil.rmtree(splits)
     tune = out / "tune"
     if not tune.is_dir():
         rows = pq.read_table(folders[ends[0]] / "train" / ROWS)
@@ -50,20 +58,21 @@ def make_windows(data: Path, ends: tuple[str, ...], out: Path) -> dict[str, Path
     return folders | {"tune": tune}
 
 
-def _splits(data: Path, end: str, scratch: Path) -> tuple[pa.Table, pa.Table]:
+def write_splits(of: Recipe, data: Path, end: str, out: Path) -> Path:
+    """The splits of the window of `of` that ends then, by ingest and sample, where `out` is not there yet; returns it."""
     from tidewheel.logs import embedded_session, ingest
     from tidewheel.sampling import sample
 
-    of = bench_recipe()
-    span: Window = window(of, end)
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    with embedded_session() as spark:
-        ingest(spark, of.source, of.labels, of.features, of.ingest, span, scratch, data)
-    sample(scratch / "impressions", of.sample, of.window, span, list(of.label_names), scratch / "splits")
-    found = tuple(pq.read_table(scratch / "splits" / name) for name in ("train", "eval"))
-    shutil.rmtree(scratch)
-    return found[0], found[1]
+    if out.is_dir():
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    span = window(of, end)
+    with tempfile.TemporaryDirectory(dir=out.parent.resolve()) as name, embedded_session() as spark:
+        scratch = Path(name)
+        ingest(spark, of.source, of.labels, of.active_features, of.ingest, span, scratch, data)
+        sample(scratch / "impressions", of.sample, of.window, span, list(of.label_names), scratch / "splits")
+        (scratch / "splits").rename(out)
+    return out
 
 
 def _write(folder: Path, train: pa.Table, test: pa.Table) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from bench.log_windows import ROWS, bench_recipe
 from bench.peer_job import Answer, Job, Stopwatch, multiply_adds, serve
-from tidewheel.contracts.recipe import TrainConfig
+from tidewheel.contracts.learning import TrainConfig
 from tidewheel.ranker import columns_of
 from tidewheel.ranker.model import load_ranker
 from tidewheel.ranker.scorer import GraphScorer

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.log_windows import bench_recipe, make_windows
+from bench.log_windows import ENDS, bench_recipe, make_windows
 from bench.paired import Comparison, Day, Run, compare
 from bench.peer_job import Arrays, Job
 from bench.search_space import MODELS, Model
@@ -39,7 +39,6 @@ from bench.systems import LIBRARIES, OURS, System
 from bench.work import ROOT
 from tidewheel.evaluation.metrics.auc import auc
 
-ENDS = tuple(f"2022-05-0{day}" for day in range(2, 7))
 EPOCHS = "optimizer.epochs"  # of ours, which is a setting
 
 Found = dict[str, Any]

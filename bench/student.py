@@ -1,7 +1,7 @@
 """The student beside its ranker and beside the same student without distillation, on windows of the real log.
 
-    python bench/student.py --data DIR --work DIR
-    python bench/student.py --data DIR --work DIR --ends 2022-05-01     # the day on which settings are chosen
+    python -m bench.student --data DIR --work DIR
+    python -m bench.student --data DIR --work DIR --ends 2022-05-01     # the day on which settings are chosen
 
 Each window has five training days and one evaluation day, made by ingest and sample as recipes/kuairand.yaml says. A pair is
 one window and one seed: a ranker trained from labels alone, the student that learns from it, and the same student learning
@@ -20,12 +20,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
-from scipy import stats
 
+from bench.log_windows import ENDS, short_recipe, write_splits
+from bench.paired import t_interval
+from tidewheel.cli.recipes import with_settings
 from tidewheel.contracts.bundle import Lineage
 from tidewheel.contracts.evidence import Profile
-from tidewheel.contracts.recipe import DistillConfig, Recipe
+from tidewheel.contracts.learning import DistillConfig
+from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.schema import WEIGHT, label_column
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.evaluation.bootstrap import interval, resampled_weights
@@ -34,9 +36,6 @@ from tidewheel.ranker import GraphScorer, Scorer, columns_of, load_bundle
 from tidewheel.ranker.network import Network, multiply_adds
 from tidewheel.store import Store
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "kuairand.yaml"
-ENDS = ("2022-05-02", "2022-05-03", "2022-05-04", "2022-05-05", "2022-05-06")
-TRAIN_DAYS = 5
 LABELS = ("click", "long_view")
 REPLICATES = 400
 COMPARED = (("student", "ranker"), ("student", "without"), ("without", "ranker"))
@@ -62,43 +61,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], help="train.* or distill.* of the recipe, key=value")
     options = parser.parse_args()
-    of = recipe(options.set)
-    splits = {end: window_of(of, options.data, end, options.work) for end in options.ends}
+    of = with_settings(short_recipe(), options.set)
+    splits = {end: write_splits(of, options.data, end, options.work / end) for end in options.ends}
     pairs = []
     for end, folder in splits.items():
         for seed in range(options.seeds):
             pairs.append(pair_of(of, folder, end, seed))
             show(pairs[-1], evaluation_rows(folder))
     summarize(pairs, {end: evaluation_rows(folder) for end, folder in splits.items()})
-
-
-def recipe(settings: list[str]) -> Recipe:
-    found = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-    found["window"]["days"] = TRAIN_DAYS + 1
-    for setting in settings:
-        key, value = setting.split("=", 1)
-        *sections, last = key.split(".")
-        place = found
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = yaml.safe_load(value)
-    return Recipe.model_validate(found)
-
-
-def window_of(of: Recipe, data: Path, end: str, work: Path) -> Path:
-    """The splits of one window, made where they are not there yet."""
-    from tidewheel.logs import embedded_session, ingest
-    from tidewheel.sampling import sample
-
-    folder = work / end
-    if not folder.is_dir():
-        span = Window.ending(parse_time(end), of.window.days)
-        with tempfile.TemporaryDirectory(dir=work.resolve()) as scratch, embedded_session() as spark:
-            out = Path(scratch)
-            ingest(spark, of.source, of.labels, of.active_features, of.ingest, span, out, data)
-            sample(out / "impressions", of.sample, of.window, span, list(of.label_names), out / "splits")
-            (out / "splits").rename(folder)
-    return folder
 
 
 def evaluation_rows(folder: Path) -> pa.Table:
@@ -177,11 +147,11 @@ def summarize(pairs: list[Pair], tables: Mapping[str, pa.Table]) -> None:
         for one, other in COMPARED:
             values = found.values(found.weight)
             gaps = values[one] - values[other]
-            reach = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else np.nan
+            low, high = t_interval(gaps.tolist())
             drawn = np.array([(by[one] - by[other]).mean() for by in replicates])
             lower, upper = interval(drawn)
             print(
-                f"  {one} - {other:<8} {gaps.mean():+.4f}  over pairs [{gaps.mean() - reach:+.4f}, {gaps.mean() + reach:+.4f}]"
+                f"  {one} - {other:<8} {gaps.mean():+.4f}  over pairs [{low:+.4f}, {high:+.4f}]"
                 f"  over users [{lower:+.4f}, {upper:+.4f}]"
             )
 

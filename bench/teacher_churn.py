@@ -22,8 +22,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from bench.log_windows import ENDS, short_recipe, write_splits
 from bench.paired import t_interval
-from bench.student import ENDS, LABELS, REPLICATES, evaluation_rows, recipe, student_of, window_of
+from bench.student import LABELS, REPLICATES, evaluation_rows, student_of
+from tidewheel.cli.recipes import with_settings
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.schema import Entity, label_column
 from tidewheel.evaluation.bootstrap import interval, resampled_weights
@@ -54,9 +56,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], help="train.* or distill.* of the recipe, key=value")
     options = parser.parse_args()
-    of = recipe(options.set)
-    options.work.mkdir(parents=True, exist_ok=True)
-    splits = {end: window_of(of, options.data, end, options.work) for end in (FIRST_END, *ENDS)}
+    of = with_settings(short_recipe(), options.set)
+    splits = {end: write_splits(of, options.data, end, options.work / end) for end in (FIRST_END, *ENDS)}
     steps: list[Step] = []
     for seed, chain in itertools.product(range(options.seeds), (TAUGHT, ALONE)):
         for step in run_chain(of, splits, seed, chain):

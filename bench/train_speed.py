@@ -35,7 +35,7 @@ from bench.systems import LIBRARIES, OURS, System
 from tidewheel.contracts.schema import WEIGHT
 from tidewheel.evaluation.metrics.auc import auc
 from tidewheel.ranker import columns_of
-from tidewheel.ranker.encoding import fit
+from tidewheel.ranker.fitting import fit
 
 END = "2022-05-02"
 SIZES = {"embedding_dim": 8, "cross_layers": 2, "experts": 3, "hidden": [128, 64], "dropout": 0.1}

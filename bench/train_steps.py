@@ -16,7 +16,8 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from tidewheel.contracts.recipe import NetworkConfig, OptimizerConfig
+from tidewheel.contracts.learning import OptimizerConfig
+from tidewheel.contracts.network import NetworkConfig
 from tidewheel.ranker.kernels import lookup, relu_dropout
 from tidewheel.ranker.loss import multi_task_loss
 from tidewheel.ranker.model import Ranker

@@ -14,7 +14,9 @@ import yaml
 
 from tidewheel.contracts.bundle import Lineage
 from tidewheel.contracts.evidence import ModelManifest, Profile
-from tidewheel.contracts.recipe import DistillConfig, NetworkConfig, OptimizerConfig, Recipe, TrainConfig
+from tidewheel.contracts.learning import DistillConfig, OptimizerConfig, TrainConfig
+from tidewheel.contracts.network import NetworkConfig
+from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.schema import FeatureKind, FeatureSpec, label_column
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.ranker import OpenBundle, load_bundle

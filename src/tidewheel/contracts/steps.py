@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from tidewheel.contracts.base import Contract
+from tidewheel.contracts.learning import DistillConfig, TrainConfig
 from tidewheel.contracts.recipe import (
     DeployConfig,
-    DistillConfig,
     EvaluateConfig,
     IngestConfig,
     LabelConfig,
     Recipe,
     Source,
-    TrainConfig,
     ValidateConfig,
     WindowConfig,
 )

@@ -7,11 +7,10 @@ all sequences together: their items and ages are the last columns.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, PrivateAttr
@@ -20,32 +19,10 @@ from tidewheel.contracts.base import Contract
 from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec, feature_columns
 from tidewheel.contracts.student import student_features
 from tidewheel.errors import ContractError
-from tidewheel.ranker.padding import items_and_ages, padded
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from tidewheel.ranker.columns import Coded, Columns
+from tidewheel.ranker.padding import items_and_ages
 
 CLIP = 6.0  # standardized numbers are cut here: one broken row may not dominate a dot product
-
-
-@dataclass(frozen=True)
-class Coded:
-    """A dictionary-encoded column: row b has the value `values[codes[b]]`. What is said of a value is said once."""
-
-    codes: np.ndarray  # (B,) integers
-    values: list[Any]
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def __getitem__(self, rows: slice) -> Coded:
-        return Coded(self.codes[rows], self.values)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.values, dtype=object)[self.codes].astype(dtype or object)
-
-
-Columns = Mapping[str, np.ndarray | Coded]
 
 
 class Moments(Contract):
@@ -210,128 +187,6 @@ class Encoders(Contract):
         return _looked_up(values, lookup)
 
 
-class Fitting:
-    """Learns encoders from training rows that come in parts: memory does not grow with their number."""
-
-    def __init__(self, features: Sequence[FeatureSpec]) -> None:
-        self.features = tuple(features)
-        self._names: dict[str, set[str]] = {f.name: set() for f in features if f.kind is FeatureKind.VOCABULARY}
-        self._sums: dict[str, _Sums] = {f.name: _Sums() for f in features if f.kind is FeatureKind.NUMERIC}
-
-    def add(self, columns: Columns, weights: np.ndarray) -> None:
-        """Learn from rows: the raw column of each feature (B,), and their weights (B,).
-
-        Raises:
-            ContractError: a column is missing.
-        """
-        for feature in self.features:
-            if missing := [name for name in feature.columns if name not in columns]:
-                raise ContractError(f"features: column {missing[0]} is missing from the training rows")
-            column = columns[feature.name]
-            if feature.kind is FeatureKind.VOCABULARY:
-                self._names[feature.name].update(map(vocabulary_name, _distinct(column)))
-            elif feature.kind is FeatureKind.NUMERIC:
-                self._sums[feature.name].add(transformed(feature, np.asarray(column)), weights)
-
-    def done(self) -> Encoders:
-        """The encoders of all rows so far. Moments are weighted, so that a sampled log standardizes like the whole one.
-
-        Raises:
-            ContractError: no row of a numeric feature has a value, or a sequence is of a feature that is not among these.
-        """
-        hashed = {feature.name for feature in self.features if feature.kind is FeatureKind.HASHED}
-        if lost := [f"{x.name} is of {x.of}" for x in self.features if x.is_sequence and x.of not in hashed]:
-            raise ContractError(f"features: {', '.join(lost)}; expected a hashed feature among those that the model takes")
-        return Encoders(
-            features=self.features,
-            vocabularies={name: tuple(sorted(found - {""})) for name, found in self._names.items()},
-            moments={name: sums.moments(name) for name, sums in self._sums.items()},
-        )
-
-
-class _Sums:
-    """Weight, mean and sum of squared distances of the values so far (Chan, Golub, LeVeque 1979, eq. 2.1, with weights)."""
-
-    def __init__(self) -> None:
-        self.weight = self.mean = self.squares = 0.0
-        self.has_nulls = False
-
-    def add(self, values: np.ndarray, weights: np.ndarray) -> None:
-        present = ~np.isnan(values)
-        self.has_nulls |= not present.all()
-        values, weights = values[present], np.asarray(weights, dtype=np.float64)[present]
-        if (weight := float(weights.sum())) <= 0:
-            return
-        # Sums, not dot products: a threaded BLAS would make the last bits depend on the machine.
-        mean = float((values * weights).sum()) / weight
-        squares = float(((values - mean) ** 2 * weights).sum())
-        distance, total = mean - self.mean, self.weight + weight
-        self.squares += squares + distance * distance * self.weight * weight / total
-        self.mean += distance * weight / total
-        self.weight = total
-
-    def moments(self, name: str) -> Moments:
-        if self.weight <= 0:
-            raise ContractError(f"feature {name}: no training row has a value; drop the feature or repair its source")
-        variance = self.squares / self.weight
-        # A feature that never varied tells nothing; a deviation of 1 keeps it finite should it vary later.
-        deviation = math.sqrt(variance) if variance > 1e-12 else 1.0
-        return Moments(mean=self.mean, deviation=deviation, has_nulls=self.has_nulls)
-
-
-def fit(columns: Columns, weights: np.ndarray, features: Sequence[FeatureSpec]) -> Encoders:
-    """Learn encoders from rows that are all here, see `Fitting`.
-
-    Raises:
-        ContractError: a column is missing, or no row of a numeric feature has a value.
-    """
-    fitting = Fitting(features)
-    fitting.add(columns, weights)
-    return fitting.done()
-
-
-def columns_of(table: pa.Table, features: Sequence[FeatureSpec]) -> dict[str, np.ndarray | Coded]:
-    """Raw columns of an Arrow table: vocabulary features coded, hashed ones int64 or object (None for null), numeric ones
-    numbers (NaN for null), sequences (B, length).
-
-    Raises:
-        ContractError: a feature has no column in the table.
-    """
-    import pyarrow as pa
-    import pyarrow.types as types
-
-    columns: dict[str, np.ndarray | Coded] = {}
-    for feature in features:
-        if missing := [name for name in feature.columns if name not in table.column_names]:
-            raise ContractError(f"features: column {missing[0]} is missing; the table has {', '.join(table.column_names)}")
-        if feature.is_sequence:
-            columns |= padded(table, feature)
-            continue
-        column = table.column(feature.name)
-        if feature.kind is FeatureKind.VOCABULARY:
-            columns[feature.name] = _coded(column)
-            continue
-        if feature.kind is FeatureKind.NUMERIC and not types.is_floating(column.type):
-            column = column.cast(pa.float64(), safe=False)  # beyond 2^53 the last digits do not matter
-        if types.is_integer(column.type) and column.null_count:
-            columns[feature.name] = np.array(column.to_pylist(), dtype=object)
-        else:
-            columns[feature.name] = column.to_numpy()
-    return columns
-
-
-def _coded(column: pa.ChunkedArray) -> Coded:
-    import pyarrow.compute as pc
-    import pyarrow.types as types
-
-    column = (column if types.is_dictionary(column.type) else column.dictionary_encode()).unify_dictionaries()
-    if not column.num_chunks:
-        return Coded(np.zeros(0, dtype=np.int64), [None])
-    values = column.chunk(0).dictionary.to_pylist()  # the same in every chunk
-    codes = [pc.fill_null(chunk.indices, len(values)).to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return Coded(np.concatenate(codes), [*values, None])
-
-
 def splitmix64(keys: np.ndarray) -> np.ndarray:
     """Mix int64 keys into uniform uint64 (Steele, Lea, Flood 2014, finalizer of SplittableRandom)."""
     with np.errstate(over="ignore"):
@@ -379,14 +234,6 @@ def _integers(feature: FeatureSpec, values: np.ndarray) -> tuple[np.ndarray, np.
         except (TypeError, ValueError) as error:
             raise ContractError(f"feature {feature.name} is hashed; expected int64 ids ({error})") from error
     raise ContractError(f"feature {feature.name} is hashed; found {values.dtype} values, expected int64 ids")
-
-
-def _distinct(column: np.ndarray | Coded) -> list[Any]:
-    if isinstance(column, Coded):
-        present = np.bincount(column.codes, minlength=len(column.values)) > 0  # a dictionary may know more than the rows
-        return [value for value, is_present in zip(column.values, present.tolist(), strict=True) if is_present]
-    values = np.asarray(column)
-    return np.unique(values).tolist() if values.dtype.kind in "iufU" else list(set(values.tolist()))
 
 
 def vocabulary_name(value: object) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def lookup(rows: Tensor, table: Tensor) -> Tensor:
-    """table (N, D), rows (B, F) integers below N -> (B, F, D)."""
+    """table (N, D), rows integers below N of any shape -> that shape and D."""
     if table.is_cuda:
         return nn.functional.embedding(rows, table)
     return _Lookup.apply(rows, table)  # type: ignore[no-untyped-call]
@@ -28,7 +28,7 @@ class _Lookup(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[None, Tensor]:
         (rows,) = context.saved_tensors
         summed = gradients[0].new_zeros(context.size)
-        return None, summed.index_add_(0, rows.flatten(), gradients[0].flatten(0, 1))
+        return None, summed.index_add_(0, rows.flatten(), gradients[0].reshape(-1, context.size[1]))
 
 
 def relu_dropout(h: Tensor, rate: float, is_training: bool) -> Tensor:

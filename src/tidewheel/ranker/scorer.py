@@ -14,7 +14,8 @@ import numpy as np
 from tidewheel.contracts.evidence import ModelManifest
 from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import RANKER, OpenBundle
-from tidewheel.ranker.encoding import Columns, Encoded, Encoders
+from tidewheel.ranker.columns import Columns
+from tidewheel.ranker.encoding import Encoded, Encoders
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tidewheel.ranker.encoding import SequenceColumns
+from tidewheel.ranker.kernels import lookup
 
 
 class TargetAttention(nn.Module):
@@ -56,7 +57,7 @@ class SequenceEncoder(nn.Module):
         place = self.place
         items = ids[:, place.first_id : place.first_id + place.length]
         ages = numbers[:, place.first_number : place.first_number + place.length]
-        embedded = nn.functional.embedding(items + self.offset, table)
-        candidate = nn.functional.embedding(ids[:, place.of] + self.offset, table)
+        embedded = lookup(items + self.offset, table)
+        candidate = lookup(ids[:, place.of] + self.offset, table)
         summary: Tensor = self.attention(embedded, candidate, ages, items > 0)
         return summary

@@ -11,7 +11,7 @@ from tidewheel.contracts.steps import EvaluatePart
 from tidewheel.evaluation.drawings import draw
 from tidewheel.evaluation.evaluate import evaluate
 from tidewheel.ranker.bundle import load_bundle, load_model
-from tidewheel.ranker.encoding import columns_of
+from tidewheel.ranker.columns import columns_of
 from tidewheel.ranker.scorer import GraphScorer, Scorer
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.tables import read

@@ -13,7 +13,7 @@ from tidewheel.contracts.schema import WEIGHT, FeatureSpec, feature_columns, lab
 from tidewheel.evaluation.bootstrap import bootstrap, interval
 from tidewheel.evaluation.metrics import PresortedAuc
 from tidewheel.ranker.bundle import OpenBundle
-from tidewheel.ranker.encoding import columns_of
+from tidewheel.ranker.columns import columns_of
 from tidewheel.ranker.scorer import Scorer
 
 MAX_ROWS = 100_000  # rows lie in the order of a hash: the first ones are a sample

@@ -20,7 +20,7 @@ from tidewheel.quality.expectations import contract_columns, library
 from tidewheel.quality.rows import ParquetRows, Rows
 from tidewheel.quality.validate import Past, is_for_spark, validate
 from tidewheel.ranker.bundle import OpenBundle, load_bundle
-from tidewheel.ranker.encoding import columns_of
+from tidewheel.ranker.columns import columns_of
 from tidewheel.ranker.scorer import Scorer
 from tidewheel.registry.ledger import Ledger
 from tidewheel.steps.job import Job, Result, run_step

@@ -12,8 +12,9 @@ import torch
 
 from tidewheel.contracts.bundle import BundleManifest, Lineage, ModelEntry
 from tidewheel.contracts.evidence import ModelManifest
+from tidewheel.contracts.learning import DistillConfig
 from tidewheel.contracts.progress import Progress, silent
-from tidewheel.contracts.recipe import DistillConfig, LabelConfig
+from tidewheel.contracts.recipe import LabelConfig
 from tidewheel.contracts.report import Latency
 from tidewheel.contracts.schema import feature_digest
 from tidewheel.errors import ContractError

@@ -17,8 +17,9 @@ from typing import Literal
 from pydantic import Field
 
 from tidewheel.contracts.base import Contract
+from tidewheel.contracts.learning import TrainConfig
 from tidewheel.contracts.progress import Progress
-from tidewheel.contracts.recipe import LabelConfig, TrainConfig
+from tidewheel.contracts.recipe import LabelConfig
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.errors import KINDS, RetryableError, TidewheelError
 from tidewheel.ranker.bundle import NETWORK, WEIGHTS, OpenBundle, open_bundle
@@ -26,6 +27,7 @@ from tidewheel.ranker.model import Network, Ranker, load_ranker, save_ranker
 from tidewheel.store import Store
 from tidewheel.training import loop
 from tidewheel.training.loader import ShuffledRows, Worker
+from tidewheel.training.memory import enough_memory
 from tidewheel.training.rows import EncodedRows
 from tidewheel.training.teaching import Teacher
 from tidewheel.training.train import checkpoints_of, new_ranker, objective_of
@@ -120,7 +122,7 @@ def _drive(folder: Path, progress: Progress) -> str | None:
             driver.terminate()  # Ray's own processes end with their driver
             driver.wait()
             raise
-    if driver.returncode == 0 or (folder / FAILURE).exists():
+    if driver.returncode == 0 or (folder / FAILURE).exists() or (folder / REPORT).exists():  # the report comes last
         return None
     lines = (folder / "driver.log").read_text(errors="replace").strip().splitlines()
     return f"exit code {driver.returncode}: {lines[-1] if lines else 'it said nothing'}"
@@ -135,8 +137,8 @@ def _pass_on(path: Path, progress: Progress) -> None:
 def drive(folder: Path) -> None:
     """The driver: start Ray, or join the cluster that `RAY_ADDRESS` names, and train.
 
-    Raises:
-        RetryableError: Ray did not start, or the workers failed more often than they are restarted.
+    Workers that failed more often than they are restarted leave a failure in the folder; any other error is Ray's end, and this
+    process's: whoever started it starts it again.
     """
     import ray
     import ray.train
@@ -167,7 +169,7 @@ def drive(folder: Path) -> None:
     )
     try:
         trainer.fit()
-    except (WorkerGroupError, PreemptionError) as error:  # the workers gave up; anything else is Ray's end, and the driver's
+    except (WorkerGroupError, PreemptionError) as error:
         _fail(folder, RetryableError(f"train: the workers failed ({str(error).strip().splitlines()[-1]}); run again"))
 
 
@@ -202,7 +204,8 @@ def work(told: dict[str, str]) -> None:
 
     try:
         objective = objective_of(settings.labels, config, device, ranker.log_variances)
-        report = loop.fit(model, ShuffledRows(rows), config.optimizer, objective, config.seed, tell, saved, worker)
+        with enough_memory("train", config.optimizer.batch_size):
+            report = loop.fit(model, ShuffledRows(rows), config.optimizer, objective, config.seed, tell, saved, worker)
     except TidewheelError as error:
         if error.is_retryable:
             raise

@@ -11,7 +11,9 @@ from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import ENCODERS
-from tidewheel.ranker.encoding import Encoders, Fitting, columns_of
+from tidewheel.ranker.columns import columns_of
+from tidewheel.ranker.encoding import Encoders
+from tidewheel.ranker.fitting import Fitting
 from tidewheel.training.rows import MANIFEST, EncodedRows, Layout, RowsManifest, RowsWriter
 from tidewheel.training.source import NumberCheck, labels_of, read_parts, weights_of
 from tidewheel.training.teaching import Teacher

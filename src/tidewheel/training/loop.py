@@ -13,8 +13,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
+from tidewheel.contracts.learning import OptimizerConfig
 from tidewheel.contracts.progress import Progress, silent
-from tidewheel.contracts.recipe import OptimizerConfig
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.errors import ConfigError
 from tidewheel.ranker.loss import multi_task_loss
@@ -122,18 +122,24 @@ def fit(
     if not _is_finite(named):
         losses.refuse(last, math.nan)
     model.eval()
-    seconds = time.monotonic() - began
+    notes = tuple(checkpoints.notes) if checkpoints else ()
+    return _report(watchdog, seen, time.monotonic() - began, last - resumed, resumed, losses.mean, notes)
+
+
+def _report(
+    watchdog: Watchdog, rows: int, seconds: float, steps: int, resumed: int, loss: float, notes: tuple[str, ...]
+) -> TrainingReport:
     return TrainingReport(
-        rows=seen,
-        steps=last - resumed,
+        rows=rows,
+        steps=steps,
         resumed_at=resumed,
-        loss=losses.mean,
+        loss=loss,
         seconds=seconds,
-        rows_per_second=seen / seconds if seconds else 0.0,
+        rows_per_second=rows / seconds if seconds else 0.0,
         data_wait_share=min(1.0, watchdog.waited_seconds / seconds) if seconds else 0.0,
         median_step_seconds=watchdog.median_seconds,
         stalls=tuple(watchdog.stalls),
-        notes=tuple(checkpoints.notes) if checkpoints else (),
+        notes=notes,
     )
 
 

@@ -12,8 +12,9 @@ import torch
 from pydantic import Field
 
 from tidewheel.contracts.base import Contract
+from tidewheel.contracts.learning import TrainConfig
 from tidewheel.contracts.progress import Progress, silent
-from tidewheel.contracts.recipe import LabelConfig, TrainConfig
+from tidewheel.contracts.recipe import LabelConfig
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.ranker.network import Network

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tidewheel.contracts.recipe import OptimizerConfig
+from tidewheel.contracts.learning import OptimizerConfig
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8

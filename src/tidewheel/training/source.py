@@ -42,15 +42,6 @@ def read_parts(folder: Path, features: Sequence[FeatureSpec], labels: Sequence[s
         raise ContractError(f"{folder}: no rows to train on; widen the window or the sampling rates")
 
 
-def read_table(folder: Path, features: Sequence[FeatureSpec], labels: Sequence[str]) -> pa.Table:
-    """All parts as one table, for splits that fit in memory.
-
-    Raises:
-        ContractError: as `read_parts`.
-    """
-    return pa.concat_tables(list(read_parts(folder, features, labels)), promote_options="permissive")
-
-
 def weights_of(table: pa.Table, where: Path) -> np.ndarray:
     """(N,) float64 row weights as stored.
 

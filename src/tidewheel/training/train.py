@@ -14,8 +14,9 @@ from torch import Tensor
 
 from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.evidence import ModelManifest
+from tidewheel.contracts.learning import TrainConfig
 from tidewheel.contracts.progress import Progress, silent
-from tidewheel.contracts.recipe import LabelConfig, TrainConfig
+from tidewheel.contracts.recipe import LabelConfig
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.ranker.bundle import ENCODERS, GRAPH, NETWORK, WEIGHTS, OpenBundle
@@ -120,6 +121,7 @@ def _folder(scratch: Path | None) -> Iterator[Path]:
     Another process that does the same work at the same time gets a folder of its own.
     """
     with ExitStack() as stack:
+        beside = scratch.parent if scratch else None  # where workers on other machines look, too
         if scratch is not None:
             scratch.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context((scratch / "lock").open("w"))
@@ -128,7 +130,7 @@ def _folder(scratch: Path | None) -> Iterator[Path]:
             except OSError:
                 scratch = None
         if scratch is None:
-            yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidewheel-")))
+            yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidewheel-", dir=beside)))
         else:
             yield scratch
             shutil.rmtree(scratch, ignore_errors=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from tidewheel.cli.recipes import load_recipe
-from tidewheel.contracts.recipe import DistillConfig
+from tidewheel.contracts.learning import DistillConfig
 from tidewheel.ranker import histogram, latency
 
 ROOT = Path(__file__).parents[3]

@@ -11,7 +11,9 @@ from hypothesis.extra.numpy import arrays
 
 from tidewheel.contracts.schema import DType, Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
-from tidewheel.ranker.encoding import Coded, Encoders, Fitting, columns_of, fit, splitmix64, transformed
+from tidewheel.ranker.columns import Coded, columns_of
+from tidewheel.ranker.encoding import Encoders, splitmix64, transformed
+from tidewheel.ranker.fitting import Fitting, fit
 
 USER = FeatureSpec(id=1, name="user_id", kind=FeatureKind.HASHED, entity=Entity.USER, num_buckets=16)
 SURFACE = FeatureSpec(id=2, name="surface", kind=FeatureKind.VOCABULARY, entity=Entity.CONTEXT)

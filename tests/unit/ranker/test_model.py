@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from tests.unit.ranker.networks import trained_like
 from tidewheel.contracts.network import NetworkConfig
 from tidewheel.errors import ContractError
 from tidewheel.ranker.calibration import Calibrators, Isotonic, Platt
@@ -33,15 +34,6 @@ def network(name: str = "ranker", num_numbers: int = 4) -> Network:
     """The second feature is of the context, and so is the first number if there is one."""
     context = {"context_ids": (1,), "context_numbers": (0,) if num_numbers else ()}
     return Network(config=NETWORKS[name], sizes=SIZES, num_numbers=num_numbers, labels=LABELS, **context)
-
-
-def trained_like(network: Network) -> Ranker:
-    """A ranker whose parameters are all far from their start."""
-    torch.manual_seed(1)
-    ranker = Ranker(network).eval()
-    for value in ranker.parameters():
-        value.data += 0.3 * torch.randn_like(value)
-    return ranker
 
 
 def inputs(rows: int, num_numbers: int = 4) -> tuple[torch.Tensor, torch.Tensor]:

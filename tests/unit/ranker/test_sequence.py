@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
+from tests.unit.ranker.networks import trained_like
 from tidewheel.contracts.network import NetworkConfig
 from tidewheel.errors import ContractError
 from tidewheel.ranker.encoding import SequenceColumns
@@ -26,14 +27,6 @@ CONFIG = NetworkConfig(embedding_dim=3, cross_layers=1, cross_rank=4, experts=2,
 def network(**more: object) -> Network:
     given = {"config": CONFIG, "sizes": SIZES, "num_numbers": NUM_NUMBERS, "labels": LABELS, "sequences": (CLICKS, LIKES)}
     return Network.model_validate(given | more)
-
-
-def trained_like(network: Network) -> Ranker:
-    torch.manual_seed(1)
-    ranker = Ranker(network).eval()
-    for value in ranker.parameters():
-        value.data += 0.3 * torch.randn_like(value)
-    return ranker
 
 
 def inputs(rows: int = 9) -> tuple[torch.Tensor, torch.Tensor]:

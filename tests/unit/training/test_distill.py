@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import TinyRun
-from tidewheel.contracts.recipe import DistillConfig, OptimizerConfig
+from tidewheel.contracts.learning import DistillConfig, OptimizerConfig
 from tidewheel.contracts.schema import feature_digest, label_column
 from tidewheel.errors import ConfigError
 from tidewheel.ranker import GraphScorer, OpenBundle, Scorer, columns_of, load_bundle

@@ -13,7 +13,8 @@ import psutil
 import pytest
 import torch
 
-from tidewheel.contracts.recipe import NetworkConfig, OptimizerConfig, TrainConfig
+from tidewheel.contracts.learning import OptimizerConfig, TrainConfig
+from tidewheel.contracts.network import NetworkConfig
 from tidewheel.errors import ConfigError
 from tidewheel.ranker.model import Network, Ranker
 from tidewheel.store import Store
@@ -31,7 +32,8 @@ CONFIG = TrainConfig(
     engine="ray",
     num_workers=2,
     network=NetworkConfig(embedding_dim=4, cross_layers=1, cross_rank=4, experts=2, hidden=(8,), dropout=0.0),
-    optimizer=OptimizerConfig(epochs=200, batch_size=256, learning_rate=0.001),
+    # Long enough that it is not over before Ray notices that a node manager is gone, which took it 13 s.
+    optimizer=OptimizerConfig(epochs=500, batch_size=256, learning_rate=0.001),
     checkpoint_every_steps=20,
     task_weighting="uncertainty",
 )
@@ -110,9 +112,8 @@ def test_whoever_is_killed_training_goes_on_bit_by_bit(tiny_run, rows, store: St
     was_killed = kill_once(store, victim)
     ranker, report = together(tiny_run, rows, CONFIG, store)
     assert was_killed()
-    # Workers may come to the end before they notice that their node manager is gone.
-    assert report.resumed_at >= (0 if victim == "raylet/raylet" else CONFIG.checkpoint_every_steps)
-    assert report.resumed_at + report.steps == 1600
+    assert report.resumed_at >= CONFIG.checkpoint_every_steps
+    assert report.resumed_at + report.steps == 4000
     assert_equal_weights(ranker, undisturbed)
     assert store.folders(KIND) == []
     assert processes("raylet/raylet") == []

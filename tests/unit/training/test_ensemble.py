@@ -10,7 +10,8 @@ import pytest
 
 from tests.conftest import TinyRun
 from tidewheel.contracts.evidence import ModelManifest
-from tidewheel.contracts.recipe import NetworkConfig, OptimizerConfig, TrainConfig
+from tidewheel.contracts.learning import OptimizerConfig, TrainConfig
+from tidewheel.contracts.network import NetworkConfig
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.ranker import GraphScorer, columns_of
 from tidewheel.ranker.scorer import log_odds_of_mean

@@ -13,7 +13,7 @@ from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
 from tidewheel.training.encode import encoded_rows, fitted_encoders
 from tidewheel.training.rows import EncodedRows
-from tidewheel.training.source import read_table, weights_of
+from tidewheel.training.source import read_parts, weights_of
 
 RATE = FeatureSpec(id=1, name="rate", kind=FeatureKind.NUMERIC, entity=Entity.ITEM)
 
@@ -31,7 +31,7 @@ def encoded(folder: Path) -> EncodedRows:
 def test_files_are_read_in_the_order_of_their_names(tmp_path: Path):
     write(tmp_path / "data", "b.parquet", rate=[2.0], label_click=[1], weight=[1.0], other=["x"])
     write(tmp_path / "data", "a.parquet", rate=[1.0], label_click=[0], weight=[1.0])
-    table = read_table(tmp_path / "data", [RATE], ["click"])
+    table = pa.concat_tables(read_parts(tmp_path / "data", [RATE], ["click"]))
     assert table.column("rate").to_pylist() == [1.0, 2.0]
     assert table.column_names == ["rate", "label_click", "weight"]
 
@@ -41,18 +41,18 @@ def test_a_truncated_file_is_named(tmp_path: Path):
     path = tmp_path / "part-0.parquet"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ContractError, match=r"part-0\.parquet: is not readable Parquet"):
-        read_table(tmp_path, [RATE], ["click"])
+        list(read_parts(tmp_path, [RATE], ["click"]))
 
 
 def test_a_missing_column_is_named(tmp_path: Path):
     write(tmp_path, "part-0.parquet", rate=[1.0], weight=[1.0])
     with pytest.raises(ContractError, match="column label_click is missing"):
-        read_table(tmp_path, [RATE], ["click"])
+        list(read_parts(tmp_path, [RATE], ["click"]))
 
 
 def test_a_folder_without_rows_is_refused(tmp_path: Path):
     with pytest.raises(ContractError, match="no rows to train on"):
-        read_table(tmp_path, [RATE], ["click"])
+        list(read_parts(tmp_path, [RATE], ["click"]))
 
 
 @pytest.mark.parametrize("weights", [[1.0, float("nan")], [1.0, -1.0], [1.0, None]])

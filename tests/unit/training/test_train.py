@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
-from tidewheel.contracts.recipe import DistillationConfig, NetworkConfig, OptimizerConfig, TrainConfig
+from tidewheel.contracts.learning import DistillationConfig, OptimizerConfig, TrainConfig
+from tidewheel.contracts.network import NetworkConfig
 from tidewheel.errors import ConfigError
 from tidewheel.ranker import GraphScorer, Scorer, columns_of
 from tidewheel.ranker.encoding import Encoders
@@ -27,7 +28,7 @@ from tidewheel.training.encode import encoded_rows, fitted_encoders
 from tidewheel.training.loader import ShuffledRows
 from tidewheel.training.optimizer import Optimizer
 from tidewheel.training.rows import EncodedRows
-from tidewheel.training.source import labels_of, read_table
+from tidewheel.training.source import labels_of
 from tidewheel.training.teaching import Teacher
 from tidewheel.training.train import fit_here, new_ranker, objective_of, train
 
@@ -245,7 +246,7 @@ def test_the_ranker_recovers_what_the_rows_were_made_from(quickstart, make_rows,
     (tmp_path / "out").mkdir()
     manifest = train(folders["train"], quickstart.features, quickstart.labels, config, None, tmp_path / "out")
 
-    table = read_table(folders["new"], quickstart.features, quickstart.label_names)
+    table = pq.read_table(folders["new"])
     columns = columns_of(table, quickstart.features)
     click = labels_of(table, ("click",))[:, 0]
     truth = 1.2 * columns["user_tenure_days"] + np.where(columns["user_id"] % 2 == 0, 1.0, -1.0)
@@ -257,7 +258,7 @@ def test_a_teacher_gives_its_uncalibrated_probabilities_and_leaves_labels_that_i
     tiny_run, tiny_bundle, tmp_path
 ):
     recipe = tiny_run.recipe
-    table = read_table(tiny_run.train_dir, recipe.features, recipe.label_names)
+    table = pq.read_table(tiny_run.train_dir)
     teacher = Teacher.of_bundle(tiny_bundle, ("click", "purchase"), is_inline=False)
     soft = teacher.score(teacher.encoders.encode(columns_of(table, teacher.features)))
     logits = Scorer(tiny_bundle).logits(columns_of(table, recipe.features))
@@ -279,7 +280,7 @@ def test_scores_of_a_teacher_are_the_same_inline_and_precomputed(tiny_run, tiny_
 
 def test_a_ranker_trained_with_a_teacher_names_it_and_comes_closer_to_it(tiny_run, tiny_bundle, tmp_path: Path):
     recipe = tiny_run.recipe
-    columns = columns_of(read_table(tiny_run.calibration_dir, recipe.features, recipe.label_names), recipe.features)
+    columns = columns_of(pq.read_table(tiny_run.calibration_dir), recipe.features)
     taught_by = sigmoid(Scorer(tiny_bundle).logits(columns)["click"])
 
     def distance(weight: float) -> float:
