@@ -27,6 +27,7 @@ from tidewheel.ranker.fitting import fit
 ROWS = "rows"
 TRAIN_DAYS = 5
 ENDS = tuple(f"2022-05-0{day}" for day in range(2, 7))  # of the windows that figures are of
+TUNING = ("tune", "tune-2")  # windows that settings are chosen on, within the first one's training days
 
 
 def bench_recipe() -> Recipe:
@@ -42,20 +43,27 @@ def short_recipe() -> Recipe:
 
 
 def make_windows(data: Path, ends: tuple[str, ...], out: Path) -> dict[str, Path]:
-    """Folder of each window's end, made where it is not there yet; `tune` splits the first window's training days."""
+    """Folder of each window's end, made where it is not there yet, and of each of TUNING.
+
+    These split the first window's training days: `tune` judges the last one by those before it, `tune-2` the last but one.
+    """
     folders = {end: out / end for end in ends}
     for end, folder in folders.items():
         if not folder.is_dir():
             splits = write_splits(bench_recipe(), data, end, out / f"{end}.splits")
             _write(folder, pq.read_table(splits / "train"), pq.read_table(splits / "eval"))
             shutil.rmtree(splits)
-    tune = out / "tune"
-    if not tune.is_dir():
-        rows = pq.read_table(folders[ends[0]] / "train" / ROWS)
-        last_day = window(bench_recipe(), ends[0]).end - timedelta(days=2)
-        is_last = pc.greater_equal(rows["event_time"], pa.scalar(last_day, rows["event_time"].type))
-        _write(tune, rows.filter(pc.invert(is_last)), rows.filter(is_last))
-    return folders | {"tune": tune}
+    eval_day = window(bench_recipe(), ends[0]).end - timedelta(days=1)
+    for back, name in enumerate(TUNING, start=1):
+        folders[name] = out / name
+        if not folders[name].is_dir():
+            rows = pq.read_table(folders[ends[0]] / "train" / ROWS)
+            days_back = pc.subtract(pa.scalar(eval_day, rows["event_time"].type), rows["event_time"])
+            begin, end = (pa.scalar(timedelta(days=days), days_back.type) for days in (back, back - 1))
+            is_before = pc.greater(days_back, begin)
+            is_judged = pc.and_(pc.invert(is_before), pc.greater(days_back, end))
+            _write(folders[name], rows.filter(is_before), rows.filter(is_judged))
+    return folders
 
 
 def write_splits(of: Recipe, data: Path, end: str, out: Path) -> Path:

@@ -28,6 +28,7 @@ from tidewheel.training.train import train
 
 def ours(job: Job) -> Answer:
     """Train on the Parquet files of the job's folder and score with the exported graph."""
+    torch.set_num_threads(job.threads)
     recipe = bench_recipe()
     labels = tuple(label for label in recipe.labels if label.name in job.labels)
     config = nested({"seed": job.seed, "optimizer.epochs": job.epochs} | job.settings)

@@ -6,11 +6,12 @@
 DIR is KuaiRand-Pure. Five windows of five training days and one evaluation day each end 2022-05-02 … 2022-05-06; our ingest
 and sample make their rows, and all systems get the same ones, encoded alike (bench/log_windows.py). Weights are 1 in this log.
 
-Tuning: on the first window's training days without its last, judged on that last one, never on an evaluation day. Every
-system has as many trials: a library --trials of its DCN, one network a label, and as many of its MMoE; we twice that of
-our ranker (bench/search_space.py). A library stops early, after the epoch whose AUC falls, and the best is taken. What wins
-there is trained on all five days of each window, for each seed. A library's better model on the *evaluation* days counts as
-the library, and the best library as the peer, both of which favour the peer.
+Tuning: within the first window's training days, judged on the last of them after training on those before it, and on the
+last but one after training on those before that; never on an evaluation day. The mean of both decides. Every system has as
+many trials: a library --trials of its DCN, one network a label, and as many of its MMoE; we twice that of our ranker
+(bench/search_space.py). A library stops early, after the epoch whose AUC falls, and the best is taken. What wins is trained
+on all five days of each window, for each seed. A library's better model on the *evaluation* days counts as the library, and
+the best library as the peer, both of which favour the peer.
 
 Everything is appended to OUT/results.jsonl as it is measured, and not measured again by the next run.
 """
@@ -21,6 +22,7 @@ import argparse
 import hashlib
 import itertools
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -31,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.log_windows import ENDS, bench_recipe, make_windows
+from bench.log_windows import ENDS, TUNING, bench_recipe, make_windows
 from bench.paired import Comparison, Day, Run, compare
 from bench.peer_job import Arrays, Job
 from bench.search_space import MODELS, Model
@@ -74,7 +76,8 @@ def measure(bench: Bench, models: list[Model], trials: int, seeds: int, system: 
     with System(system, bench.out, bench.threads) as process:
         for model in own:
             for trial, labels in itertools.product(range(trials * (2 if system == OURS else 1)), bench.tasks(model)):
-                bench.trial(process, model, labels, trial)
+                for window in TUNING:
+                    bench.trial(process, model, labels, trial, window)
         for seed, end, model in itertools.product(range(seeds), ENDS, own):
             for labels in bench.tasks(model):
                 bench.final(process, model, labels, end, seed)
@@ -137,22 +140,27 @@ class Bench:
             return [bench_recipe().label_names]
         return [(name,) for name in (self.gated if self.is_gated_only else bench_recipe().label_names)]
 
-    def trial(self, process: System, model: Model, labels: tuple[str, ...], trial: int) -> Found:
-        """Train on the first days of the tuning window and judge on its last one."""
+    def trial(self, process: System, model: Model, labels: tuple[str, ...], trial: int, window: str) -> Found:
+        """Train on the first days of a tuning window and judge on its last one."""
         settings = model.settings(trial)
         epochs = settings.get(EPOCHS, model.max_epochs)
-        return self._measured(process, Training("trial", model, labels, settings, epochs, "tune", 0))
+        return self._measured(process, Training("trial", model, labels, settings, epochs, window, 0))
 
     def best(self, model: Model, labels: tuple[str, ...]) -> tuple[Found, int]:
-        """The trial, and its epochs, with the best mean AUC of the gated labels among `labels`."""
+        """The settings and epochs with the best AUC, a mean over the gated labels among `labels` and the tuning windows."""
         columns = [at for at, label in enumerate(labels) if label in self.gated] or [0]
+        trials: dict[str, dict[str, Found]] = defaultdict(dict)
+        for found in self.of(model, labels, "trial"):
+            trials[json.dumps(found["settings"], sort_keys=True)][found["window"]] = found
         candidates = [
-            (found, number, np.mean([epoch[at] for at in columns]))
-            for found in self.of(model, labels, "trial")
-            for number, epoch in enumerate(found["auc"], start=1)
+            (float(np.mean([found["auc"][epoch][at] for found in windows.values() for at in columns])), epoch + 1, settings)
+            for settings, windows in trials.items()
+            if windows.keys() == set(TUNING)
+            for epoch in range(min(len(found["auc"]) for found in windows.values()))
         ]
-        found, epochs, _ = max(candidates, key=lambda candidate: candidate[2])
-        return found, found["epochs"] if model.system == OURS else epochs
+        _, epochs, found = max(candidates)
+        settings = json.loads(found)
+        return settings, settings.get(EPOCHS, epochs)
 
     def of(self, model: Model, labels: tuple[str, ...], phase: str) -> list[Found]:
         """What is measured of a network, with the code of today."""
@@ -162,8 +170,8 @@ class Bench:
 
     def final(self, process: System, model: Model, labels: tuple[str, ...], end: str, seed: int) -> Found:
         """Train what won on all days of a window, and score its evaluation day."""
-        trial, epochs = self.best(model, labels)
-        return self._measured(process, Training("final", model, labels, trial["settings"], epochs, end, seed))
+        settings, epochs = self.best(model, labels)
+        return self._measured(process, Training("final", model, labels, settings, epochs, end, seed))
 
     def scores(self, model: Model, label: str) -> dict[Run, np.ndarray]:
         """Scores (N,) of the label by run; empty where the model has no such network."""
@@ -179,9 +187,9 @@ class Bench:
 
     def _finals(self, model: Model, labels: tuple[str, ...]) -> Iterator[Found]:
         """Runs of the settings that win now: more trials may have been made since others ran."""
-        trial, epochs = self.best(model, labels)
+        settings, epochs = self.best(model, labels)
         for found in self.of(model, labels, "final"):
-            if (found["settings"], found["epochs"]) == (trial["settings"], epochs):
+            if (found["settings"], found["epochs"]) == (settings, epochs):
                 yield found
 
     def day(self, end: str, label: str) -> Day:
@@ -218,8 +226,8 @@ def report(bench: Bench, models: list[Model], replicates: int) -> None:
         for labels in bench.tasks(model):
             if not bench.of(model, labels, "trial"):
                 continue
-            found, epochs = bench.best(model, labels)
-            print(f"\n{model.key} {','.join(labels)}: {epochs} epochs, {json.dumps(found['settings'])}")
+            settings, epochs = bench.best(model, labels)
+            print(f"\n{model.key} {','.join(labels)}: {epochs} epochs, {json.dumps(settings)}")
     ours = next((model for model in models if model.system == OURS), None)
     if ours is None:
         return

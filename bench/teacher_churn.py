@@ -153,8 +153,8 @@ def auc_gaps(
 
 def show(what: str, values: np.ndarray, drawn: np.ndarray) -> None:
     over = {"pairs": t_interval(values.tolist()), "users": interval(drawn)}
-    shown = "  ".join(f"over {of} [{lower:+.4f}, {upper:+.4f}]" for of, (lower, upper) in over.items())
-    print(f"  {what} {values.mean():+.4f}  {shown}")
+    shown = "  ".join(f"over {of} [{lower:+.5f}, {upper:+.5f}]" for of, (lower, upper) in over.items())
+    print(f"  {what} {values.mean():+.5f}  {shown}")
 
 
 if __name__ == "__main__":

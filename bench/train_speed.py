@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=2, help="of each training that is timed")
     parser.add_argument(
-        "--threads", type=int, default=2, help="of torch that a library is tried with; on a busy machine give 1: they spin"
+        "--threads", type=int, default=2, help="of torch that a system is tried with; on a busy machine give 1: they spin"
     )
     parser.add_argument("--networks", default="dcn,mmoe")
     parser.add_argument("--batch-sizes", default="512,1024,2048,4096", help="that each system is tried with")
@@ -107,11 +107,11 @@ class Bench:
             tried = [self.train(name, Chosen(size, rate), folder, 1, 0) for size, rate in itertools.product(sizes, RATES)]
             peers = [trained.auc for trained in best.values()] if name == OURS else []
             best[name] = fastest(tried, max([max(trained.auc for trained in tried) - TOLERANCE, *peers]))
-            if name != OURS:
-                one = best[name].how  # with one thread of torch and no loader process
-                loaders = [] if name == "deepctr" else [replace(one, workers=1)]  # its fit makes a loader without any
-                ways = [*loaders, *(replace(one, threads=n) for n in range(2, self.threads + 1))]
-                best[name] = max([best[name], *(self.train(name, way, folder, 1, 0) for way in ways)], key=_speed)
+            one = best[name].how  # with one thread of torch and no loader process
+            ways = [replace(one, threads=n) for n in range(2, self.threads + 1)]
+            if name not in (OURS, "deepctr"):  # neither has loader processes; ours reads in a thread
+                ways.append(replace(one, workers=1))
+            best[name] = max([best[name], *(self.train(name, way, folder, 1, 0) for way in ways)], key=_speed)
         return {name: trained.how for name, trained in best.items()}
 
     def train(self, name: str, how: Chosen, folder: Path, epochs: int, seed: int) -> Trained:

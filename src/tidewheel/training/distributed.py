@@ -170,7 +170,19 @@ def drive(folder: Path) -> None:
     try:
         trainer.fit()
     except (WorkerGroupError, PreemptionError) as error:
-        _fail(folder, RetryableError(f"train: the workers failed ({str(error).strip().splitlines()[-1]}); run again"))
+        limit = "max_preemption_failures" if _is_preemption(error) else "max_failures"
+        said = " ".join(str(error).split())[:500]
+        _fail(folder, RetryableError(f"train: workers were lost more often than {limit} {getattr(config, limit)} ({said})"))
+
+
+def _is_preemption(error: Exception) -> bool:
+    """Whether a worker's node was taken away, announced or not: what Ray Train counts apart."""
+    from ray.train.v2.api.exceptions import PreemptionError, WorkerGroupError
+
+    if not isinstance(error, WorkerGroupError):
+        return isinstance(error, PreemptionError)
+    causes = (getattr(cause, "health_check_failure", cause) for cause in error.worker_failures.values())
+    return any(getattr(cause, "preempted", False) for cause in causes)
 
 
 def work(told: dict[str, str]) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -15,7 +18,7 @@ import torch
 
 from tidewheel.contracts.learning import OptimizerConfig, TrainConfig
 from tidewheel.contracts.network import NetworkConfig
-from tidewheel.errors import ConfigError
+from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.ranker.model import Network, Ranker
 from tidewheel.store import Store
 from tidewheel.training.checkpoint import KIND
@@ -24,6 +27,8 @@ from tidewheel.training.rows import EncodedRows
 from tidewheel.training.train import fit_here, new_ranker
 
 ray = pytest.importorskip("ray")
+from ray.cluster_utils import Cluster  # noqa: E402
+
 from tidewheel.training.distributed import fit_distributed  # noqa: E402  (imports ray's door)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -79,6 +84,12 @@ def processes(word: str) -> list[psutil.Process]:
     return found
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not is_so():
+        time.sleep(0.02)
+
+
 def kill_once(store: Store, word: str) -> Callable[[], bool]:
     """Kill the first process with that word after the first checkpoint; call what this returns to know whether it happened."""
     killed: list[int] = []
@@ -117,6 +128,46 @@ def test_whoever_is_killed_training_goes_on_bit_by_bit(tiny_run, rows, store: St
     assert_equal_weights(ranker, undisturbed)
     assert store.folders(KIND) == []
     assert processes("raylet/raylet") == []
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head that takes no workers and a node that takes both, each with a node manager of its own."""
+    found = Cluster()
+    found.add_node(num_cpus=0)
+    found.add_node(num_cpus=1)
+    monkeypatch.setenv("RAY_ADDRESS", found.address)
+    yield found
+    found.shutdown()
+
+
+def take_away_node(cluster: Cluster) -> None:
+    """Reclaim the node of the workers as a cloud does with spot nodes, two seconds after saying so; another one joins."""
+    (node,) = cluster.worker_nodes
+    cluster.add_node(num_cpus=1)
+    command = [f"{Path(sys.executable).parent}/ray", "drain-node", "--address", cluster.address, "--node-id", node.node_id]
+    reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "reclaimed", "--deadline-remaining-seconds", "2"]
+    subprocess.run([*command, *reason], check=True, capture_output=True)
+    time.sleep(2)
+    cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.mark.parametrize(("failures", "preemptions"), [(0, 1), (9, 0)], ids=["allowed", "once too often"])
+def test_a_node_that_is_taken_away_does_not_count_as_a_failure(
+    tiny_run, rows, store: Store, undisturbed: Ranker, cluster: Cluster, failures: int, preemptions: int
+):
+    config = CONFIG.model_copy(update={"max_failures": failures, "max_preemption_failures": preemptions})
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(together, tiny_run, rows, config, store)
+        wait_until(lambda: bool(store.folders(KIND)))
+        take_away_node(cluster)
+        if preemptions == 0:
+            with pytest.raises(RetryableError, match="more often than max_preemption_failures 0"):
+                training.result()
+            return
+        ranker, report = training.result()
+    assert report.resumed_at >= CONFIG.checkpoint_every_steps
+    assert_equal_weights(ranker, undisturbed)
 
 
 def test_another_number_of_workers_goes_on_within_rounding(tiny_run, rows, store: Store, undisturbed: Ranker):
