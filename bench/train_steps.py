@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--ids", type=int, nargs="*", default=[1_000_000], help="sizes of larger tables to update")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -50,6 +51,8 @@ def main() -> None:
         with_gradient(lambda x: nn.functional.dropout(torch.relu(x), 0.1), *h.shape),
     )
     compare("AdamW of the embedding table", *adamw(sum(SIZES), 8))
+    for ids in (sum(SIZES), *options.ids):
+        compare(f"update of {ids:,} ids: touched, all", *updates(ids, 8, len(SIZES) * size))
     whole = step(size)
     print(f"{'':<34} {'':>9} {'':>9} {'':>6}  rows/s a core")
     line("a whole step, float32", milliseconds(whole), None, size)
@@ -118,6 +121,31 @@ def adamw(rows: int, width: int) -> tuple[Callable[[], object], Callable[[], obj
         value.addcdiv_(first, second.sqrt().div_(0.5).add_(EPSILON), value=-1e-4)
 
     return fused, plain
+
+
+def updates(ids: int, width: int, touched: int) -> tuple[Callable[[], object], Callable[[], object]]:
+    """AdamW of a table from the gradients of `touched` lookups: of the rows that they touch alone, and of all."""
+    table = nn.Parameter(torch.randn(ids, width))
+    first, second = torch.zeros(ids, width), torch.zeros(ids, width)
+    rows, gradients = torch.randint(0, ids, (touched,)), torch.randn(touched, width)
+    optimizer = Optimizer([("embeddings.table", table)], OptimizerConfig(), torch.ones(1))
+
+    def of_all() -> None:
+        table.grad = torch.zeros_like(table).index_add_(0, rows, gradients)
+        optimizer.step(0.5)
+
+    @torch.no_grad()
+    def of_touched() -> None:
+        own, places = torch.unique(rows, return_inverse=True)
+        summed = torch.zeros(len(own), width).index_add_(0, places, gradients)
+        value, moment, square = table[own], first[own], second[own]
+        arguments = {"lr": 1e-4, "beta1": BETAS[0], "beta2": BETAS[1], "weight_decay": 0.1, "eps": EPSILON}
+        flags = {"amsgrad": False, "maximize": False}
+        torch._fused_adamw_([value], [summed], [moment], [square], [], [torch.tensor(1.0)], **arguments, **flags)
+        for of, new in ((table, value), (first, moment), (second, square)):
+            of[own] = new
+
+    return of_touched, of_all
 
 
 def step(size: int, precision: str = "float32", is_plain: bool = False, is_compiled: bool = False) -> Callable[[], object]:

@@ -351,6 +351,12 @@ def test_the_teachers_weight_follows_its_schedule_label_by_label(quickstart, sch
 def test_a_constant_weight_that_is_to_end_elsewhere_is_refused():
     with pytest.raises(ValueError, match=r"schedule is constant; final_weight 0.1 differs from weight 0.3"):
         DistillationConfig(schedule="constant", weight=0.3, final_weight=0.1)
+    with pytest.raises(ValueError, match="schedule is constant; expected a weight beside it"):
+        DistillationConfig(schedule="constant")
+
+
+def test_labels_come_first_and_the_teacher_last_by_default():
+    assert [DistillationConfig().at(share) for share in (0.0, 0.5, 1.0)] == [0.0, 0.4, 0.8]
 
 
 def test_the_network_is_updated_as_by_torchs_adamw():
