@@ -39,7 +39,7 @@ class DistillationConfig(Contract):
     """Weight of the teacher's soft labels in the loss, against 1 of the labels.
 
     From `weight` at the first step to `final_weight` after the last, in a line or half a cosine (slow, fast, slow); `constant`
-    stays at `weight`. Rising, labels are learned first and rankings then stay near the teacher's: they move less from day to day,
+    stays at `weight`. Rising, labels are learned first and rankings then stay near the teacher's: they move less by the day,
     at no loss of AUC (docs/evidence/model-plane.md). A label of `by_label` gets so many times that. `scores`: the teacher
     scores all rows once before training, or `inline` each batch as it is read, which costs its time every epoch; the
     numbers are the same.
