@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from tidewheel.evaluation.bootstrap import CONFIDENCE, interval, resampled_weights
-from tidewheel.evaluation.metrics.auc import PresortedAuc
+from bench.bootstrap import CONFIDENCE, PresortedAuc, interval, resampled_weights
 
 Run = tuple[str, int]  # window, seed
 

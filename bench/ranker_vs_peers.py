@@ -39,7 +39,7 @@ from bench.peer_job import Arrays, Job
 from bench.search_space import MODELS, Model
 from bench.systems import LIBRARIES, OURS, System
 from bench.work import ROOT
-from tidewheel.evaluation.metrics.auc import auc
+from tidewheel.evaluation.metrics import auc
 
 EPOCHS = "optimizer.epochs"  # of ours, which is a setting
 
@@ -203,7 +203,7 @@ class Bench:
         answer = process.ask(training.job(folder, scores, self.threads, self.gated))
         truth = Arrays.read(folder / "eval", training.labels).labels
         one = np.ones(len(truth))
-        aucs = [[auc(epoch[:, at], truth[:, at], one) for at in range(truth.shape[1])] for epoch in np.load(scores)]
+        aucs = [[auc(epoch[:, at], truth[:, at], one).value for at in range(truth.shape[1])] for epoch in np.load(scores)]
         if training.phase == "trial":
             scores.unlink()
         found = training.facts() | {"key": training.key, "auc": aucs, "answer": asdict(answer)}

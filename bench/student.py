@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.bootstrap import PresortedAuc, interval, resampled_weights
 from bench.log_windows import ENDS, short_recipe, write_splits
 from bench.paired import t_interval
 from tidewheel.cli.recipes import with_settings
@@ -30,8 +31,6 @@ from tidewheel.contracts.learning import DistillConfig
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.schema import WEIGHT, label_column
 from tidewheel.contracts.window import Window, parse_time
-from tidewheel.evaluation.bootstrap import interval, resampled_weights
-from tidewheel.evaluation.metrics import PresortedAuc
 from tidewheel.ranker import GraphScorer, Scorer, columns_of, load_bundle
 from tidewheel.ranker.network import Network, multiply_adds
 from tidewheel.store import Store

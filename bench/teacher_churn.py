@@ -22,14 +22,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from bench.bootstrap import PresortedAuc, interval, resampled_weights
 from bench.log_windows import ENDS, short_recipe, write_splits
 from bench.paired import t_interval
 from bench.student import LABELS, REPLICATES, evaluation_rows, student_of
 from tidewheel.cli.recipes import with_settings
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.schema import Entity, label_column
-from tidewheel.evaluation.bootstrap import interval, resampled_weights
-from tidewheel.evaluation.metrics import PresortedAuc
 from tidewheel.ranker import OpenBundle, Scorer, columns_of, load_bundle
 from tidewheel.store import Store
 

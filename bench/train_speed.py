@@ -33,7 +33,7 @@ from bench.log_windows import ROWS, bench_recipe, make_windows
 from bench.peer_job import Answer, Arrays, Job, Settings
 from bench.systems import LIBRARIES, OURS, System
 from tidewheel.contracts.schema import WEIGHT
-from tidewheel.evaluation.metrics.auc import auc
+from tidewheel.evaluation.metrics import auc
 from tidewheel.ranker import columns_of
 from tidewheel.ranker.fitting import fit
 
@@ -120,7 +120,7 @@ class Bench:
         answer = self.systems[name].ask(Job(self.network, self.labels, settings, epochs, seed, how.threads, *parts))
         truth, scores = Arrays.read(folder / "eval", self.labels).labels, np.load(self.scores)[-1]
         one = np.ones(len(truth))
-        trained = Trained(how, answer, statistics.fmean(auc(scores[:, at], truth[:, at], one) for at in self.judged))
+        trained = Trained(how, answer, statistics.fmean(auc(scores[:, at], truth[:, at], one).value for at in self.judged))
         speed = f"{answer.rows_per_second:,.0f} rows/s, {answer.rows_per_cpu_second:,.0f} rows/CPU s"
         print(f"{self.network} {name:<8} {how} AUC {trained.auc:.4f} {speed}", flush=True)
         return trained

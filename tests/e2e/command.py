@@ -27,7 +27,6 @@ SMALL = (
     "evaluate.max_auc_drop=0.3",
     "evaluate.max_logloss_rise=0.3",
     "evaluate.min_auc={click: 0.52, long_view: 0.52}",
-    "evaluate.bootstrap_replicates=100",
     "deploy.max_calibration_error=0.8",
     "deploy.steps=[{share: 0.5, min_requests: 200, max_requests: 3000}]",
     "deploy.max_engagement_drop=0.3",

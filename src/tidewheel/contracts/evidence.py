@@ -134,13 +134,15 @@ class Evaluation(Contract):
     """What `evaluate` found.
 
     `differences`: label -> metric -> student minus production, paired; empty before the first release.
-    `slices`: slice column -> its value, as text -> label -> metric -> estimate of the student.
+    `slices`: slice column -> its value, as text -> label -> metric -> estimate of the student; `slice_differences` is to them
+    what `differences` is to the metrics of all rows.
     """
 
     verdict: Verdict
     metrics: Metrics
     differences: dict[str, dict[str, Estimate]] = {}
     slices: dict[str, Metrics] = {}
+    slice_differences: dict[str, Metrics] = {}
 
 
 class Rollout(Contract):

@@ -199,7 +199,6 @@ class EvaluateConfig(Contract):
     A label with fewer than `min_positives` rows on either side is too rare to judge: Inconclusive, unless not gated.
     """
 
-    bootstrap_replicates: int = Field(default=400, ge=50)
     min_positives: int = Field(default=50, ge=1)
     min_auc: dict[str, float] = {}
     max_calibration_error: float = Field(default=0.1, gt=0)  # |predicted / actual - 1|, its nearest bound

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,38 +13,19 @@ from tidewheel.contracts.report import Estimate, Metrics
 from tidewheel.contracts.schema import WEIGHT, label_column
 from tidewheel.contracts.verdict import Phase, Reason, combine
 from tidewheel.errors import ContractError
-from tidewheel.evaluation.bootstrap import Statistic, bootstrap, interval, reflected_interval
 from tidewheel.evaluation.figures import Figures, ReliabilityBin, Slices
 from tidewheel.evaluation.gates import Evidence, LabelEvidence, judge
-from tidewheel.evaluation.metrics import (
-    PresortedAuc,
-    bin_of,
-    binned_error,
-    effective_rows,
-    equal_mass_edges,
-    row_loss,
-    weighted_sum,
-)
+from tidewheel.evaluation.intervals import Users
+from tidewheel.evaluation.measure import COMPARED, Sample, differences, estimates, measure, unknown
+from tidewheel.evaluation.metrics import bin_of, equal_mass_edges
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CANDIDATE, PRODUCTION = "student", "production"
+CANDIDATE, PRODUCTION, RANKER = "student", "production", "ranker"
 MAX_SLICE_VALUES = 12  # the heaviest values of a slice column get a row of the report each
 Scores = Mapping[str, Mapping[str, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The evaluation rows as arrays (B,): code of the user, weight, 0/1 of each label."""
-
-    users: np.ndarray
-    weight: np.ndarray
-    labels: Mapping[str, np.ndarray]
-
-    @property
-    def num_users(self) -> int:
-        return int(self.users.max()) + 1 if len(self.users) else 0
+Faults = Mapping[tuple[str, str], str]
 
 
 def evaluate(
@@ -53,11 +33,11 @@ def evaluate(
 ) -> tuple[Evaluation, Figures]:
     """Measure every model with intervals, compare the student with production, and judge the student.
 
-    Metrics are weighted by column `weight`, so they estimate what the full log would say; intervals are 95%, by bootstrap
-    over users. All models see the same replicates: the differences that the gates judge are paired.
+    Metrics are weighted by column `weight`, so they estimate what the full log would say; intervals are 95%, over users.
+    Differences are paired by row.
 
     Args:
-        table: evaluation rows, with `user_id`, `weight`, the labels and the columns of `config.slices`.
+        table: evaluation rows, with `user_id`, `request_id`, `weight`, the labels and the columns of `config.slices`.
         scores: model (`student`, and `ranker`, `production` where there are such) -> label -> probabilities (B,).
 
     Raises:
@@ -70,45 +50,34 @@ def evaluate(
             check="weight", phase=Phase.ERROR, message="weight: some are not finite and above 0; nothing was measured"
         )
         return Evaluation(verdict=combine([broken]), metrics={}), Figures({}, {}, {})
-    faults = {(model, label): fault_of(values) for model, by in scores.items() for label, values in by.items()}
-    usable = {key for key, fault in faults.items() if not fault and key[1] in sample.labels}
-    statistics: dict[str, Statistic] = {}
-    for model, label in sorted(usable):
-        statistics |= _statistics(f"{model}/{label}", scores[model][label], sample.labels[label], sample.weight)
-    slices = _slices(table, config, sample)
-    for place, rows in slices.items():
-        for label in sorted(label for model, label in usable if model == CANDIDATE):
-            if _is_judgeable(sample.labels[label][rows], config):
-                statistics |= _slice_statistics(f"{place}/{label}", scores[CANDIDATE][label], sample.labels[label], rows)
-    values = {name: statistic(sample.weight) for name, statistic in statistics.items()} if len(sample.weight) else {}
-    replicates = bootstrap(statistics, sample.users, sample.weight, config.bootstrap_replicates)
-    found = _Found(values, replicates)
-    effective = effective_rows(sample.weight)
-    metrics: Metrics = {
-        model: {
-            label: {name: found.estimate(f"{model}/{label}/{name}", effective) for name in METRICS}
-            for label in by
-            if label in sample.labels
-        }
-        for model, by in scores.items()
-    }
+    names = [label.name for label in labels]
+    faults = {(model, name): fault_of(by[name]) for model, by in scores.items() for name in names if name in by}
+    metrics, gaps = _compare(scores, sample, names, faults, at_least=1)
+    slices: Slices = {}
+    slice_gaps: Slices = {}
+    for column, value, rows in _slices(table, config, sample):
+        part = {model: {name: found[rows] for name, found in by.items()} for model, by in scores.items() if model != RANKER}
+        found, differ = _compare(part, sample.take(rows), names, faults, config.min_positives)
+        slices.setdefault(column, {})[value] = found[CANDIDATE]
+        slice_gaps.setdefault(column, {})[value] = differ
     evidence = Evidence(
         rows=len(sample.weight),
-        users=sample.num_users,
+        users=sample.users.number,
         has_production=PRODUCTION in scores,
-        labels=tuple(_evidence(label, sample, metrics, faults, found) for label in labels),
+        labels=tuple(_evidence(label, sample, metrics, gaps, faults) for label in labels),
     )
-    by_slice = _slice_estimates(slices, sample, found, [label.name for label in labels])
-    differences = {label.label: dict(label.difference) for label in evidence.labels if label.difference is not None}
-    evaluation = Evaluation(verdict=combine(judge(evidence, config)), metrics=metrics, differences=differences, slices=by_slice)
+    evaluation = Evaluation(
+        verdict=combine(judge(evidence, config)),
+        metrics=metrics,
+        differences=gaps,
+        slices=slices,
+        slice_differences=slice_gaps if gaps else {},
+    )
     reliability = {
-        model: {label: _reliability(scores[model][label], sample, label) for other, label in sorted(usable) if other == model}
+        model: {name: _reliability(scores[model][name], sample, name) for other, name in faults if other == model}
         for model in scores
     }
-    return evaluation, Figures(metrics, by_slice, reliability)
-
-
-METRICS = ("auc", "logloss", "ece", "calibration_ratio")
+    return evaluation, Figures(metrics, slices, reliability)
 
 
 def fault_of(probabilities: np.ndarray) -> str:
@@ -117,43 +86,55 @@ def fault_of(probabilities: np.ndarray) -> str:
     if broken:
         return f"{broken} of {len(probabilities)} scores are not finite"
     outside = int(((probabilities < 0) | (probabilities > 1)).sum())
-    return f"{outside} of {len(probabilities)} scores are not in [0, 1]" if outside else ""
+    if outside:
+        return f"{outside} of {len(probabilities)} scores are not in [0, 1]"
+    if len(probabilities) > 1 and (probabilities == probabilities[0]).all():
+        return f"all {len(probabilities)} scores are {probabilities[0]:.6g}: nothing is ranked"
+    return ""
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Value and replicates of every statistic, by name."""
+def _compare(
+    scores: Scores, sample: Sample, labels: Sequence[str], faults: Faults, at_least: int
+) -> tuple[Metrics, dict[str, dict[str, Estimate]]]:
+    """Model -> label -> metrics, and label -> student minus production, on the rows of one sample.
 
-    values: Mapping[str, float]
-    replicates: Mapping[str, np.ndarray]
-
-    def estimate(self, name: str, rows: float) -> Estimate:
-        if name not in self.values:
-            return Estimate(value=None, lower=None, upper=None, effective_rows=rows)
-        value = self.values[name]
-        if name.endswith("/ece"):
-            return _estimate(value, reflected_interval(value, self.replicates[name]), rows)
-        return _estimate(value, interval(self.replicates[name]), rows)
-
-    def difference(self, name: str, first: str, second: str, rows: float) -> Estimate:
-        one, two = f"{first}/{name}", f"{second}/{name}"
-        if one not in self.values or two not in self.values:
-            return Estimate(value=None, lower=None, upper=None, effective_rows=rows)
-        return _estimate(self.values[one] - self.values[two], interval(self.replicates[one] - self.replicates[two]), rows)
-
-
-def _estimate(value: float, bounds: tuple[float, float], rows: float) -> Estimate:
-    numbers = [float(number) if np.isfinite(number) else None for number in (value, *bounds)]
-    return Estimate(value=numbers[0], lower=numbers[1], upper=numbers[2], effective_rows=rows)
+    What has a fault, or fewer than `at_least` rows of a class, is unknown.
+    """
+    metrics: Metrics = {model: {} for model in scores}
+    gaps: dict[str, dict[str, Estimate]] = {}
+    for name in labels:
+        is_judgeable = sample.is_judgeable(name, at_least)
+        found = {
+            model: measure(by[name].astype(np.float64, copy=False), sample, name)
+            for model, by in scores.items()
+            if is_judgeable and name in by and not faults[model, name]
+        }
+        for model, by in scores.items():
+            if name in by:
+                known = estimates(found[model], by[name], sample, name) if model in found else unknown(sample)
+                metrics[model][name] = known
+        if name in scores.get(PRODUCTION, {}):
+            both = CANDIDATE in found and PRODUCTION in found
+            gaps[name] = differences(found[CANDIDATE], found[PRODUCTION], sample) if both else unknown(sample, COMPARED)
+    return metrics, gaps
 
 
 def _sample(table: pa.Table, labels: Sequence[LabelConfig], config: EvaluateConfig) -> Sample:
-    needed = ["user_id", WEIGHT, *(label_column(label.name) for label in labels), *config.slices]
+    needed = ["user_id", "request_id", WEIGHT, *(label_column(label.name) for label in labels), *config.slices]
     if missing := [name for name in needed if name not in table.column_names]:
         raise ContractError(f"evaluation rows: columns {', '.join(missing)} are missing; sample again")
-    _, users = np.unique(table["user_id"].to_numpy(), return_inverse=True)
-    values = {label.name: table[label_column(label.name)].to_numpy() for label in labels}
-    return Sample(users=users.astype(np.int64), weight=table[WEIGHT].to_numpy().astype(np.float64), labels=values)
+    return Sample(
+        users=Users.of(table["user_id"].to_numpy()),
+        requests=_codes(table["request_id"])[0],
+        weight=table[WEIGHT].to_numpy().astype(np.float64),
+        labels={label.name: table[label_column(label.name)].to_numpy() for label in labels},
+    )
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[object]]:
+    """(B,) a code for each value, null included, and the values."""
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
 
 
 def _check_shapes(scores: Scores, labels: Sequence[LabelConfig], rows: int) -> None:
@@ -168,89 +149,32 @@ def _check_shapes(scores: Scores, labels: Sequence[LabelConfig], rows: int) -> N
                 raise ContractError(f"scores of {model} for {name}: shape {values.shape}; expected ({rows},), one a row")
 
 
-def _statistics(place: str, probabilities: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> dict[str, Statistic]:
-    """All metrics of one model's label. ECE keeps the bins of the full sample, so that replicates differ in rows only."""
-    probabilities = probabilities.astype(np.float64)
-    positive = (labels == 1).astype(np.float64)
-    loss, gap = row_loss(probabilities, labels), probabilities - positive
-    bins = bin_of(probabilities, equal_mass_edges(probabilities, weight))
-    return {
-        f"{place}/auc": PresortedAuc(probabilities, labels),
-        f"{place}/logloss": lambda w: _ratio(weighted_sum(w, loss), w.sum()),
-        f"{place}/ece": lambda w: binned_error(bins, w * gap, float(w.sum())),
-        f"{place}/calibration_ratio": lambda w: _ratio(weighted_sum(w, probabilities), weighted_sum(w, positive)),
-    }
-
-
-def _is_judgeable(labels: np.ndarray, config: EvaluateConfig) -> bool:
-    """Whether a slice has enough rows on either side for its interval to mean something."""
-    positives = int((labels == 1).sum())
-    return min(positives, len(labels) - positives) >= config.min_positives
-
-
-def _slice_statistics(place: str, probabilities: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> dict[str, Statistic]:
-    """Metrics of the rows (indexes) of one slice, as functions of the weights of all rows."""
-    probabilities, labels = probabilities[rows].astype(np.float64), labels[rows]
-    positive = (labels == 1).astype(np.float64)
-    area = PresortedAuc(probabilities, labels)
-    return {
-        f"{place}/auc": lambda w: area(w.take(rows)),
-        f"{place}/calibration_ratio": lambda w: _ratio(
-            weighted_sum(w.take(rows), probabilities), weighted_sum(w.take(rows), positive)
-        ),
-    }
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return float(numerator / denominator) if denominator > 0 else float("nan")
-
-
 def _evidence(
-    label: LabelConfig, sample: Sample, metrics: Metrics, faults: Mapping[tuple[str, str], str], found: _Found
+    label: LabelConfig, sample: Sample, metrics: Metrics, gaps: Mapping[str, Mapping[str, Estimate]], faults: Faults
 ) -> LabelEvidence:
-    name, rows = label.name, effective_rows(sample.weight)
-    difference = None
-    fault = faults[CANDIDATE, name]
-    if (PRODUCTION, name) in faults:
-        difference = {
-            metric: found.difference(metric, f"{CANDIDATE}/{name}", f"{PRODUCTION}/{name}", rows)
-            for metric in ("auc", "logloss")
-        }
-        fault = fault or (f"production: {faults[PRODUCTION, name]}" if faults[PRODUCTION, name] else "")
+    name = label.name
     positives = int((sample.labels[name] == 1).sum())
+    fault = faults[CANDIDATE, name]
+    if not fault and faults.get((PRODUCTION, name)):
+        fault = f"production: {faults[PRODUCTION, name]}"
     return LabelEvidence(
         label=name,
         is_gated=label.gated,
         positives=positives,
         negatives=len(sample.weight) - positives,
         candidate=metrics[CANDIDATE][name],
-        difference=difference,
+        difference=gaps.get(name),
         fault=fault,
     )
 
 
-def _slices(table: pa.Table, config: EvaluateConfig, sample: Sample) -> dict[str, np.ndarray]:
-    """`column/value` -> indexes of its rows, for the heaviest values of every slice column, heaviest first."""
-    places = {}
+def _slices(table: pa.Table, config: EvaluateConfig, sample: Sample) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Column, value and the indexes of its rows, for the heaviest values of every slice column, heaviest first."""
     for column in config.slices:
-        encoded = table[column].combine_chunks().dictionary_encode(null_encoding="encode")
-        codes = encoded.indices.to_numpy()
-        totals = np.bincount(codes, weights=sample.weight, minlength=len(encoded.dictionary))
+        codes, values = _codes(table[column])
+        totals = np.bincount(codes, weights=sample.weight, minlength=len(values))
         for code in np.argsort(-totals, kind="stable")[:MAX_SLICE_VALUES]:
-            places[f"{column}/{encoded.dictionary[int(code)].as_py()}"] = np.flatnonzero(codes == code)
-    return places
-
-
-def _slice_estimates(slices: Mapping[str, np.ndarray], sample: Sample, found: _Found, labels: Sequence[str]) -> Slices:
-    estimates: Slices = {}
-    for place, rows in slices.items():
-        column, value = place.split("/", 1)
-        effective = effective_rows(sample.weight[rows])
-        estimates.setdefault(column, {})[value] = {
-            label: {name: found.estimate(f"{place}/{label}/{name}", effective) for name in ("auc", "calibration_ratio")}
-            for label in labels
-        }
-    return estimates
+            yield column, str(values[code]), np.flatnonzero(codes == code)
 
 
 def _reliability(probabilities: np.ndarray, sample: Sample, label: str) -> tuple[ReliabilityBin, ...]:

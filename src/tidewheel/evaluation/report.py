@@ -23,7 +23,7 @@ OUTCOMES = {
 }
 MODELS = ("student", "production", "ranker")
 CAPTIONS = {
-    "auc": "AUC of every model with its 95% interval (bootstrap over users). ◆ ranker, ● student, ■ production.",
+    "auc": "AUC of every model with its 95% interval over users. ◆ ranker, ● student, ■ production.",
     "reliability": "Predicted against actual, in bins of equal weight; on the dashed line a probability means what it says. "
     "● student, ■ production; the area of a mark is the number of rows in its bin.",
     "slices": "The student in each slice, with 95% intervals; dashed: AUC over all rows, and a calibration of 1. "
@@ -111,7 +111,7 @@ def _metrics(run: RunReport) -> str:
                     [escape(label), f'<span class="{escape(model)}">{escape(model)}</span>', *shown, f"{effective:,.0f}"]
                 )
     head = ("label", "model", "AUC", "log-loss", "ECE", "predicted / actual", "effective rows")
-    note = '<p class="soft">Weighted by 1 / inclusion probability; in brackets 95% intervals by bootstrap over users.</p>'
+    note = '<p class="soft">Weighted by 1 / inclusion probability; in brackets 95% intervals over users.</p>'
     return f"<h2>Evaluation</h2>{note}{table(head, rows, frozenset({6}))}"
 
 

@@ -10,15 +10,14 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from tidewheel.contracts.schema import WEIGHT, FeatureSpec, feature_columns, label_column
-from tidewheel.evaluation.bootstrap import bootstrap, interval
-from tidewheel.evaluation.metrics import PresortedAuc
+from tidewheel.evaluation.intervals import SHARE, Users, interval
+from tidewheel.evaluation.metrics import auc
 from tidewheel.ranker.bundle import OpenBundle
 from tidewheel.ranker.columns import columns_of
 from tidewheel.ranker.scorer import Scorer
 
 MAX_ROWS = 100_000  # rows lie in the order of a hash: the first ones are a sample
 MIN_OF_A_CLASS = 50  # rows with and without the label, under which nothing is said
-REPLICATES = 200
 
 
 def misfit_of(teacher: OpenBundle, features: Sequence[FeatureSpec], labels: Sequence[str]) -> str | None:
@@ -42,7 +41,7 @@ def disagreement_of(teacher: OpenBundle, rows: pa.Table, labels: Sequence[str], 
     """The first label on which a teacher ranks randomized rows surely worse than `min_auc`, with its numbers, or None.
 
     Randomized rows are the ones that no earlier model chose: a teacher cannot look good on them by having chosen. The AUC is
-    weighted, its 95% interval a bootstrap over users. Labels with too few rows of a class are not judged.
+    weighted, its 95% interval over users. Labels with too few rows of a class are not judged.
 
     Args:
         rows: with the teacher's features, `user_id`, `weight` and the labels.
@@ -50,16 +49,16 @@ def disagreement_of(teacher: OpenBundle, rows: pa.Table, labels: Sequence[str], 
     if not rows.num_rows:
         return None
     scores = Scorer(teacher, threads=2).logits(columns_of(rows, teacher.manifest.features))
-    users = np.unique(rows["user_id"].to_numpy(), return_inverse=True)[1]
+    users = Users.of(rows["user_id"].to_numpy())
     weight = rows[WEIGHT].to_numpy().astype(np.float64)
     for label in [label for label in labels if label in scores]:
         happened = rows[label_column(label)].to_numpy()
         if min((happened == 1).sum(), (happened == 0).sum()) < MIN_OF_A_CLASS:
             continue
-        auc = PresortedAuc(scores[label], happened)
-        lower, upper = interval(bootstrap({label: auc}, users, weight, REPLICATES)[label])
+        area = auc(scores[label], happened, weight)
+        lower, upper = interval(area, users, SHARE)
         if upper < min_auc:
-            found = f"{auc(weight):.3f} in [{lower:.3f}, {upper:.3f}]"
+            found = f"{area.value:.3f} in [{lower:.3f}, {upper:.3f}]"
             return f"its AUC of {label} on this window's randomized rows is {found}, limit {min_auc:g}"
     return None
 

@@ -10,9 +10,7 @@ from tidewheel.errors import ContractError
 from tidewheel.evaluation import evaluate
 
 LABELS = (LabelConfig(name="click"), LabelConfig(name="like", gated=False))
-CONFIG = EvaluateConfig(
-    bootstrap_replicates=100, min_auc={"click": 0.6}, slices=("tab",), max_auc_drop=0.02, max_logloss_rise=0.02
-)
+CONFIG = EvaluateConfig(min_auc={"click": 0.6}, slices=("tab",), max_auc_drop=0.02, max_logloss_rise=0.02)
 
 
 def log(rows=4000, seed=0):
@@ -21,7 +19,8 @@ def log(rows=4000, seed=0):
     truth = 1 / (1 + np.exp(-(generator.normal(size=rows) * 1.2 - 0.5)))
     table = pa.table(
         {
-            "user_id": generator.integers(0, rows // 4, rows),
+            "user_id": (users := generator.integers(0, rows // 4, rows)),
+            "request_id": [f"{user}-{visit}" for user, visit in zip(users, generator.integers(0, 2, rows), strict=True)],
             "weight": generator.choice([1.0, 4.0], rows),
             "label_click": (generator.random(rows) < truth).astype(np.int8),
             "label_like": (generator.random(rows) < 0.02).astype(np.int8),
@@ -32,7 +31,7 @@ def log(rows=4000, seed=0):
 
 
 def scores(truth, **models):
-    like = np.full(len(truth), 0.02)
+    like = 0.02 + 0.01 * np.sin(np.arange(len(truth)))
     return {name: {"click": values, "like": like} for name, values in {"student": truth, **models}.items()}
 
 
@@ -125,7 +124,7 @@ def test_a_log_of_one_user_is_inconclusive():
 
 def test_weights_that_are_not_positive_are_an_error():
     table, truth = log(400)
-    table = table.set_column(1, "weight", pa.array([1.0] * 399 + [0.0]))
+    table = table.drop_columns(["weight"]).append_column("weight", pa.array([1.0] * 399 + [0.0]))
     assert evaluate(table, scores(truth), LABELS, CONFIG)[0].verdict.phase is Phase.ERROR
 
 
@@ -141,7 +140,7 @@ def test_what_the_caller_got_wrong_is_said():
 
 def test_the_reliability_curve_of_the_truth_lies_on_the_diagonal():
     table, truth = log(20_000)
-    _, figures = evaluate(table, scores(truth), LABELS, CONFIG.model_copy(update={"bootstrap_replicates": 50}))
+    _, figures = evaluate(table, scores(truth), LABELS, CONFIG)
     bins = figures.reliability["student"]["click"]
     assert sum(b.rows for b in bins) == 20_000
     # four deviations of a rate over a fifteenth of the effective rows

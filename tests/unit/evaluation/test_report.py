@@ -69,13 +69,14 @@ def evaluated():
     table = pa.table(
         {
             "user_id": generator.integers(0, 400, rows),
+            "request_id": generator.integers(0, 500, rows).astype(str),
             "weight": np.ones(rows),
             "label_click": (generator.random(rows) < truth).astype(np.int8),
             "tab": generator.choice(["main", "$x$ <b>"], rows),
         }
     )
     models = {"student": truth, "production": np.clip(truth + 0.02, 0, 1), "ranker": truth}
-    config = EvaluateConfig(bootstrap_replicates=60, slices=("tab",))
+    config = EvaluateConfig(slices=("tab",))
     return evaluate(table, {model: {"click": scores} for model, scores in models.items()}, [LabelConfig(name="click")], config)
 
 

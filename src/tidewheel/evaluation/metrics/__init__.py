@@ -1,19 +1,22 @@
-from tidewheel.evaluation.metrics.auc import PresortedAuc, auc
-from tidewheel.evaluation.metrics.calibration import bin_of, binned_error, calibration_ratio, ece, equal_mass_edges
+from tidewheel.evaluation.metrics.auc import auc, request_auc
+from tidewheel.evaluation.metrics.calibration import bin_of, calibration_ratio, ece, equal_mass_edges, gaps
 from tidewheel.evaluation.metrics.effective_rows import effective_rows
-from tidewheel.evaluation.metrics.logloss import logloss, row_loss
-from tidewheel.evaluation.metrics.weighted_sum import weighted_sum
+from tidewheel.evaluation.metrics.logloss import base_rate, logloss, normalized_entropy, row_loss
+from tidewheel.evaluation.metrics.measured import Measured, ratio
 
 __all__ = [
-    "PresortedAuc",
+    "Measured",
     "auc",
+    "base_rate",
     "bin_of",
-    "binned_error",
     "calibration_ratio",
     "ece",
     "effective_rows",
     "equal_mass_edges",
+    "gaps",
     "logloss",
+    "normalized_entropy",
+    "ratio",
+    "request_auc",
     "row_loss",
-    "weighted_sum",
 ]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tidewheel.evaluation.metrics.weighted_sum import weighted_sum
+from tidewheel.evaluation.metrics.measured import Measured, ratio
 
 NUM_BINS = 15  # as in Guo et al. 2017
 
 
-def calibration_ratio(probabilities: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> float:
-    """Predicted over actual positives, sum w p / sum w y; 1 is calibrated, NaN without positives."""
-    actual = float(weight[labels == 1].sum())
-    return weighted_sum(weight, probabilities) / actual if actual > 0 else float("nan")
+def calibration_ratio(probabilities: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> Measured:
+    """Predicted over actual positives, sum w p / sum w y; 1 is calibrated, undefined without positives."""
+    return ratio(weight, probabilities, (labels == 1).astype(np.float64))
 
 
 def equal_mass_edges(probabilities: np.ndarray, weight: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:
@@ -30,23 +29,23 @@ def equal_mass_edges(probabilities: np.ndarray, weight: np.ndarray, num_bins: in
     return np.unique(probabilities[order[np.minimum(reached, len(order) - 1)]])
 
 
-def ece(probabilities: np.ndarray, labels: np.ndarray, weight: np.ndarray, num_bins: int = NUM_BINS) -> float:
-    """Expected calibration error: sum over bins of |sum w p - sum w y| / sum w (Guo et al. 2017, eq. 3).
-
-    Bins hold equal weight (Nguyen & O'Connor 2015), so the rare high scores of a ranker do not sit in bins of a few rows.
-    Noise makes it positive even for perfect probabilities: about sqrt(2 p (1 - p) num_bins / (pi B)).
-    """
-    if not weight.sum() > 0:
-        return float("nan")
-    bins = bin_of(probabilities, equal_mass_edges(probabilities, weight, num_bins))
-    return binned_error(bins, weight * (probabilities - (labels == 1)), float(weight.sum()))
-
-
 def bin_of(probabilities: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Index of each row's bin (B,), 0 to len(edges)."""
     return np.searchsorted(edges, probabilities, side="left")
 
 
-def binned_error(bins: np.ndarray, gaps: np.ndarray, total: float) -> float:
-    """ECE from each row's bin (B,) and its weighted gap w (p - y) (B,); `total` is the sum of the weights."""
-    return float(np.abs(np.bincount(bins, weights=gaps)).sum() / total) if total > 0 else float("nan")
+def gaps(probabilities: np.ndarray, labels: np.ndarray, weight: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """(K,) of each bin sum w (p - y) / sum of all w; the sum of their absolute values is the ECE (Guo et al. 2017, eq. 3)."""
+    return np.bincount(bins, weights=weight * (probabilities - (labels == 1))) / weight.sum()
+
+
+def ece(probabilities: np.ndarray, labels: np.ndarray, weight: np.ndarray, num_bins: int = NUM_BINS) -> float:
+    """Expected calibration error in bins of equal weight (Nguyen & O'Connor 2015); NaN without weight.
+
+    Equal weight, so that the rare high scores of a ranker do not sit in bins of a few rows. Noise makes it positive even for
+    perfect probabilities: `calibration_error.debiased_ece` takes that out.
+    """
+    if not weight.sum() > 0:
+        return float("nan")
+    bins = bin_of(probabilities, equal_mass_edges(probabilities, weight, num_bins))
+    return float(np.abs(gaps(probabilities, labels, weight, bins)).sum())

@@ -1,10 +1,15 @@
-"""Intervals by bootstrap, clustered on user: whole users are drawn again, since rows of one user resemble each other."""
+"""Intervals by bootstrap, clustered on user: whole users are drawn again, since rows of one user resemble each other.
+
+What benches compare networks with, and what the product's intervals (`tidewheel.evaluation.intervals`) are checked against.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+
+from tidewheel.evaluation.metrics.weighted_sum import weighted_sum
 
 # Row weights (B,) in, one number out; NaN where it is not defined under these weights.
 Statistic = Callable[[np.ndarray], float]
@@ -61,11 +66,28 @@ def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float,
     return float(lower), float(upper)
 
 
-def reflected_interval(value: float, values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Basic interval (Davison & Hinkley 1997, section 5.2) of a statistic that cannot be negative, e.g. an ECE.
+class PresortedAuc:
+    """The AUC of fixed scores and labels under many weightings: sorts once, then each weighting costs a cumulative sum."""
 
-    An ECE is biased upward by noise, and its replicates once more by theirs: a percentile interval may lie wholly above
-    the value. Mirrored at the value, the second bias takes back the first.
-    """
-    lower, upper = interval(values, confidence)
-    return max(0.0, 2 * value - upper), max(value, 2 * value - lower)
+    def __init__(self, scores: np.ndarray, labels: np.ndarray) -> None:
+        """Args: scores (B,) finite numbers, labels (B,) 0 or 1."""
+        is_positive = labels == 1
+        order = np.argsort(scores, kind="stable")
+        self._positives = order[is_positive[order]]
+        self._negatives = order[~is_positive[order]]
+        below = np.searchsorted(scores[self._negatives], scores[self._positives], side="left")
+        not_above = np.searchsorted(scores[self._negatives], scores[self._positives], side="right")
+        self._below, self._not_above = below, not_above
+        self._has_ties = bool((below != not_above).any())
+
+    def __call__(self, weight: np.ndarray) -> float:
+        """The weighted AUC for row weights (B,), not negative; NaN where a class has no weight, for there is no pair."""
+        cumulative = np.concatenate(([0.0], np.cumsum(weight.take(self._negatives))))
+        positive = weight.take(self._positives)
+        pairs = positive.sum() * cumulative[-1]
+        if not pairs > 0:
+            return float("nan")
+        won = weighted_sum(positive, cumulative.take(self._below))
+        if self._has_ties:
+            won = 0.5 * (won + weighted_sum(positive, cumulative.take(self._not_above)))
+        return float(won / pairs)

@@ -1,0 +1,102 @@
+"""Every metric of a model's label on some rows, with its interval. Legend: B rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tidewheel.contracts.report import Estimate
+from tidewheel.evaluation.calibration_error import debiased_ece
+from tidewheel.evaluation.intervals import PLAIN, POSITIVE, SHARE, Interval, Users, interval
+from tidewheel.evaluation.metrics import (
+    Measured,
+    auc,
+    base_rate,
+    calibration_ratio,
+    effective_rows,
+    logloss,
+    normalized_entropy,
+    request_auc,
+)
+
+SCALES = {
+    "auc": SHARE,
+    "request_auc": SHARE,
+    "logloss": PLAIN,
+    "normalized_entropy": PLAIN,
+    "calibration_ratio": POSITIVE,
+    "base_rate": SHARE,
+}
+ECE = "ece"
+METRICS = (*SCALES, ECE)
+COMPARED = ("auc", "request_auc", "logloss", "normalized_entropy")  # with production, row by row
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Evaluation rows as arrays (B,): codes of user and request, weight, 0/1 of each label."""
+
+    users: Users
+    requests: np.ndarray
+    weight: np.ndarray
+    labels: Mapping[str, np.ndarray]
+
+    def take(self, rows: np.ndarray) -> Sample:
+        """The rows at these indexes."""
+        labels = {name: values[rows] for name, values in self.labels.items()}
+        return Sample(Users.of(self.users.codes[rows]), self.requests[rows], self.weight[rows], labels)
+
+    @property
+    def effective_rows(self) -> float:
+        return effective_rows(self.weight)
+
+    def is_judgeable(self, label: str, at_least: int) -> bool:
+        """Whether there are enough rows of either class for an interval to mean something."""
+        positives = int((self.labels[label] == 1).sum())
+        return min(positives, len(self.weight) - positives) >= at_least
+
+
+def measure(probabilities: np.ndarray, sample: Sample, label: str) -> dict[str, Measured]:
+    """Every metric of `SCALES`; probabilities (B,) in [0, 1]."""
+    labels, weight = sample.labels[label], sample.weight
+    loss, rate = logloss(probabilities, labels, weight), base_rate(labels, weight)
+    return {
+        "auc": auc(probabilities, labels, weight),
+        "request_auc": request_auc(probabilities, labels, weight, sample.requests),
+        "logloss": loss,
+        "normalized_entropy": normalized_entropy(loss, rate),
+        "calibration_ratio": calibration_ratio(probabilities, labels, weight),
+        "base_rate": rate,
+    }
+
+
+def estimates(found: Mapping[str, Measured], probabilities: np.ndarray, sample: Sample, label: str) -> dict[str, Estimate]:
+    """Every metric of `METRICS` with its interval; null where it is not defined, or nothing is known about its error.
+
+    A metric that no row could have changed, like the AUC of rows that are all in the right order, has no interval.
+    """
+    shown = {}
+    for name, scale in SCALES.items():
+        bounds = interval(found[name], sample.users, scale)
+        shown[name] = _estimate(found[name].value, bounds if bounds.lower < bounds.upper else None, sample)
+    value, bounds = debiased_ece(probabilities, sample.labels[label], sample.weight, sample.users)
+    return shown | {ECE: _estimate(value, bounds, sample)}
+
+
+def differences(one: Mapping[str, Measured], other: Mapping[str, Measured], sample: Sample) -> dict[str, Estimate]:
+    """Of the metrics of `COMPARED`, one minus the other, paired by row."""
+    gaps = {name: one[name] - other[name] for name in COMPARED}
+    return {name: _estimate(gap.value, interval(gap, sample.users), sample) for name, gap in gaps.items()}
+
+
+def unknown(sample: Sample, names: tuple[str, ...] = METRICS) -> dict[str, Estimate]:
+    """The same metrics where there was nothing to measure."""
+    return {name: _estimate(math.nan, None, sample) for name in names}
+
+
+def _estimate(value: float, bounds: Interval | None, sample: Sample) -> Estimate:
+    numbers = [float(x) if math.isfinite(x) else None for x in (value, *(bounds or (math.nan, math.nan)))]
+    return Estimate(value=numbers[0], lower=numbers[1], upper=numbers[2], effective_rows=sample.effective_rows)
