@@ -134,17 +134,28 @@ def test_whoever_is_killed_training_goes_on_bit_by_bit(tiny_run, rows, store: St
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head that takes no workers and a node that takes both, each with a node manager of its own."""
     found = Cluster()
-    found.add_node(num_cpus=0)
-    found.add_node(num_cpus=1)
+    add_node(found, num_cpus=0)
+    add_node(found, num_cpus=1)
     monkeypatch.setenv("RAY_ADDRESS", found.address)
     yield found
     found.shutdown()
 
 
+def add_node(cluster: Cluster, num_cpus: int) -> None:
+    """Ray gives a node 30 s to start, which is not always enough on a busy machine: then try again."""
+    for tries_left in (2, 1, 0):
+        try:
+            cluster.add_node(num_cpus=num_cpus)
+            return
+        except Exception as error:
+            if not tries_left or "timed out during startup" not in str(error):
+                raise
+
+
 def take_away_node(cluster: Cluster) -> None:
     """Reclaim the node of the workers as a cloud does with spot nodes, two seconds after saying so; another one joins."""
     (node,) = cluster.worker_nodes
-    cluster.add_node(num_cpus=1)
+    add_node(cluster, num_cpus=1)
     command = [f"{Path(sys.executable).parent}/ray", "drain-node", "--address", cluster.address, "--node-id", node.node_id]
     reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "reclaimed", "--deadline-remaining-seconds", "2"]
     subprocess.run([*command, *reason], check=True, capture_output=True)
