@@ -78,7 +78,7 @@ class TrainConfig(Contract):
 
     engine: Literal["in_process", "ray"] = "in_process"
     num_workers: int = Field(default=2, ge=1)  # of Ray; in process there is one
-    device: str = "cpu"
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:[0-9]+)?)$")
     seed: int = 0
     ensemble: int = Field(default=1, ge=1)
     network: NetworkConfig = NetworkConfig()

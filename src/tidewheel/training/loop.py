@@ -62,6 +62,14 @@ def use_threads() -> None:
         torch.set_num_threads(max(1, min(MAX_THREADS, len(os.sched_getaffinity(0)) // 2)))
 
 
+def check_device(device: str) -> None:
+    """Raises: ConfigError: torch cannot use it on this machine."""
+    number = int(device.partition(":")[2] or 0)
+    if device.startswith("cuda") and number >= torch.cuda.device_count():
+        has = f"this machine has {torch.cuda.device_count()} GPUs that torch can use"
+        raise ConfigError(f"train.device is {device}, and {has}; set it to cpu, or run where there is one")
+
+
 def fit(
     model: nn.Module,
     rows: RowSource,

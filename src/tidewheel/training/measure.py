@@ -59,8 +59,9 @@ def measure(
     """Train for `steps` steps, `rounds` times, on the rows of a folder of Parquet; nothing is kept.
 
     Raises:
-        ContractError: as `train`.
+        ConfigError, ContractError: as `train`.
     """
+    loop.check_device(config.device)
     loop.use_threads()
     names = tuple(label.name for label in labels)
     with tempfile.TemporaryDirectory(prefix="tidewheel-bench-") as name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -59,10 +60,12 @@ def train(
 
     Raises:
         ContractError: rows, columns or weights are not what the recipe promises, or the teacher lacks a feature.
-        ConfigError: the loss is no longer finite.
+        ConfigError: the loss is no longer finite, or there is no such device.
         RetryableError: there is not enough memory, or workers failed too often.
     """
     names = tuple(label.name for label in labels)
+    if config.engine == "in_process" or "RAY_ADDRESS" not in os.environ:  # a cluster may have what this machine has not
+        loop.check_device(config.device)
     with enough_memory("train", config.optimizer.batch_size), _folder(scratch) as folder:
         encoders = fitted_encoders(train_dir, features, names, folder, _span(progress, 0.0, 0.03))
         taught_by = None if teacher is None else Teacher.of_bundle(teacher, names, config.teacher.scores == "inline")

@@ -355,6 +355,14 @@ def test_a_constant_weight_that_is_to_end_elsewhere_is_refused():
         DistillationConfig(schedule="constant")
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(tiny_run, tmp_path):
+    recipe, missing = tiny_run.recipe, f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(ConfigError, match=rf"train.device is {missing}, and this machine has \d+ GPUs .* set it to cpu"):
+        train(tmp_path, recipe.features, recipe.labels, TrainConfig(device=missing), None, tmp_path)
+    with pytest.raises(ValueError, match="device"):
+        TrainConfig(device="gpu")
+
+
 def test_labels_come_first_and_the_teacher_last_by_default():
     assert [DistillationConfig().at(share) for share in (0.0, 0.5, 1.0)] == [0.0, 0.4, 0.8]
 
