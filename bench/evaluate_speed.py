@@ -21,7 +21,8 @@ import pyarrow as pa
 from sklearn.metrics import log_loss, roc_auc_score
 
 from bench.resample import row_count
-from tidewheel.contracts.recipe import EvaluateConfig, LabelConfig
+from tidewheel.contracts.evaluation import EvaluateConfig
+from tidewheel.contracts.recipe import LabelConfig
 from tidewheel.evaluation import evaluate
 
 RATES = {"click": -0.5, "long_view": -1.0, "like": -4.0, "profile_enter": -4.0}

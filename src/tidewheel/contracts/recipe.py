@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from tidewheel.contracts.base import Contract, digest_of
+from tidewheel.contracts.evaluation import EvaluateConfig
 from tidewheel.contracts.learning import DistillConfig, TrainConfig
 from tidewheel.contracts.network import context_fault
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
@@ -193,21 +194,6 @@ class ValidateConfig(Contract):
         return self
 
 
-class EvaluateConfig(Contract):
-    """Gates of the candidate on the gated labels. `max_*_drop`: non-inferiority margins against production.
-
-    A label with fewer than `min_positives` rows on either side is too rare to judge: Inconclusive, unless not gated.
-    """
-
-    min_positives: int = Field(default=50, ge=1)
-    min_auc: dict[str, float] = {}
-    max_calibration_error: float = Field(default=0.1, gt=0)  # |predicted / actual - 1|, its nearest bound
-    max_ece: float = Field(default=0.05, gt=0)
-    max_auc_drop: float = Field(default=0.01, gt=0)
-    max_logloss_rise: float = Field(default=0.01, gt=0)
-    slices: tuple[str, ...] = ()
-
-
 class CanaryStep(Contract):
     """One step: `share` of users see the candidate until the test decides or `max_requests` candidate requests ended."""
 
@@ -271,6 +257,7 @@ class Recipe(Contract):
             "ingest.counters.labels": set(self.ingest.counters.labels),
             "sample": set(self.sample.labels),
             "evaluate.min_auc": set(self.evaluate.min_auc),
+            "evaluate.claims": {label for claim in self.evaluate.claims for label in claim.labels},
             "deploy.goal_label": {self.deploy.goal_label},
             "train.teacher.by_label": set(self.train.teacher.by_label),
             "distill.calibrators": set(self.distill.calibrators),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tidewheel.contracts.base import Contract
+from tidewheel.contracts.evaluation import EvaluateConfig
 from tidewheel.contracts.learning import DistillConfig, TrainConfig
 from tidewheel.contracts.recipe import (
     DeployConfig,
-    EvaluateConfig,
     IngestConfig,
     LabelConfig,
     Recipe,

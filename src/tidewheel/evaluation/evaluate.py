@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tidewheel.contracts.evaluation import EvaluateConfig
 from tidewheel.contracts.evidence import Evaluation
-from tidewheel.contracts.recipe import EvaluateConfig, LabelConfig
+from tidewheel.contracts.recipe import LabelConfig
 from tidewheel.contracts.report import Estimate, Metrics
 from tidewheel.contracts.schema import WEIGHT, label_column
 from tidewheel.contracts.verdict import Phase, Reason, combine
@@ -18,6 +19,7 @@ from tidewheel.evaluation.gates import Evidence, LabelEvidence, judge
 from tidewheel.evaluation.intervals import Users
 from tidewheel.evaluation.measure import COMPARED, Sample, differences, estimates, measure, unknown
 from tidewheel.evaluation.metrics import bin_of, equal_mass_edges
+from tidewheel.evaluation.slices import slice_gates
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,8 +68,10 @@ def evaluate(
         has_production=PRODUCTION in scores,
         labels=tuple(_evidence(label, sample, metrics, gaps, faults) for label in labels),
     )
+    gated = [label.name for label in labels if label.gated]
+    reasons = [*judge(evidence, config), *slice_gates(slice_gaps if gaps else {}, gated, config)]
     evaluation = Evaluation(
-        verdict=combine(judge(evidence, config)),
+        verdict=combine(reasons),
         metrics=metrics,
         differences=gaps,
         slices=slices,

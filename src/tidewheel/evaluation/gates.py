@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tidewheel.contracts.recipe import EvaluateConfig
+from tidewheel.contracts.evaluation import Claim, ClaimKind, EvaluateConfig
 from tidewheel.contracts.report import Estimate
 from tidewheel.contracts.verdict import Phase, Reason
+from tidewheel.evaluation.planning import detectable, rows_to_detect
 
 # A bootstrap over fewer clusters than this claims more than it knows (Cameron, Gelbach & Miller 2008: "few" is 5 to 30).
 MIN_USERS = 30
@@ -81,8 +82,11 @@ def _label(evidence: LabelEvidence, has_production: bool, config: EvaluateConfig
         calibration_error(name, evidence.candidate.get("ece"), config.max_ece),
     ]
     if evidence.difference is not None:
-        reasons.append(auc_drop(name, evidence.difference.get("auc"), config.max_auc_drop))
-        reasons.append(logloss_rise(name, evidence.difference.get("logloss"), config.max_logloss_rise))
+        reasons += [
+            against_production(name, claim, evidence.difference.get(claim.metric))
+            for claim in config.claims
+            if not claim.labels or name in claim.labels
+        ]
     elif has_production:
         message = f"{name}: production does not predict it, nothing to compare with"
         reasons.append(_reason(f"auc {name} vs production", Phase.SUCCESSFUL, message))
@@ -128,32 +132,42 @@ def calibration_error(label: str, ece: Estimate | None, limit: float) -> Reason:
     return _reason(check, phase, f"{check}: lower bound {lower:.4f} {sign} {limit:.4f}", lower, limit)
 
 
-def auc_drop(label: str, difference: Estimate | None, margin: float) -> Reason:
-    """The candidate ranks not worse than production by `margin`: lower bound of the difference > -margin."""
-    return _not_inferior(f"auc {label} vs production", difference, margin, is_better_when_higher=True)
+def against_production(label: str, claim: Claim, difference: Estimate | None) -> Reason:
+    """A claim about student minus production: proven where the whole interval is on its side of the margin.
 
-
-def logloss_rise(label: str, difference: Estimate | None, margin: float) -> Reason:
-    """The candidate's log-loss is not above production's by `margin`: upper bound of the difference < margin."""
-    return _not_inferior(f"logloss {label} vs production", difference, margin, is_better_when_higher=False)
-
-
-def _not_inferior(check: str, difference: Estimate | None, margin: float, *, is_better_when_higher: bool) -> Reason:
+    What is neither proven nor refuted says how many rows would prove it, if the difference stays what it seems to be now.
+    """
+    name = "" if claim.kind is ClaimKind.NON_INFERIOR else f" {claim.kind.value}"
+    check = f"{claim.metric} {label} vs production{name}"
     lower, upper = _bounds(difference)
-    if lower is None or upper is None:
-        return _undefined(check, margin)
-    if is_better_when_higher:
-        limit, bad, good, bad_name, good_name, sign, other = -margin, lower, upper, "lower", "upper", ">", "<="
-        is_met, is_missed = lower > limit, upper <= limit
+    if difference is None or lower is None or upper is None:
+        return _undefined(check, claim.margin)
+    sign = 1 if claim.metric.is_better_when_higher else -1
+    worst, best = sorted((sign * lower, sign * upper))  # in the better direction
+    if claim.kind is ClaimKind.EQUIVALENT:
+        is_met, is_missed = -claim.margin < worst and best < claim.margin, best <= -claim.margin or worst >= claim.margin
+        distance = claim.margin - abs(difference.value or 0.0)
+        wanted, limit = f"within ±{claim.margin:.4f}", claim.margin
     else:
-        limit, bad, good, bad_name, good_name, sign, other = margin, upper, lower, "upper", "lower", "<", ">="
-        is_met, is_missed = upper < limit, lower >= limit
+        threshold = claim.margin if claim.kind is ClaimKind.SUPERIOR else -claim.margin
+        is_met, is_missed = worst > threshold, best <= threshold
+        distance = sign * (difference.value or 0.0) - threshold
+        limit = sign * threshold
+        wanted = f"{'above' if sign > 0 else 'below'} {limit:+.4f}"
+    shown = f"{check}: [{lower:+.4f}, {upper:+.4f}]"
+    bound = sign * worst
     if is_met:
-        return _reason(check, Phase.SUCCESSFUL, f"{check}: {bad_name} bound {bad:+.4f} {sign} {limit:+.4f}", bad, limit)
+        return _reason(check, Phase.SUCCESSFUL, f"{shown} is {wanted}", bound, limit)
     if is_missed:
-        return _reason(check, Phase.FAILED, f"{check}: {good_name} bound {good:+.4f} {other} {limit:+.4f}", good, limit)
-    message = f"{check}: {limit:+.4f} lies within [{lower:+.4f}, {upper:+.4f}], neither proven"
-    return _reason(check, Phase.INCONCLUSIVE, message, bad, limit)
+        return _reason(check, Phase.FAILED, f"{shown} is not {wanted}", sign * best, limit)
+    message = f"{shown} is neither proven nor disproven to be {wanted}; {_what_would_settle(difference, distance)}"
+    return _reason(check, Phase.INCONCLUSIVE, message, bound, limit)
+
+
+def _what_would_settle(difference: Estimate, distance: float) -> str:
+    smallest, rows = detectable(difference), rows_to_detect(difference, distance)
+    found = f"{difference.effective_rows:,.0f} effective rows show differences of {smallest:.4f} or more in 9 of 10 logs"
+    return found if rows is None else f"{found}; if it stays as it is, about {rows:,.0f} would prove it"
 
 
 def _bounds(estimate: Estimate | None) -> tuple[float | None, float | None]:

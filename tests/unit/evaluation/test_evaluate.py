@@ -3,14 +3,16 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from tidewheel.contracts.evaluation import Claim, EvaluateConfig
 from tidewheel.contracts.evidence import Evaluation
-from tidewheel.contracts.recipe import EvaluateConfig, LabelConfig
+from tidewheel.contracts.recipe import LabelConfig
 from tidewheel.contracts.verdict import Phase
 from tidewheel.errors import ContractError
 from tidewheel.evaluation import evaluate
 
 LABELS = (LabelConfig(name="click"), LabelConfig(name="like", gated=False))
-CONFIG = EvaluateConfig(min_auc={"click": 0.6}, slices=("tab",), max_auc_drop=0.02, max_logloss_rise=0.02)
+CLAIMS = (Claim(metric="auc", margin=0.02), Claim(metric="logloss", margin=0.02))
+CONFIG = EvaluateConfig(min_auc={"click": 0.6}, slices=("tab",), claims=CLAIMS)
 
 
 def log(rows=4000, seed=0):
@@ -145,3 +147,17 @@ def test_the_reliability_curve_of_the_truth_lies_on_the_diagonal():
     assert sum(b.rows for b in bins) == 20_000
     # four deviations of a rate over a fifteenth of the effective rows
     assert max(abs(b.predicted - b.actual) for b in bins) < 4 * 0.5 / (20_000 / 1.4 / 15) ** 0.5
+
+
+def test_a_model_that_is_worse_in_one_slice_alone_is_blocked_by_that_slice():
+    table, truth = log(20_000)
+    side = table["tab"].to_numpy(zero_copy_only=False) == "side"
+    confused = np.where(side, 0.5 * truth + 0.5 * np.random.default_rng(3).permutation(truth), truth)
+    config = CONFIG.model_copy(
+        update={"claims": (Claim(metric="auc", margin=0.2),), "max_calibration_error": 0.5, "max_ece": 0.5}
+    )
+    found, _ = evaluate(table, scores(confused, production=truth), LABELS, config)
+    assert found.verdict.phase is Phase.FAILED
+    assert message_of(found).startswith(
+        "auc in slices vs production: worse by more than 0.0300 (holm, 2 looked at, 1 too small to judge): tab=side click -0."
+    )

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tidewheel.contracts.recipe import EvaluateConfig, LabelConfig
+from tidewheel.contracts.evaluation import EvaluateConfig
+from tidewheel.contracts.recipe import LabelConfig
 from tidewheel.contracts.report import DatasetSummary, Outcome, RunReport, StepFailure, StepRecord
 from tidewheel.contracts.rollout import ArmSummary, Signal, StepResult
 from tidewheel.contracts.verdict import Phase, Reason, combine

@@ -1,0 +1,78 @@
+"""What the student has to show before it may be tried: the section `evaluate` of a recipe."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from tidewheel.contracts.base import Contract
+
+
+class Compared(StrEnum):
+    """Metrics of two models on the same rows; the last two are better when they are lower."""
+
+    AUC = "auc"
+    REQUEST_AUC = "request_auc"
+    LOGLOSS = "logloss"
+    NORMALIZED_ENTROPY = "normalized_entropy"
+
+    @property
+    def is_better_when_higher(self) -> bool:
+        return self in (Compared.AUC, Compared.REQUEST_AUC)
+
+
+class ClaimKind(StrEnum):
+    """What has to be proven of the student against production, in the better direction of the metric."""
+
+    NON_INFERIOR = "non_inferior"  # not worse by the margin
+    SUPERIOR = "superior"  # better by more than the margin
+    EQUIVALENT = "equivalent"  # neither worse nor better by the margin
+
+
+class Claim(Contract):
+    """One comparison with production that has to be proven, of `labels`, or of every gated label where none is named."""
+
+    metric: Compared
+    kind: ClaimKind = ClaimKind.NON_INFERIOR
+    margin: float = Field(ge=0)
+    labels: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _can_be_proven(self) -> Self:
+        if self.margin == 0 and self.kind is not ClaimKind.SUPERIOR:
+            raise ValueError(f"margin of {self.kind.value} is 0: no number of rows could prove it; expected one above 0")
+        return self
+
+
+class EvaluateConfig(Contract):
+    """Gates of the candidate on the gated labels.
+
+    Against production every claim has to be proven. In slices nothing has to be proven, but no slice may be proven worse by
+    `max_slice_drop` of a metric. `slice_control`: among all slices and labels of a metric any is accused falsely in at most
+    2.5% of runs (`holm`), or at most 2.5% of those accused are so falsely (`bh`).
+
+    A label with fewer than `min_positives` rows on either side is too rare to judge: Inconclusive, unless not gated.
+    """
+
+    min_positives: int = Field(default=50, ge=1)
+    min_auc: dict[str, float] = {}
+    max_calibration_error: float = Field(default=0.1, gt=0)  # |predicted / actual - 1|, its nearest bound
+    max_ece: float = Field(default=0.05, gt=0)
+    claims: tuple[Claim, ...] = (
+        Claim(metric=Compared.AUC, margin=0.01),
+        Claim(metric=Compared.LOGLOSS, margin=0.01),
+    )
+    slices: tuple[str, ...] = ()
+    max_slice_drop: dict[Compared, float] = {Compared.AUC: 0.03}
+    slice_control: str = Field(default="holm", pattern="^(holm|bh)$")
+
+    @model_validator(mode="after")
+    def _claims_differ(self) -> Self:
+        if not self.claims:
+            raise ValueError("claims is empty: production would never be compared with; expected one at least")
+        keys = [(claim.metric, claim.kind, claim.labels) for claim in self.claims]
+        if repeated := sorted({f"{metric} {kind}" for metric, kind, labels in keys if keys.count((metric, kind, labels)) > 1}):
+            raise ValueError(f"claims has {repeated[0]} twice for the same labels")
+        return self
