@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from tidewheel.contracts.base import Contract
 
@@ -65,13 +65,11 @@ class EvaluateConfig(Contract):
         Claim(metric=Compared.LOGLOSS, margin=0.01),
     )
     slices: tuple[str, ...] = ()
-    max_slice_drop: dict[Compared, float] = {Compared.AUC: 0.03}
+    max_slice_drop: dict[Compared, PositiveFloat] = {Compared.AUC: 0.03}
     slice_control: str = Field(default="holm", pattern="^(holm|bh)$")
 
     @model_validator(mode="after")
     def _claims_differ(self) -> Self:
-        if not self.claims:
-            raise ValueError("claims is empty: production would never be compared with; expected one at least")
         keys = [(claim.metric, claim.kind, claim.labels) for claim in self.claims]
         if repeated := sorted({f"{metric} {kind}" for metric, kind, labels in keys if keys.count((metric, kind, labels)) > 1}):
             raise ValueError(f"claims has {repeated[0]} twice for the same labels")

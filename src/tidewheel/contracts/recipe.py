@@ -274,8 +274,11 @@ class Recipe(Contract):
             raise ValueError(
                 "window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression"
             )
-        if not any(label.gated for label in self.labels):
+        if not (gated := {label.name for label in self.labels if label.gated}):
             raise ValueError("no label is gated: nothing would ever be judged")
+        claimed = {label for claim in self.evaluate.claims for label in claim.labels or gated}
+        if silent := sorted(gated - claimed):
+            raise ValueError(f"evaluate.claims says nothing of {', '.join(silent)}; expected a claim about every gated label")
         return self
 
     def _check_sequences(self) -> None:

@@ -28,5 +28,11 @@ def test_a_claim_about_a_label_that_is_not_there_is_refused_by_name(quickstart: 
         Recipe.model_validate(quickstart.model_dump(mode="json") | {"evaluate": section})
 
 
+@pytest.mark.parametrize("claims", [[], [{"metric": "auc", "margin": 0.01, "labels": ["click"]}]])
+def test_no_gated_label_goes_without_a_comparison(quickstart: Recipe, claims: list[dict[str, object]]) -> None:
+    with pytest.raises(ValueError, match=r"evaluate.claims says nothing of .*long_view; expected a claim about every gated"):
+        Recipe.model_validate(quickstart.model_dump(mode="json") | {"evaluate": {"claims": claims}})
+
+
 def test_the_defaults_compare_with_production() -> None:
     assert {claim.metric for claim in EvaluateConfig().claims} == {Compared.AUC, Compared.LOGLOSS}
