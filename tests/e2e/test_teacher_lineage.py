@@ -39,7 +39,7 @@ SETTINGS = (
     "evaluate.max_slice_drop={}",
     "evaluate.min_auc={click: 0.0, long_view: 0.0}",
     "train.teaching.min_randomized_auc=0",
-    "train.teacher={weight: 2.0, final_weight: 2.0}",
+    "train.teacher={weight: 5.0, final_weight: 5.0}",
 )
 
 
