@@ -52,6 +52,7 @@ def evaluate(
             check="weight", phase=Phase.ERROR, message="weight: some are not finite and above 0; nothing was measured"
         )
         return Evaluation(verdict=combine([broken]), metrics={}), Figures({}, {}, {})
+    scores = {model: {name: found.astype(np.float64) for name, found in by.items()} for model, by in scores.items()}
     names = [label.name for label in labels]
     faults = {(model, name): fault_of(by[name]) for model, by in scores.items() for name in names if name in by}
     metrics, gaps = _compare(scores, sample, names, faults, at_least=1)
@@ -109,7 +110,7 @@ def _compare(
     for name in labels:
         is_judgeable = sample.is_judgeable(name, at_least)
         found = {
-            model: measure(by[name].astype(np.float64, copy=False), sample, name)
+            model: measure(by[name], sample, name)
             for model, by in scores.items()
             if is_judgeable and name in by and not faults[model, name]
         }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tidewheel.contracts.evaluation import Compared
 from tidewheel.contracts.report import Estimate
 from tidewheel.evaluation.calibration_error import debiased_ece
 from tidewheel.evaluation.intervals import PLAIN, POSITIVE, SHARE, Interval, Users, interval
@@ -32,7 +33,7 @@ SCALES = {
 }
 ECE = "ece"
 METRICS = (*SCALES, ECE)
-COMPARED = ("auc", "request_auc", "logloss", "normalized_entropy")  # with production, row by row
+COMPARED = tuple(metric.value for metric in Compared)
 
 
 @dataclass(frozen=True)

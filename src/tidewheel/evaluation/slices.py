@@ -9,7 +9,7 @@ from statistics import NormalDist
 from tidewheel.contracts.evaluation import Compared, EvaluateConfig
 from tidewheel.contracts.report import Estimate, Metrics
 from tidewheel.contracts.verdict import Phase, Reason
-from tidewheel.evaluation.planning import TWO_SIDED
+from tidewheel.evaluation.planning import error_of
 
 ALPHA = 0.025  # one-sided, as an end of a 95% interval
 
@@ -82,10 +82,10 @@ def _drops(
         for value, by_label in values.items():
             for label in labels:
                 difference = by_label.get(label, {}).get(metric)
-                if difference is None or difference.value is None or difference.lower is None or difference.upper is None:
+                error = None if difference is None else error_of(difference)
+                if difference is None or difference.value is None or error is None:
                     unknown += label in by_label
                     continue
-                error = (difference.upper - difference.lower) / 2 / TWO_SIDED
                 beyond = sign * difference.value + margin
                 p = NormalDist().cdf(beyond / error) if error > 0 else float(beyond >= 0)
                 drops.append(Drop(f"{column}={value} {label}", difference, p))

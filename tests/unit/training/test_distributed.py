@@ -16,14 +16,12 @@ import psutil
 import pytest
 import torch
 
+from tests.unit.training.networks import SMALL_NETWORK
 from tidewheel.contracts.learning import OptimizerConfig, TrainConfig
-from tidewheel.contracts.network import NetworkConfig
 from tidewheel.errors import ConfigError, RetryableError
-from tidewheel.ranker.model import Network, Ranker
+from tidewheel.ranker.model import Ranker
 from tidewheel.store import Store
 from tidewheel.training.checkpoint import KIND
-from tidewheel.training.encode import encoded_rows, fitted_encoders
-from tidewheel.training.rows import EncodedRows
 from tidewheel.training.train import fit_here, new_ranker
 
 ray = pytest.importorskip("ray")
@@ -36,7 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CONFIG = TrainConfig(
     engine="ray",
     num_workers=2,
-    network=NetworkConfig(embedding_dim=4, cross_layers=1, cross_rank=4, experts=2, hidden=(8,), dropout=0.0),
+    network=SMALL_NETWORK,
     # Long enough that it is not over before Ray notices that a node manager is gone, which took it 13 s.
     optimizer=OptimizerConfig(epochs=500, batch_size=256, learning_rate=0.001),
     checkpoint_every_steps=20,
@@ -45,26 +43,18 @@ CONFIG = TrainConfig(
 SHORT = CONFIG.model_copy(update={"optimizer": CONFIG.optimizer.model_copy(update={"epochs": 2})})
 
 
-@pytest.fixture(scope="module")
-def rows(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> tuple[EncodedRows, Network]:
-    recipe, folder = tiny_run.recipe, tmp_path_factory.mktemp("rows")
-    encoders = fitted_encoders(tiny_run.train_dir, recipe.features, recipe.label_names, folder)
-    network = Network.of(CONFIG.network, encoders, recipe.label_names)
-    return encoded_rows(tiny_run.train_dir, encoders, recipe.label_names, folder), network
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(str(tmp_path / "store"))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_run, rows) -> Ranker:
-    return together(tiny_run, rows, CONFIG, None)[0]
+def undisturbed(tiny_run, encoded) -> Ranker:
+    return together(tiny_run, encoded, CONFIG, None)[0]
 
 
-def together(tiny_run, rows, config: TrainConfig, store: Store | None):
-    return fit_distributed(*rows, tiny_run.recipe.labels, config, None, lambda share, words: None, store)
+def together(tiny_run, encoded, config: TrainConfig, store: Store | None):
+    return fit_distributed(*encoded, tiny_run.recipe.labels, config, None, lambda share, words: None, store)
 
 
 def assert_equal_weights(one: Ranker, other: Ranker) -> None:
@@ -107,10 +97,10 @@ def kill_once(store: Store, word: str) -> Callable[[], bool]:
     return lambda: thread.join(300) is None and bool(killed)
 
 
-def test_two_workers_train_what_one_process_trains(tiny_run, rows):
-    alone, _ = fit_here(*rows, tiny_run.recipe.labels, SHORT)
-    ranker, report = together(tiny_run, rows, SHORT, None)
-    start = new_ranker(rows[0].rates, rows[1], SHORT.seed)
+def test_two_workers_train_what_one_process_trains(tiny_run, encoded):
+    alone, _ = fit_here(*encoded, tiny_run.recipe.labels, SHORT)
+    ranker, report = together(tiny_run, encoded, SHORT, None)
+    start = new_ranker(encoded[0].rates, encoded[1], SHORT.seed)
     for name, value in ranker.state_dict().items():
         moved = (alone.state_dict()[name] - start.state_dict()[name]).abs().max()
         assert (value - alone.state_dict()[name]).abs().max() <= 0.02 * moved + 1e-6, name
@@ -118,10 +108,10 @@ def test_two_workers_train_what_one_process_trains(tiny_run, rows):
 
 
 @pytest.mark.parametrize("victim", ["RayTrainWorker", "gcs_server", "raylet/raylet", "tidewheel.training"])
-def test_whoever_is_killed_training_goes_on_bit_by_bit(tiny_run, rows, store: Store, undisturbed: Ranker, victim: str):
+def test_whoever_is_killed_training_goes_on_bit_by_bit(tiny_run, encoded, store: Store, undisturbed: Ranker, victim: str):
     """A worker, Ray's head, its node manager, the driver."""
     was_killed = kill_once(store, victim)
-    ranker, report = together(tiny_run, rows, CONFIG, store)
+    ranker, report = together(tiny_run, encoded, CONFIG, store)
     assert was_killed()
     assert report.resumed_at >= CONFIG.checkpoint_every_steps
     assert report.resumed_at + report.steps == 4000
@@ -165,11 +155,11 @@ def take_away_node(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(("failures", "preemptions"), [(0, 1), (9, 0)], ids=["allowed", "once too often"])
 def test_a_node_that_is_taken_away_does_not_count_as_a_failure(
-    tiny_run, rows, store: Store, undisturbed: Ranker, cluster: Cluster, failures: int, preemptions: int
+    tiny_run, encoded, store: Store, undisturbed: Ranker, cluster: Cluster, failures: int, preemptions: int
 ):
     config = CONFIG.model_copy(update={"max_failures": failures, "max_preemption_failures": preemptions})
     with ThreadPoolExecutor(1) as pool:
-        training = pool.submit(together, tiny_run, rows, config, store)
+        training = pool.submit(together, tiny_run, encoded, config, store)
         wait_until(lambda: bool(store.folders(KIND)))
         take_away_node(cluster)
         if preemptions == 0:
@@ -181,14 +171,14 @@ def test_a_node_that_is_taken_away_does_not_count_as_a_failure(
     assert_equal_weights(ranker, undisturbed)
 
 
-def test_another_number_of_workers_goes_on_within_rounding(tiny_run, rows, store: Store, undisturbed: Ranker):
+def test_another_number_of_workers_goes_on_within_rounding(tiny_run, encoded, store: Store, undisturbed: Ranker):
     no_second_try = CONFIG.model_copy(update={"max_failures": 0})
     was_killed = kill_once(store, "tidewheel.training")
     with pytest.raises(Exception, match="driver died"):
-        together(tiny_run, rows, no_second_try, store)
+        together(tiny_run, encoded, no_second_try, store)
     assert was_killed()
     ranker, report = fit_here(
-        *rows, tiny_run.recipe.labels, CONFIG.model_copy(update={"engine": "in_process"}), checkpoints=store
+        *encoded, tiny_run.recipe.labels, CONFIG.model_copy(update={"engine": "in_process"}), checkpoints=store
     )
     assert report.resumed_at >= CONFIG.checkpoint_every_steps
     for name, value in ranker.state_dict().items():
@@ -196,7 +186,7 @@ def test_another_number_of_workers_goes_on_within_rounding(tiny_run, rows, store
             torch.testing.assert_close(value, undisturbed.state_dict()[name], atol=0.02, rtol=0.02)
 
 
-def test_a_loss_that_explodes_is_not_tried_again(tiny_run, rows, store: Store):
+def test_a_loss_that_explodes_is_not_tried_again(tiny_run, encoded, store: Store):
     wild = SHORT.model_copy(update={"optimizer": SHORT.optimizer.model_copy(update={"learning_rate": 1e20})})
     with pytest.raises(ConfigError, match=r"the loss is (nan|inf) at step \d+"):
-        together(tiny_run, rows, wild, store)
+        together(tiny_run, encoded, wild, store)

@@ -5,56 +5,45 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.unit.training.networks import SMALL_NETWORK
 from tidewheel.contracts.learning import OptimizerConfig, TrainConfig
-from tidewheel.contracts.network import NetworkConfig
 from tidewheel.ranker.kernels import lookup, relu_dropout
-from tidewheel.ranker.model import Network
 from tidewheel.store import Store
 from tidewheel.training.checkpoint import KIND
-from tidewheel.training.encode import encoded_rows, fitted_encoders
-from tidewheel.training.rows import EncodedRows
 from tidewheel.training.train import fit_here
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 
 CONFIG = TrainConfig(
     device="cuda",
-    network=NetworkConfig(embedding_dim=4, cross_layers=1, cross_rank=4, experts=2, hidden=(8,), dropout=0.0),
+    network=SMALL_NETWORK,
     optimizer=OptimizerConfig(epochs=3, batch_size=256, learning_rate=0.001),
     checkpoint_every_steps=5,
     task_weighting="uncertainty",
 )
 
 
-@pytest.fixture(scope="module")
-def rows(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> tuple[EncodedRows, Network]:
-    recipe, folder = tiny_run.recipe, tmp_path_factory.mktemp("rows")
-    encoders = fitted_encoders(tiny_run.train_dir, recipe.features, recipe.label_names, folder)
-    network = Network.of(CONFIG.network, encoders, recipe.label_names)
-    return encoded_rows(tiny_run.train_dir, encoders, recipe.label_names, folder), network
-
-
-def test_a_gpu_trains_what_a_cpu_trains_up_to_rounding(tiny_run, rows):
-    on_gpu, report = fit_here(*rows, tiny_run.recipe.labels, CONFIG)
-    on_cpu, _ = fit_here(*rows, tiny_run.recipe.labels, CONFIG.model_copy(update={"device": "cpu"}))
+def test_a_gpu_trains_what_a_cpu_trains_up_to_rounding(tiny_run, encoded):
+    on_gpu, report = fit_here(*encoded, tiny_run.recipe.labels, CONFIG)
+    on_cpu, _ = fit_here(*encoded, tiny_run.recipe.labels, CONFIG.model_copy(update={"device": "cpu"}))
     assert report.steps == 24
     for name, value in on_gpu.state_dict().items():
         assert value.device.type == "cpu", name
         torch.testing.assert_close(value, on_cpu.state_dict()[name], atol=2e-3, rtol=2e-2)
 
 
-def test_a_training_that_was_stopped_goes_on_bit_by_bit_on_a_gpu(tiny_run, rows, tmp_path):
+def test_a_training_that_was_stopped_goes_on_bit_by_bit_on_a_gpu(tiny_run, encoded, tmp_path):
     store = Store.open(str(tmp_path / "store"))
 
     def stop(share: float, words: str) -> None:
         if share > 0.8:
             raise KeyboardInterrupt
 
-    undisturbed, _ = fit_here(*rows, tiny_run.recipe.labels, CONFIG)
+    undisturbed, _ = fit_here(*encoded, tiny_run.recipe.labels, CONFIG)
     with pytest.raises(KeyboardInterrupt):
-        fit_here(*rows, tiny_run.recipe.labels, CONFIG, stop, store)
+        fit_here(*encoded, tiny_run.recipe.labels, CONFIG, stop, store)
     assert store.folders(KIND)
-    resumed, report = fit_here(*rows, tiny_run.recipe.labels, CONFIG, checkpoints=store)
+    resumed, report = fit_here(*encoded, tiny_run.recipe.labels, CONFIG, checkpoints=store)
     assert report.resumed_at > 0
     for name, value in resumed.state_dict().items():
         assert torch.equal(value, undisturbed.state_dict()[name]), name
