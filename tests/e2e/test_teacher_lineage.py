@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.command import QUICKSTART, SMALL, tidewheel
+from tidewheel.contracts.comparison import Estimate
 from tidewheel.contracts.ledger import Decision, LedgerEntry
-from tidewheel.contracts.report import Estimate, Outcome, RunReport
+from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.verdict import Phase, Verdict
 
 pytestmark = pytest.mark.slow

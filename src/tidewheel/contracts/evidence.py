@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import AwareDatetime, Field
 
 from tidewheel.contracts.base import Contract
+from tidewheel.contracts.comparison import Metrics, ModelComparison
 from tidewheel.contracts.dataset import FileEntry
-from tidewheel.contracts.report import Estimate, Metrics
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.teacher import TeacherChoice
 from tidewheel.contracts.verdict import Verdict
@@ -102,10 +102,12 @@ class Baseline(Contract):
     """What this run compares with and learns from, pinned by digest once for the whole run.
 
     `production` is a bundle in the store, null before the first release; so is `teaching.bundle`, null when none may teach.
+    `earlier` served before it and are still trusted, newest first: as many as `evaluate.releases` asks for.
     `ledger_number` is the number of the last ledger entry seen, 0 for none: `deploy` refuses to act on a stale view.
     """
 
     production: str | None
+    earlier: tuple[str, ...] = ()
     teaching: TeacherChoice
     ledger_number: int = Field(ge=0)
 
@@ -131,18 +133,11 @@ class ModelManifest(Contract):
 
 
 class Evaluation(Contract):
-    """What `evaluate` found.
-
-    `differences`: label -> metric -> student minus production, paired; empty before the first release.
-    `slices`: slice column -> its value, as text -> label -> metric -> estimate of the student; `slice_differences` is to them
-    what `differences` is to the metrics of all rows.
-    """
+    """What `evaluate` found."""
 
     verdict: Verdict
     metrics: Metrics
-    differences: dict[str, dict[str, Estimate]] = {}
-    slices: dict[str, Metrics] = {}
-    slice_differences: dict[str, Metrics] = {}
+    comparison: ModelComparison = ModelComparison()
 
 
 class Rollout(Contract):

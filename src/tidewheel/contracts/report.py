@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from tidewheel.contracts.base import Contract
+from tidewheel.contracts.comparison import Metrics, ModelComparison
 from tidewheel.contracts.teacher import TeacherChoice
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.contracts.verdict import Verdict
@@ -43,15 +44,6 @@ class StepRecord(Contract):
     failure: StepFailure | None = None
 
 
-class Estimate(Contract):
-    """A metric with its 95% interval. `effective_rows` is Kish's effective sample size of the weights."""
-
-    value: float | None
-    lower: float | None
-    upper: float | None
-    effective_rows: float
-
-
 class DatasetSummary(Contract):
     digest: str
     rows: int
@@ -68,10 +60,6 @@ class Latency(Contract):
     runs: int = Field(ge=1)
     microseconds_per_candidate: float = Field(gt=0)
     median_microseconds_per_candidate: float = Field(gt=0)
-
-
-# model (ranker, student, production) -> label -> metric -> estimate
-Metrics = dict[str, dict[str, dict[str, Estimate]]]
 
 
 class RunReport(Contract):
@@ -93,4 +81,5 @@ class RunReport(Contract):
     latency: Latency | None = None  # of the student; null before it was made
     production: str | None = None
     metrics: Metrics = {}
+    comparison: ModelComparison | None = None  # null before `evaluate` ended
     verdicts: dict[str, Verdict] = {}

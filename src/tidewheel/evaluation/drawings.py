@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tidewheel.contracts.report import Estimate
+from tidewheel.contracts.comparison import Estimate
 from tidewheel.evaluation.figures import Figures
 
 if TYPE_CHECKING:

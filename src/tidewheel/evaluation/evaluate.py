@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tidewheel.contracts.comparison import Comparability, Estimate, Metrics, ModelComparison
 from tidewheel.contracts.evaluation import EvaluateConfig
 from tidewheel.contracts.evidence import Evaluation
 from tidewheel.contracts.recipe import LabelConfig
-from tidewheel.contracts.report import Estimate, Metrics
 from tidewheel.contracts.schema import WEIGHT, label_column
 from tidewheel.contracts.verdict import Phase, Reason, combine
 from tidewheel.errors import ContractError
@@ -74,9 +74,12 @@ def evaluate(
     evaluation = Evaluation(
         verdict=combine(reasons),
         metrics=metrics,
-        differences=gaps,
-        slices=slices,
-        slice_differences=slice_gaps if gaps else {},
+        comparison=ModelComparison(
+            baseline=Comparability.COMPARABLE if PRODUCTION in scores else Comparability.NO_BASELINE,
+            differences=gaps,
+            slices=slices,
+            slice_differences=slice_gaps if gaps else {},
+        ),
     )
     reliability = {
         model: {name: _reliability(scores[model][name], sample, name) for other, name in faults if other == model}

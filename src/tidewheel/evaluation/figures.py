@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tidewheel.contracts.report import Metrics
+from tidewheel.contracts.comparison import Metrics
 
 # slice column -> its value, as text -> label -> metric -> estimate of the student
 Slices = dict[str, Metrics]

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tidewheel.contracts.comparison import Estimate
 from tidewheel.contracts.evaluation import Claim, ClaimKind, EvaluateConfig
-from tidewheel.contracts.report import Estimate
 from tidewheel.contracts.verdict import Phase, Reason
 from tidewheel.evaluation.planning import detectable, rows_to_detect
 

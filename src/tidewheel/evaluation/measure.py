@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tidewheel.contracts.comparison import Estimate
 from tidewheel.contracts.evaluation import Compared
-from tidewheel.contracts.report import Estimate
 from tidewheel.evaluation.calibration_error import debiased_ece
 from tidewheel.evaluation.intervals import PLAIN, POSITIVE, SHARE, Interval, Users, interval
 from tidewheel.evaluation.metrics import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import NormalDist
 
-from tidewheel.contracts.report import Estimate
+from tidewheel.contracts.comparison import Estimate
 
 POWER = 0.9
 TWO_SIDED = NormalDist().inv_cdf(0.975)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from tidewheel.contracts.report import Estimate, RunReport
+from tidewheel.contracts.comparison import Estimate
+from tidewheel.contracts.report import RunReport
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.contracts.verdict import SEVERITY, Phase, Verdict
 from tidewheel.contracts.window import iso

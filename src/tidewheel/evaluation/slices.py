@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from tidewheel.contracts.comparison import Estimate, Metrics
 from tidewheel.contracts.evaluation import Compared, EvaluateConfig
-from tidewheel.contracts.report import Estimate, Metrics
 from tidewheel.contracts.verdict import Phase, Reason
 from tidewheel.evaluation.planning import error_of
 

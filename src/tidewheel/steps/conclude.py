@@ -72,6 +72,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
         latency=found.latency,
         production=production_after(ledger.entries()),
         metrics=found.evaluation.metrics if found.evaluation else {},
+        comparison=found.evaluation.comparison if found.evaluation else None,
         verdicts=found.verdicts(),
     )
     drawings = json.loads(document(store, run_id, "evaluate", "drawings") or "{}")

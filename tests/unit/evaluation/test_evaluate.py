@@ -53,7 +53,7 @@ def test_the_metrics_are_scikit_learns_and_lie_in_their_intervals():
     for estimate in click.values():
         assert estimate.lower <= estimate.value <= estimate.upper
     assert found.verdict.is_successful
-    assert found.differences == {}
+    assert found.comparison.differences == {}
     assert Evaluation.parse(found.to_json(), "again") == found
 
 
@@ -64,13 +64,15 @@ def test_the_truth_passes_against_a_noisy_production_and_noise_fails_against_the
     worse, _ = evaluate(table, scores(noise, production=truth), LABELS, CONFIG)
     assert better.verdict.is_successful
     assert worse.verdict.phase is Phase.FAILED
-    assert better.differences["click"]["auc"].value == pytest.approx(-worse.differences["click"]["auc"].value)
+    assert better.comparison.differences["click"]["auc"].value == pytest.approx(
+        -worse.comparison.differences["click"]["auc"].value
+    )
 
 
 def test_a_student_equal_to_production_differs_by_exactly_nothing():
     table, truth = log()
     found, _ = evaluate(table, scores(truth, production=truth), LABELS, CONFIG)
-    difference = found.differences["click"]["auc"]
+    difference = found.comparison.differences["click"]["auc"]
     assert (difference.value, difference.lower, difference.upper) == (0.0, 0.0, 0.0)
 
 
@@ -84,13 +86,13 @@ def test_overconfident_probabilities_rank_as_well_and_fail_on_calibration():
 def test_every_slice_is_measured_and_a_tiny_one_has_no_interval():
     table, truth = log()
     found, figures = evaluate(table, scores(truth), LABELS, CONFIG)
-    assert set(found.slices["tab"]) == {"main", "side", "$x$ <b>"}
+    assert set(found.comparison.slices["tab"]) == {"main", "side", "$x$ <b>"}
     main = table["tab"].to_numpy(zero_copy_only=False) == "main"
     labels, weight = table["label_click"].to_numpy(), table["weight"].to_numpy()
     expected = roc_auc_score(labels[main], truth[main], sample_weight=weight[main])
-    assert found.slices["tab"]["main"]["click"]["auc"].value == pytest.approx(expected)
-    assert found.slices["tab"]["$x$ <b>"]["click"]["auc"].value is None
-    assert figures.slices == found.slices
+    assert found.comparison.slices["tab"]["main"]["click"]["auc"].value == pytest.approx(expected)
+    assert found.comparison.slices["tab"]["$x$ <b>"]["click"]["auc"].value is None
+    assert figures.slices == found.comparison.slices
 
 
 def test_scores_that_are_not_probabilities_are_an_error_and_measure_nothing():

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from tidewheel.contracts.comparison import Estimate
 from tidewheel.contracts.evaluation import Claim, EvaluateConfig
-from tidewheel.contracts.report import Estimate
 from tidewheel.contracts.verdict import Phase, combine
 from tidewheel.evaluation.gates import (
     Evidence,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tidewheel.contracts.report import Estimate
+from tidewheel.contracts.comparison import Estimate
 from tidewheel.evaluation.intervals import Users, interval
 from tidewheel.evaluation.metrics import ratio
 from tidewheel.evaluation.planning import detectable, rows_to_detect

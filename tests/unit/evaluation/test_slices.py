@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
+from tidewheel.contracts.comparison import Estimate
 from tidewheel.contracts.evaluation import EvaluateConfig
-from tidewheel.contracts.report import Estimate
 from tidewheel.contracts.verdict import Phase
 from tidewheel.evaluation.slices import proven, slice_gates
 
