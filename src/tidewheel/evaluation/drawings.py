@@ -6,7 +6,8 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tidewheel.contracts.comparison import Estimate
@@ -29,6 +30,12 @@ def draw(figures: Figures) -> dict[str, str]:
 
     The same figures give the same text. Without numbers there is no drawing.
     """
+    builders = {"auc": _auc, "reliability": _reliability, "slices": _slices}
+    return as_svg({name: partial(build, figures) for name, build in builders.items()})
+
+
+def as_svg(builders: Mapping[str, Callable[[], Figure | None]]) -> dict[str, str]:
+    """Name -> `<svg>` element of each builder's figure; those that give None are left out."""
     import matplotlib
 
     style: dict[Any, Any] = {
@@ -48,10 +55,10 @@ def draw(figures: Figures) -> dict[str, str]:
         "axes.titlelocation": "left",
     }
     drawings = {}
-    for name, drawing in (("auc", _auc), ("reliability", _reliability), ("slices", _slices)):
+    for name, build in builders.items():
         with warnings.catch_warnings(), matplotlib.rc_context(style | {"svg.hashsalt": f"tidewheel-{name}"}):
             warnings.filterwarnings("ignore", message="Glyph")  # the browser draws the text, with fonts of its own
-            figure = drawing(figures)
+            figure = build()
             if figure is not None:
                 drawings[name] = _svg(figure, name)
     return drawings
@@ -63,13 +70,13 @@ def _auc(figures: Figures) -> Figure | None:
     labels = _labels(figures)
     if not models or not labels:
         return None
-    figure = _figure(8.6, 0.7 + 0.24 * len(models))
+    figure = new_figure(8.6, 0.7 + 0.24 * len(models))
     for index, label in enumerate(labels):
         axes = figure.add_subplot(1, len(labels), index + 1)
         for row, model in enumerate(models):
-            _interval(axes, figures.metrics[model].get(label, {}).get("auc"), row, model)
+            draw_interval(axes, figures.metrics[model].get(label, {}).get("auc"), row, model)
         axes.set_title(label)
-        _rows(axes, models if index == 0 else [""] * len(models))
+        name_rows(axes, models if index == 0 else [""] * len(models))
         axes.locator_params(axis="x", nbins=3)
     return figure
 
@@ -80,7 +87,7 @@ def _reliability(figures: Figures) -> Figure | None:
     labels = [label for label in _labels(figures) if figures.reliability.get("student", {}).get(label)]
     if not labels:
         return None
-    figure = _figure(8.6, 2.6)
+    figure = new_figure(8.6, 2.6)
     for index, label in enumerate(labels):
         axes = figure.add_subplot(1, len(labels), index + 1)
         top = 0.0
@@ -112,42 +119,42 @@ def _slices(figures: Figures) -> Figure | None:
     rows = [row for row in rows if any(_slice(figures, *row, label, "auc") for label in labels)]
     if not rows:
         return None
-    figure = _figure(8.6, 1.0 + 0.22 * len(rows))
+    figure = new_figure(8.6, 1.0 + 0.22 * len(rows))
     panels = [(label, metric) for label in labels for metric in ("auc", "calibration_ratio")]
     for index, (label, metric) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), index + 1)
         for row, place in enumerate(rows):
-            _interval(axes, _slice(figures, *place, label, metric), row, "student")
+            draw_interval(axes, _slice(figures, *place, label, metric), row, "student")
         total = figures.metrics.get("student", {}).get(label, {}).get(metric)
         reference = 1.0 if metric == "calibration_ratio" else (total.value if total else None)
         if reference is not None:
             axes.axvline(reference, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=0)
         axes.set_title(f"{label}\n{'AUC' if metric == 'auc' else 'predicted / actual'}")
-        _rows(axes, [f"{column} = {value}" for column, value in rows] if index == 0 else [""] * len(rows))
+        name_rows(axes, [f"{column} = {value}" for column, value in rows] if index == 0 else [""] * len(rows))
         axes.locator_params(axis="x", nbins=3)
     return figure
 
 
 def _labels(figures: Figures) -> list[str]:
-    return [label for label, found in figures.metrics.get("student", {}).items() if _is_known(found.get("auc"))][:MAX_LABELS]
+    return [label for label, found in figures.metrics.get("student", {}).items() if is_known(found.get("auc"))][:MAX_LABELS]
 
 
 def _slice(figures: Figures, column: str, value: str, label: str, metric: str) -> Estimate | None:
     estimate = figures.slices[column][value].get(label, {}).get(metric)
-    return estimate if _is_known(estimate) and estimate is not None and estimate.lower is not None else None
+    return estimate if is_known(estimate) and estimate is not None and estimate.lower is not None else None
 
 
-def _is_known(estimate: Estimate | None) -> bool:
+def is_known(estimate: Estimate | None) -> bool:
     return estimate is not None and estimate.value is not None and math.isfinite(estimate.value)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _interval(axes: Axes, estimate: Estimate | None, row: int, model: str) -> None:
+def draw_interval(axes: Axes, estimate: Estimate | None, row: int, model: str) -> None:
     if estimate is None or estimate.value is None:
         return
     if estimate.lower is not None and estimate.upper is not None:
@@ -155,7 +162,7 @@ def _interval(axes: Axes, estimate: Estimate | None, row: int, model: str) -> No
     axes.plot([estimate.value], [row], marker=MARKERS[model], markersize=5.5, color=COLOURS[model], linestyle="none")
 
 
-def _rows(axes: Axes, names: Sequence[str]) -> None:
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
     """One row a name, the first on top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)

@@ -8,6 +8,8 @@ from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.evidence import Baseline, Evaluation, ModelManifest
 from tidewheel.contracts.steps import EvaluatePart
+from tidewheel.evaluation.comparison_drawings import draw_comparison
+from tidewheel.evaluation.curves import curves
 from tidewheel.evaluation.drawings import draw
 from tidewheel.evaluation.evaluate import evaluate
 from tidewheel.ranker.bundle import load_bundle, load_model
@@ -44,7 +46,12 @@ def work(part: EvaluatePart, job: Job) -> Result:
     job.progress(0.2, "scored")
     found, figures = evaluate(table, scores, part.labels, part.evaluate)
     job.progress(0.8, "judged")
+    drawn = curves(table, scores, [label.name for label in part.labels])
     return Result(
-        documents={"evaluation": found.to_json(), "drawings": json.dumps(draw(figures))},
+        documents={
+            "evaluation": found.to_json(),
+            "curves": drawn.to_json(),
+            "drawings": json.dumps(draw(figures) | draw_comparison(found.comparison, drawn, part.evaluate.max_slice_drop)),
+        },
         summary=f"{found.verdict.phase.value}: {found.verdict.explain()}"[:200],
     )
