@@ -1,7 +1,7 @@
 """What would have changed a verdict: the limit at which a gate would have ended otherwise, and the rows that would settle it.
 
-Pure, from contracts alone. A gate's own numbers are its reason's `value` and `limit`; where the estimate that it judged is known,
-the limit that it would have passed is exact, else only the distance is said.
+Pure, from contracts alone. A gate's own numbers are its reason's `value` and `limit`; where the estimate that it judged is
+known, the limit that it would have passed is exact, else only the distance is said.
 """
 
 from __future__ import annotations
