@@ -50,7 +50,8 @@ def _drawing(signals: Sequence[Mapping[str, Any]]) -> str:
         shapes.append(_row(signal, TOP + ROW * index + ROW / 2))
     names = ", ".join(str(signal.get("name", "")) for signal in signals)
     label = escape(f"Bounds of {names} against their limits", quote=True)
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
+    drawing = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
+    return f'<div class="wide">{drawing}</div>'
 
 
 def _row(signal: Mapping[str, Any], y: float) -> str:

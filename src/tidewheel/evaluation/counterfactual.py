@@ -14,7 +14,9 @@ from tidewheel.contracts.evaluation import Compared
 from tidewheel.contracts.verdict import Phase, Reason, Severity, Verdict
 from tidewheel.evaluation.planning import rows_to_detect
 
+SNIPS = "snips"  # the estimator of a replay that its gate judges
 NOT_GATED = "(not gated"  # in the message of a reason that only reports
+WORSE_WHEN_HIGHER = frozenset(metric.value for metric in Compared if not metric.is_better_when_higher)
 SUPERIOR, EQUIVALENT = " superior", " equivalent"
 
 
@@ -53,26 +55,40 @@ def _judged(metrics: Metrics, comparison: ModelComparison) -> Iterator[tuple[str
         for metric, difference in by_metric.items():
             for kind in ("", SUPERIOR, EQUIVALENT):
                 yield f"{metric} {label} vs production{kind}", difference
+            earlier = [by[label][metric] for by in comparison.releases.values() if metric in by.get(label, {})]
+            known = [one for one in earlier if one.lower is not None and one.upper is not None]
+            if earlier and len(known) == len(earlier):  # all of them have to be passed: the hardest is the gate
+                yield f"{metric} {label} vs the last {len(earlier) + 1} releases", min(known, key=lambda e: _worst(metric, e))
+    for label, replay in comparison.replay.items():
+        if SNIPS in replay.differences:
+            yield f"replay {label} vs production", replay.differences[SNIPS]
+
+
+def _worst(metric: str, difference: Estimate) -> float:
+    """The unfavourable bound, turned so that higher is better."""
+    lower, upper = difference.lower or 0.0, difference.upper or 0.0
+    return -upper if metric in WORSE_WHEN_HIGHER else lower
 
 
 def _change(reason: Reason, judged: Mapping[str, Estimate], comparison: ModelComparison | None) -> Change:
     value, limit = reason.value, reason.limit
     if reason.phase is Phase.ERROR or value is None or limit is None:
-        words = "no limit would have let it pass: what was missing has to be there first"
-        return Change(reason.check, reason.phase, words)
+        return Change(reason.check, reason.phase, "no limit would have let it pass: what was missing has to be there first")
     if " in slices vs production" in reason.check and comparison is not None:
         needed = _slice_margin(reason, comparison)
         if needed is not None:
-            return Change(
-                reason.check, reason.phase, f"no slice is accused at a margin of {needed:.4f} ({limit:.4f} now)", needed
-            )
+            words = f"no slice is accused at a margin of {needed:.4f} ({limit:.4f} now)"
+            return Change(reason.check, reason.phase, words, needed)
     if reason.check.startswith("evidence"):  # rows of a class, whose limit is the recipe's; or users, whose is not
         other = f", or min_positives of {value:g} ({limit:g} now)" if " " in reason.check else ""
         return Change(reason.check, reason.phase, f"{limit - value:,.0f} more{other}", value if other else None)
+    if reason.check.startswith("rank agreement "):
+        return Change(reason.check, reason.phase, f"passes with a limit of {value:.4f} or less ({limit:.4f} now)", value)
     estimate = judged.get(reason.check)
-    if estimate is None or estimate.value is None or estimate.lower is None or estimate.upper is None:
+    is_support = reason.check.startswith("replay ") and limit >= 0  # what the log says at all, not the difference
+    if is_support or estimate is None or estimate.value is None or estimate.lower is None or estimate.upper is None:
         return Change(reason.check, reason.phase, f"{value:.4g} is {abs(value - limit):.4g} away from its limit of {limit:.4g}")
-    if " vs production" in reason.check:
+    if " vs " in reason.check:
         return _claim(reason, estimate, estimate.value, estimate.lower, estimate.upper)
     if reason.check.startswith("auc "):
         settled = "" if reason.phase is Phase.FAILED else _rows(estimate, abs(estimate.value - limit), estimate.value > limit)
@@ -83,8 +99,7 @@ def _change(reason: Reason, judged: Mapping[str, Estimate], comparison: ModelCom
 
 def _claim(reason: Reason, estimate: Estimate, value: float, lower: float, upper: float) -> Change:
     """The margin at which a claim about student minus production is proven by the interval there is."""
-    metric = Compared(reason.check.split(" ")[0])
-    sign = 1 if metric.is_better_when_higher else -1
+    sign = -1 if reason.check.split(" ")[0] in WORSE_WHEN_HIGHER else 1
     worst, middle = min(sign * lower, sign * upper), sign * value
     margin = abs(reason.limit or 0.0)
     if reason.check.endswith(EQUIVALENT):
@@ -111,13 +126,13 @@ def _rows(estimate: Estimate, distance: float, is_on_its_side: bool) -> str:
 
 def _slice_margin(reason: Reason, comparison: ModelComparison) -> float | None:
     """The largest drop of any slice's favourable bound: at this margin each slice alone, and so all together, is in doubt."""
-    metric = Compared(reason.check.split(" ")[0])
+    metric = reason.check.split(" ")[0]
     drops = [
-        -upper if metric.is_better_when_higher else lower
+        lower if metric in WORSE_WHEN_HIGHER else -upper
         for by_value in comparison.slice_differences.values()
         for by_label in by_value.values()
         for by_metric in by_label.values()
-        if (found := by_metric.get(metric.value)) is not None
+        if (found := by_metric.get(metric)) is not None
         and (lower := found.lower) is not None
         and (upper := found.upper) is not None
     ]

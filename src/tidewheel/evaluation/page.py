@@ -16,7 +16,7 @@ STYLE = """
 }
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:62rem;margin:0 auto;padding:1.5rem 1.25rem 4rem}
+main{max-width:66rem;margin:0 auto;padding:1.5rem 1.25rem 4rem}
 h1{font-size:1.55rem;margin:.2rem 0}
 h2{font-size:1.15rem;margin:2.2rem 0 .6rem;border-bottom:1px solid var(--line);padding-bottom:.3rem}
 h3{font-size:1rem;margin:1.2rem 0 .3rem}
@@ -40,6 +40,8 @@ td.n,th.n{text-align:right}
 .outcome.good strong{color:var(--good)}
 .outcome.bad strong{color:var(--bad)}
 .outcome.open strong{color:var(--open)}
+.alarm{border:.2rem solid var(--bad);background:var(--panel);padding:.7rem 1rem;margin:1rem 0;border-radius:.3rem}
+.alarm strong{color:var(--bad);font-size:1.35rem;overflow-wrap:anywhere}
 .badge{display:inline-block;white-space:nowrap;border:1px solid currentColor;border-radius:1rem;padding:0 .55rem;
   font-size:.8rem;font-weight:600}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.7rem;margin:1rem 0}
@@ -62,10 +64,26 @@ figure{margin:0;min-width:0}
 .grid h3{overflow-wrap:anywhere}
 a{color:var(--student)}
 figcaption{color:var(--soft);font-size:.88rem}
-@media print{body{font-size:12px}
-details>*{display:block}
+@media(max-width:44rem){main{padding:1rem .8rem 3rem}
+.wide>svg{min-width:40rem}
+.reasons .n{display:none}
+.track{width:6rem}
+}
+@media print{:root{color-scheme:light;--ink:#000;--soft:#444;--line:#bbb;--paper:#fff;--panel:#fff;
+--ranker:#00775a;--student:#0062a3;--production:#b04a00;--good:#1a6b35;--bad:#b3261e;--open:#7a5200;--bar:#8fb8de}
+body{font-size:11px}
+main{max-width:none;padding:0}
+.wide{overflow:visible}
+table{font-size:10px}
+.bounds{white-space:normal}
+details::details-content{content-visibility:visible;block-size:auto}
+tr,figure,.outcome,.alarm,.cards,.short{break-inside:avoid}
+h2,h3,summary{break-after:avoid}
+thead{display:table-header-group}
 }
 """
+
+ROWS_OF_A_SHORT_TABLE = 15  # it is printed on one page
 
 
 def page(title: str, body: str) -> str:
@@ -78,15 +96,16 @@ def page(title: str, body: str) -> str:
     )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: frozenset[int] = frozenset()) -> str:
-    """A table. Cells are HTML already; columns whose index is in `numeric` are aligned right."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: frozenset[int] = frozenset(), kind: str = "") -> str:
+    """A table. Cells are HTML already; columns whose index is in `numeric` are aligned right. `kind`: a class of the page's."""
 
     def cells(tag: str, values: Sequence[str]) -> str:
         return "".join(f"<{tag}{' class=n' if index in numeric else ''}>{value}</{tag}>" for index, value in enumerate(values))
 
     body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     names = cells("th", [escape(name) for name in head])
-    return f'<div class="wide"><table><thead><tr>{names}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+    classes = " ".join(["wide", *(["short"] if len(rows) <= ROWS_OF_A_SHORT_TABLE else []), *([kind] if kind else [])])
+    return f'<div class="{classes}"><table><thead><tr>{names}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
 
 def code(text: str | None) -> str:
@@ -124,7 +143,7 @@ def phase_of(reason: Reason) -> str:
 def reasons_table(reasons: Sequence[Reason]) -> str:
     """A row a reason, with its numbers where it has any."""
     rows = [[phase_of(reason), escape(reason.message), _short(reason.value), _short(reason.limit)] for reason in reasons]
-    return table(("phase", "what was found", "value", "limit"), rows, frozenset({2, 3}))
+    return table(("phase", "what was found", "value", "limit"), rows, frozenset({2, 3}), "reasons")
 
 
 def _short(value: float | None) -> str:

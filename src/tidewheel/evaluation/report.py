@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from tidewheel.contracts.comparison import Estimate
+from tidewheel.contracts.evidence import DataReport
 from tidewheel.contracts.report import RunReport
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.contracts.verdict import SEVERITY, Phase, Verdict
 from tidewheel.contracts.window import iso
 from tidewheel.evaluation.canary import canary_section
 from tidewheel.evaluation.page import badge, code, number, page, reasons_table, table
+from tidewheel.evaluation.report_comparison import banner, changed, compared
 
 OUTCOMES = {
     "bootstrap": ("good", "First release", "the candidate became the first production"),
@@ -22,44 +23,34 @@ OUTCOMES = {
     "data_rejected": ("bad", "Data rejected", "nothing was trained; production stayed"),
     "failed": ("bad", "Failed", "the run did not reach a decision; production stayed"),
 }
-MODELS = ("student", "production", "ranker")
-CAPTIONS = {
-    "auc": "AUC of every model with its 95% interval over users. ◆ ranker, ● student, ■ production.",
-    "reliability": "Predicted against actual, in bins of equal weight; on the dashed line a probability means what it says. "
-    "● student, ■ production; the area of a mark is the number of rows in its bin.",
-    "slices": "The student in each slice, with 95% intervals; dashed: AUC over all rows, and a calibration of 1. "
-    "An AUC within a slice lacks the differences between slices, so it is usually lower. "
-    "Values with too few positive or negative rows are left out.",
-}
 
 
-def render(run: RunReport, drawings: Mapping[str, str], canary: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> str:
+def render(
+    run: RunReport,
+    drawings: Mapping[str, str],
+    canary: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+    data: DataReport | None = None,
+) -> str:
     """One self-contained HTML document: no script, nothing loaded, light or dark as the reader likes it.
 
     Args:
         drawings: SVG elements by name, as `draw` made them; they are trusted, all other text is escaped.
         canary: JSON of `contracts.rollout.CanaryResult`, or of its steps alone; None or empty where there was no canary.
+        data: what `validate_data` found; None where the run did not get that far.
     """
     steps = canary.get("steps", ()) if isinstance(canary, Mapping) else canary
-    parts = [_top(run), _cards(run)]
+    parts = [_top(run), banner(run), _cards(run)]
     if run.verdicts:
-        parts.append("<h2>Verdicts</h2>")
-        parts += [_verdict(name, verdict) for name, verdict in run.verdicts.items()]
+        deciding = list(reversed(run.verdicts.items()))  # the last verdict is what the run ended with
+        parts += ["<h2>Verdicts</h2>", *(_verdict(name, verdict) for name, verdict in deciding), changed(run)]
+    parts.append(compared(run, drawings, data))
     if steps:
         parts.append(canary_section(steps))
-    if run.metrics:
-        parts.append(_metrics(run))
-    parts += [
-        f'<figure role="group" aria-label="{name}"><h3>{name.capitalize() if name != "auc" else "AUC"}</h3>{drawings[name]}'
-        f"<figcaption>{CAPTIONS[name]}</figcaption></figure>"
-        for name in CAPTIONS
-        if name in drawings
-    ]
     parts.append(_steps(run))
     if run.training is not None:
         parts.append(_training(run.training))
     parts.append(_lineage(run))
-    return page(f"{run.recipe} {run.run_id}: {run.outcome.value}", "\n".join(parts))
+    return page(f"{run.recipe} {run.run_id}: {run.outcome.value}", "\n".join(part for part in parts if part))
 
 
 def _top(run: RunReport) -> str:
@@ -96,31 +87,6 @@ def _verdict(name: str, verdict: Verdict) -> str:
         is_open = " open" if len(passed) <= 25 else ""
         parts.append(f"<details{is_open}><summary>{len(passed)} checks passed</summary>{reasons_table(passed)}</details>")
     return "".join(parts)
-
-
-def _metrics(run: RunReport) -> str:
-    models = [model for model in (*MODELS, *sorted(set(run.metrics) - set(MODELS))) if model in run.metrics]
-    labels = list(dict.fromkeys(label for model in models for label in run.metrics[model]))
-    rows = []
-    for label in labels:
-        for model in models:
-            found = run.metrics[model].get(label, {})
-            if found:
-                shown = [_estimate(found.get(name)) for name in ("auc", "logloss", "ece", "calibration_ratio")]
-                effective = next(iter(found.values())).effective_rows
-                rows.append(
-                    [escape(label), f'<span class="{escape(model)}">{escape(model)}</span>', *shown, f"{effective:,.0f}"]
-                )
-    head = ("label", "model", "AUC", "log-loss", "ECE", "predicted / actual", "effective rows")
-    note = '<p class="soft">Weighted by 1 / inclusion probability; in brackets 95% intervals over users.</p>'
-    return f"<h2>Evaluation</h2>{note}{table(head, rows, frozenset({6}))}"
-
-
-def _estimate(estimate: Estimate | None) -> str:
-    if estimate is None or estimate.value is None:
-        return "–"
-    bounds = "no interval" if estimate.lower is None else f"[{number(estimate.lower)}, {number(estimate.upper)}]"
-    return f'{number(estimate.value)} <span class="bounds">{bounds}</span>'
 
 
 def _steps(run: RunReport) -> str:

@@ -77,7 +77,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
     )
     drawings = json.loads(document(store, run_id, "evaluate", "drawings") or "{}")
     canary = json.loads(document(store, run_id, "deploy", "canary") or "{}").get("steps")
-    (folder / "report.html").write_text(render(report, drawings, canary), encoding="utf-8")
+    (folder / "report.html").write_text(render(report, drawings, canary, found.data_report), encoding="utf-8")
     if found.data_report is not None:
         (folder / "data.html").write_text(render_data(run_id, found.data_report), encoding="utf-8")
     report.write(folder / "run.json")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tidewheel.contracts.comparison import Estimate, ModelComparison
+from tidewheel.contracts.comparison import Estimate, ModelComparison, Replay
 from tidewheel.contracts.evaluation import Claim, ClaimKind, Compared, EvaluateConfig
 from tidewheel.contracts.verdict import Phase, Reason, Severity, Verdict, combine
 from tidewheel.evaluation import counterfactual
@@ -116,6 +116,37 @@ def test_at_the_slice_margin_that_is_named_nobody_is_accused(control: str) -> No
     (found,) = changes(combine([judged(0.03)]), {}, ModelComparison(slice_differences=slices))
     assert found.needed == pytest.approx(0.06)
     assert judged(found.needed).phase is Phase.SUCCESSFUL
+
+
+def test_of_several_releases_the_hardest_names_the_margin() -> None:
+    first, second = estimate(-0.02, -0.01, 0.0), estimate(-0.05, -0.04, -0.03)
+    comparison = ModelComparison(
+        differences={"click": {"auc": estimate(0.0, 0.01, 0.02)}},
+        releases={"a" * 64: {"click": {"auc": first}}, "b" * 64: {"click": {"auc": second}}},
+    )
+    reason = Reason(check="auc click vs the last 3 releases", phase=Phase.FAILED, message="x", value=-0.03, limit=-0.01)
+    (found,) = changes(combine([reason]), {}, comparison)
+    assert found.needed == 0.05
+    assert "proven with a margin above 0.0500 (0.0100 now)" in found.words
+
+
+def test_a_replay_names_its_margin_and_a_log_that_hardly_speaks_its_distance() -> None:
+    replay = Replay(requests=9, rows=90, top=3, values={}, differences={"snips": estimate(-0.03, -0.01, 0.01)})
+    comparison = ModelComparison(replay={"click": replay})
+
+    def words(value: float, limit: float) -> str:
+        reason = Reason(check="replay click vs production", phase=Phase.INCONCLUSIVE, message="x", value=value, limit=limit)
+        (found,) = changes(combine([reason]), {}, comparison)
+        return found.words
+
+    assert words(-0.03, -0.02).startswith("proven with a margin above 0.0300 (0.0200 now); about ")
+    assert words(40.0, 100.0) == "40 is 60 away from its limit of 100"
+
+
+def test_a_reordering_passes_with_a_lower_agreement() -> None:
+    reason = Reason(check="rank agreement click with production", phase=Phase.FAILED, message="x", value=0.22, limit=0.3)
+    (found,) = changes(combine([reason]))
+    assert (found.words, found.needed) == ("passes with a limit of 0.2200 or less (0.3000 now)", 0.22)
 
 
 def test_only_what_decided_is_explained() -> None:
