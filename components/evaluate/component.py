@@ -15,6 +15,10 @@ def evaluate(
     evaluation: dsl.Input[dsl.Dataset],
     baseline: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.Artifact],
+    roc: dsl.Output[dsl.ClassificationMetrics],
+    roc_production: dsl.Output[dsl.ClassificationMetrics],
+    metrics: dsl.Output[dsl.Metrics],
+    summary: dsl.Output[dsl.Markdown],
 ) -> bool:
     """Judge the candidate on held-out rows, alone and against production. Returns whether it may be deployed.
 
@@ -27,6 +31,10 @@ def evaluate(
         evaluation: manifest of the held-out rows.
         baseline: production and teacher, pinned by digest.
         report: verdict and metrics with intervals.
+        roc: the student's ROC and confusion matrix of the first gated label.
+        roc_production: production's ROC of the same label; empty before the first release.
+        metrics: the student's metrics and its differences to production.
+        summary: the verdict, its reasons and the tables behind them, in words.
     """
     from tidewheel.steps import evaluate as step
 
@@ -36,4 +44,8 @@ def evaluate(
         window_end,
         {"bundle": bundle.path, "ranker": ranker.path, "eval": evaluation.path, "baseline": baseline.path},
         {"evaluation": report.path},
+        roc,
+        roc_production,
+        metrics,
+        summary.path,
     )

@@ -15,7 +15,7 @@ from tidewheel.contracts.verdict import Phase, Reason, Severity, Verdict
 from tidewheel.evaluation.planning import rows_to_detect
 
 SNIPS = "snips"  # the estimator of a replay that its gate judges
-NOT_GATED = "(not gated"  # in the message of a reason that only reports
+REPORTED = ("(not gated", "reported only")  # in the message of a reason that does not decide
 WORSE_WHEN_HIGHER = frozenset(metric.value for metric in Compared if not metric.is_better_when_higher)
 SUPERIOR, EQUIVALENT = " superior", " equivalent"
 
@@ -142,7 +142,9 @@ def _slice_margin(reason: Reason, comparison: ModelComparison) -> float | None:
 def _slack(reason: Reason, judged: Mapping[str, Estimate], comparison: ModelComparison | None) -> tuple[float, float] | None:
     """How far a passed gate was from its limit: relative to it, and as it is. None where there is nothing to compare."""
     value, limit = reason.value, reason.limit
-    if value is None or limit is None or limit == 0 or reason.phase is not Phase.SUCCESSFUL or NOT_GATED in reason.message:
+    if value is None or limit is None or limit == 0 or reason.phase is not Phase.SUCCESSFUL:
+        return None
+    if any(words in reason.message for words in REPORTED):
         return None
     left = abs(limit - value)
     if " in slices vs production" in reason.check:

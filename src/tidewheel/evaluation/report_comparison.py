@@ -56,7 +56,7 @@ def banner(run: RunReport) -> str:
 def changed(run: RunReport) -> str:
     """What would have changed each verdict: of one that let nothing pass every deciding gate, else the closest."""
     rows = []
-    for step, verdict in run.verdicts.items():
+    for step, verdict in reversed(run.verdicts.items()):
         of_evaluate = (run.metrics, run.comparison) if step == "evaluate" else ({}, None)
         for change in changes(verdict, *of_evaluate):
             rows.append([escape(step), badge(change.phase.value), escape(change.check), escape(change.words)])
@@ -113,15 +113,17 @@ def _drift(data: DataReport | None) -> str:
     found = [one for one in data.comparisons if one.baseline_rows is not None and one.value is not None] if data else []
     if data is None or not found:
         return ""
-    worst = sorted(found, key=lambda one: -(one.value or 0.0) / one.limit)[:WORST_SHOWN]
     reasons = {reason.check: reason for reason in data.verdict.reasons}
+    is_reported = {check: "reported only" in reason.message for check, reason in reasons.items()}
+    ranked = sorted(found, key=lambda one: (is_reported.get(one.check, False), -(one.value or 0.0) / one.limit))
+    worst = ranked[:WORST_SHOWN]
     rows = [
         [
             escape(one.check.removeprefix("drift ")),
             escape(one.statistic),
             f'{number(one.value)} <span class="bounds">[{number(one.lower)}, {number(one.upper)}]</span>',
             f"{one.limit:g}",
-            phase_of(reasons[one.check]) if one.check in reasons else "",
+            "reported only" if is_reported.get(one.check) else phase_of(reasons[one.check]) if one.check in reasons else "",
         ]
         for one in worst
     ]

@@ -127,7 +127,7 @@ def _gates(verdict: Verdict, label: str, metric: str) -> str:
     own = f"{GATES[metric]} {label}" if metric in GATES else None
     versus = f"{metric} {label} vs "
     found = [reason for reason in verdict.reasons if reason.check == own or reason.check.startswith(versus)]
-    return ", ".join(_gate(reason) for reason in found if reason.limit is not None) or "–"
+    return ", ".join(dict.fromkeys(_gate(reason) for reason in found if reason.limit is not None)) or "–"
 
 
 def _gate(reason: Reason) -> str:

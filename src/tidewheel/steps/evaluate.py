@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.bundle import BundleManifest
+from tidewheel.contracts.comparison import Curves
 from tidewheel.contracts.evidence import Baseline, Evaluation, ModelManifest
 from tidewheel.contracts.steps import EvaluatePart
 from tidewheel.evaluation.comparison_drawings import draw_comparison
@@ -16,10 +18,21 @@ from tidewheel.ranker.bundle import load_bundle, load_model
 from tidewheel.ranker.columns import columns_of
 from tidewheel.ranker.scorer import GraphScorer, Scorer
 from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.steps.pipeline_page import CurveArtifact, MetricArtifact, PipelinePage, show
 from tidewheel.steps.tables import read
 
 
-def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outputs: dict[str, str]) -> bool:
+def main(
+    config: str,
+    run_id: str,
+    window_end: str,
+    inputs: dict[str, str],
+    outputs: dict[str, str],
+    roc: CurveArtifact,
+    roc_production: CurveArtifact,
+    metrics: MetricArtifact,
+    summary: str,
+) -> bool:
     part = EvaluatePart.parse(config, "evaluate")
 
     def key(job: Job) -> object:
@@ -28,7 +41,10 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
         return [part.model_dump(mode="json"), production, *(digests[name] for name in ("bundle", "ranker", "eval"))]
 
     result = run_step("evaluate", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
-    return Evaluation.parse(result.documents["evaluation"], "evaluate").verdict.is_successful
+    found = Evaluation.parse(result.documents["evaluation"], "evaluate")
+    curves_kept = Curves.parse(result.documents.get("curves", "{}"), "evaluate curves")  # none in results of older versions
+    show(PipelinePage(roc, roc_production, metrics, Path(summary)), found, curves_kept, part.labels)
+    return found.verdict.is_successful
 
 
 def work(part: EvaluatePart, job: Job) -> Result:

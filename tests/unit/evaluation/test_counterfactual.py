@@ -186,6 +186,9 @@ def test_a_pass_names_the_gate_that_came_closest_relative_to_its_limit() -> None
         against_production("click", Claim(metric=Compared.AUC, margin=0.01), difference),  # 0.001 from 0.01: 10%
         Reason(check="a", phase=Phase.SUCCESSFUL, message="shares 0 rows", value=0, limit=0),
         Reason(check="b", phase=Phase.SUCCESSFUL, message="b (not gated)", value=0.5, limit=0.5),
+        Reason(
+            check="drift c", phase=Phase.SUCCESSFUL, message="psi 0.5, reported only (unchecked_drift)", value=0.5, limit=0.5
+        ),
     ]
     (found,) = changes(combine(reasons))
     assert found.check == "auc click vs production"
