@@ -20,7 +20,12 @@ def main() -> None:
 
     given = json.loads(sys.argv[1])
     registry = MlflowRegistry(given["tracking_uri"], given["model"], given["bundles"])
-    verbs: dict[str, Callable[..., Any]] = {"register": registry.register, "aliases": registry.aliases, "point": registry.point}
+    verbs: dict[str, Callable[..., Any]] = {
+        "register": registry.register,
+        "aliases": registry.aliases,
+        "point": registry.point,
+        "record": registry.record,
+    }
     for line in sys.stdin:
         verb, *arguments = json.loads(line)
         try:

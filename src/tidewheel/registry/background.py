@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Any, Self
@@ -13,11 +14,15 @@ from typing import IO, Any, Self
 from tidewheel.errors import RetryableError
 from tidewheel.registry.projections import CANDIDATE
 
+RECORD = "record"
+
 
 class BackgroundRegistry:
     """Implements `projections.Registry` by asking a child process, whose import starts now and is waited for when needed.
 
     One call a line, answered in order. A child that died answers nothing: RetryableError, never a guess.
+
+    Figures are for people to look at: one that could not be recorded is said by `unrecorded` and fails no other call.
     """
 
     def __init__(self, tracking_uri: str, model: str, bundles: str) -> None:
@@ -30,12 +35,25 @@ class BackgroundRegistry:
             stderr=self._log,
             text=True,
         )
-        self._unread = 0
+        self._unread: deque[str] = deque()  # verbs whose answers nobody has read yet
+        self._unrecorded = ""
 
     def announce(self, bundle: str, tags: Mapping[str, str]) -> None:
         """Have the candidate registered under the alias `candidate`, without waiting; a later call raises what failed."""
         self._ask("register", bundle, dict(tags))
         self._ask("point", CANDIDATE, bundle)
+
+    def record(self, run: str, tags: Mapping[str, str], figures: Mapping[str, float]) -> None:
+        """Have the figures of a run kept, see `MlflowRegistry.record`, without waiting: `unrecorded` says what failed."""
+        self._ask(RECORD, run, dict(tags), dict(figures))
+
+    def unrecorded(self) -> str:
+        """Wait for all that was asked; why figures could not be recorded, empty if they were. Never raises for that."""
+        try:
+            self._answer()
+        except RetryableError as error:
+            self._unrecorded = self._unrecorded or str(error)
+        return self._unrecorded
 
     def register(self, bundle: str, tags: Mapping[str, str]) -> str:
         self._ask("register", bundle, dict(tags))
@@ -80,7 +98,7 @@ class BackgroundRegistry:
             self._child.stdin.flush()
         except OSError as error:
             raise RetryableError(f"registry: its process ended ({self._last_words()})") from error
-        self._unread += 1
+        self._unread.append(verb)
 
     def _answer(self) -> Any:
         """The answer to the last call, after those to calls that nobody waited for."""
@@ -90,11 +108,13 @@ class BackgroundRegistry:
             line = self._child.stdout.readline()
             if not line:
                 raise RetryableError(f"registry: its process ended ({self._last_words()})")
-            self._unread -= 1
-            answer = json.loads(line)
-            if "error" in answer:
+            verb, answer = self._unread.popleft(), json.loads(line)
+            if "error" not in answer:
+                value = answer["value"]
+            elif verb == RECORD:
+                self._unrecorded = f"registry: {answer['error']}"
+            else:
                 raise RetryableError(f"registry: {answer['error']}")
-            value = answer["value"]
         return value
 
     def _last_words(self) -> str:

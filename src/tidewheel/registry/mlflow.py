@@ -1,9 +1,11 @@
-"""The door to MLflow: bundles as versions of one registered model, named by the tag `tidewheel.digest`."""
+"""The door to MLflow: bundles as versions of one registered model, named by the tag `tidewheel.digest`, and one run of the
+experiment of the same name for every candidate that was judged, named by the tag `tidewheel.run_id`."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,10 +15,14 @@ from tidewheel.errors import ContractError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-DIGEST_TAG = "tidewheel.digest"
+DIGEST_TAG, RUN_TAG = "tidewheel.digest", "tidewheel.run_id"
+FIGURES_OF_A_CALL = 1000  # more are refused
 _QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
+# A server that is down is not worth waiting minutes for: decisions do not depend on it.
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
 class MlflowRegistry:
@@ -65,6 +71,44 @@ class MlflowRegistry:
             raise ContractError(f"registry {self._model}: bundle {bundle[:12]} has no version; register it first")
         self._client.set_registered_model_alias(self._model, alias, version.version)
 
+    def record(self, run: str, tags: Mapping[str, str], figures: Mapping[str, float]) -> str:
+        """Keep the figures of a judged candidate as one run, or find it and write its tags over; returns MLflow's id of it.
+
+        Idempotent, also after a crash half way: figures are written again until the run is finished, at its own time.
+
+        Args:
+            run: id of the run of the wheel.
+            figures: finite numbers by name.
+        """
+        from mlflow.entities import Metric, RunTag
+
+        tags = {RUN_TAG: run, **tags}
+        experiment = self._experiment()
+        found = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run}'", max_results=1)
+        made: Run = found[0] if found else self._client.create_run(experiment, tags=dict(tags), run_name=run)
+        key, began = made.info.run_id, made.info.start_time
+        changed = [RunTag(name, value) for name, value in tags.items() if made.data.tags.get(name) != value]
+        if changed:
+            self._client.log_batch(key, tags=changed)
+        if made.info.status != "FINISHED":
+            named = [Metric(re.sub(r"[^\w.\- ]", "_", name), value, began, 0) for name, value in figures.items()]
+            for start in range(0, len(named), FIGURES_OF_A_CALL):
+                self._client.log_batch(key, metrics=named[start : start + FIGURES_OF_A_CALL])
+            self._client.set_terminated(key)
+        return str(key)
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        if (known := self._client.get_experiment_by_name(self._model)) is not None:
+            return str(known.experiment_id)
+        try:
+            return str(self._client.create_experiment(self._model))
+        except MlflowException:
+            if (theirs := self._client.get_experiment_by_name(self._model)) is None:
+                raise
+            return str(theirs.experiment_id)  # another process was faster
+
     def _versions(self) -> dict[str, ModelVersion]:
         """Digest -> its oldest version, so that two writers who raced agree on one."""
         versions = self._client.search_model_versions(f"name = '{self._model}'", max_results=10_000)
@@ -76,7 +120,7 @@ class MlflowRegistry:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        for name, value in _QUIET.items():
+        for name, value in (_QUIET | _IMPATIENT).items():
             os.environ.setdefault(name, value)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

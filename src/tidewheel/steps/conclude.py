@@ -19,9 +19,12 @@ from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.evaluation.data_page import render_data
 from tidewheel.evaluation.report import render
+from tidewheel.ranker.bundle import BUNDLES
+from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.release import release
 from tidewheel.steps.job import Job, Result, document, run_step
+from tidewheel.steps.tracking import Judged
 from tidewheel.store.home import Home
 from tidewheel.store.store import Store
 
@@ -36,7 +39,8 @@ def main(config: str, run_id: str, window_end: str, dry_run: bool) -> None:
     def work(job: Job) -> Result:
         with job.overhead():
             report = conclude(part, job.home, job.store, job.run_id, job.window_end, dry_run)
-        return Result(documents={}, summary=report.outcome.value)
+            unrecorded = record_figures(part, job.home, job.store, report)
+        return Result(documents={}, summary="; ".join(words for words in (report.outcome.value, unrecorded) if words))
 
     run_step("conclude", run_id, window_end, {}, {}, work, reuse_key=None)
 
@@ -165,6 +169,23 @@ def record_rejection(ledger: Ledger, found: Findings, run_id: str) -> None:
     )
 
 
+def record_figures(part: ConcludePart, home: Home, store: Store, report: RunReport) -> str:
+    """Let the registry keep the figures of a rejected candidate, as `deploy` does of those it tried; why it could not, else
+    an empty text. Idempotent; only then is MLflow loaded, which takes seconds.
+    """
+    if report.outcome is not Outcome.REJECTED or report.dry_run or report.bundle is None:
+        return ""
+    text = document(store, report.run_id, "evaluate", "evaluation")
+    if text is None:
+        return ""
+    judged = Judged(report.run_id, part.recipe, report.bundle, Evaluation.parse(text, "evaluate evaluation"))
+    with BackgroundRegistry(home.registry_url, part.recipe, store.location(BUNDLES)) as registry:
+        return judged.conclude(registry, report.outcome.value)
+
+
 def conclude_interrupted(part: ConcludePart, home: Home, run_id: str, window_end: str, dry_run: bool) -> RunReport:
     """Conclude a run whose orchestrator was stopped before its exit handler ran. Steps still `running` were killed."""
-    return conclude(part, home, home.store(), run_id, parse_time(window_end), dry_run)
+    store = home.store()
+    report = conclude(part, home, store, run_id, parse_time(window_end), dry_run)
+    record_figures(part, home, store, report)
+    return report
