@@ -132,7 +132,7 @@ def explain(
     home: HomeOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Why a run ended as it did: steps, data, teacher, and every check with its numbers."""
+    """Why a run ended as it did: every check with its numbers, what would have changed it, steps, data, teacher."""
     from tidewheel.cli import inspect
 
     inspect.explain(run_id, home, as_json)

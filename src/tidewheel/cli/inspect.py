@@ -10,14 +10,12 @@ from tidewheel.cli.output import STYLES, emit, outcome_text, plain, short, table
 from tidewheel.cli.turning import reports
 from tidewheel.contracts.ledger import LedgerEntry, production_after, untrusted
 from tidewheel.contracts.report import Outcome, RunReport, StepRecord
-from tidewheel.contracts.verdict import Phase
 from tidewheel.contracts.window import iso, parse_time
 from tidewheel.errors import ConfigError
 from tidewheel.registry.ledger import Ledger, recipes
 from tidewheel.store.home import Home
 
 LINE = 300  # characters
-PHASE_STYLES = {Phase.SUCCESSFUL: "green", Phase.FAILED: "red", Phase.ERROR: "red"}
 
 
 def status(home: str, as_json: bool) -> None:
@@ -46,7 +44,7 @@ def status(home: str, as_json: bool) -> None:
 
 
 def explain(run_id: str, home: str, as_json: bool) -> None:
-    """Why a run ended as it did: steps, data, teacher, and every check with its numbers."""
+    """Why a run ended as it did: every check with its numbers, what would have changed it, steps, data, teacher."""
     report = _report(existing_home(home), run_id)
     emit(report, as_json, lambda: _explain(report))
 
@@ -134,9 +132,12 @@ def _report(home: Home, run_id: str) -> RunReport:
 def _explain(report: RunReport) -> None:
     from rich.console import Console
 
+    from tidewheel.cli.standing import show_standing  # late: it loads what only this verb needs
+
     out = Console(highlight=False, soft_wrap=True)
     out.print(f"[bold]{report.run_id}[/]  window {plain(str(report.window))}  recipe {short(report.recipe_digest)}")
     out.print(f"{outcome_text(report.outcome)}: {plain(report.reason)}\n")
+    show_standing(report)
     rows = [
         [step.name, step.status, "reused" if step.reused else f"{step.seconds:.1f} s", plain(step.summary or _why(step))]
         for step in report.steps
@@ -163,18 +164,10 @@ def _explain(report: RunReport) -> None:
             f"training: {training.rows_per_second:,.0f} rows/s, {training.data_wait_share:.1%} of the time waiting for rows, "
             f"{len(training.stalls)} stalls{resumed}\n" + "".join(f"  {plain(note)}\n" for note in training.notes)
         )
-    for name, verdict in report.verdicts.items():
-        out.print(f"[bold]{name}[/]: {_phase(verdict.phase)}")
-        for reason in verdict.reasons:
-            out.print(f"  {_phase(reason.phase)} {plain(reason.message)}")
 
 
 def _why(step: StepRecord) -> str:
     return step.failure.message if step.failure else ""
-
-
-def _phase(phase: Phase) -> str:
-    return f"[{PHASE_STYLES.get(phase, 'yellow')}]{phase.value}[/]"
 
 
 def _history(entries: Sequence[LedgerEntry]) -> None:

@@ -14,6 +14,7 @@ from tidewheel.contracts.window import iso
 from tidewheel.evaluation.canary import canary_section
 from tidewheel.evaluation.page import badge, code, number, page, reasons_table, table
 from tidewheel.evaluation.report_comparison import banner, changed, compared
+from tidewheel.evaluation.sections import last_first
 
 OUTCOMES = {
     "bootstrap": ("good", "First release", "the candidate became the first production"),
@@ -41,8 +42,8 @@ def render(
     steps = canary.get("steps", ()) if isinstance(canary, Mapping) else canary
     parts = [_top(run), banner(run), _cards(run)]
     if run.verdicts:
-        deciding = list(reversed(run.verdicts.items()))  # the last verdict is what the run ended with
-        parts += ["<h2>Verdicts</h2>", *(_verdict(name, verdict) for name, verdict in deciding), changed(run)]
+        verdicts = [_verdict(name, verdict) for name, verdict in last_first(run.verdicts)]
+        parts += ["<h2>Verdicts</h2>", *verdicts, changed(run)]
     parts.append(compared(run, drawings, data))
     if steps:
         parts.append(canary_section(steps))

@@ -10,7 +10,7 @@ from tidewheel.contracts.evidence import DataReport
 from tidewheel.contracts.report import RunReport
 from tidewheel.evaluation.counterfactual import changes
 from tidewheel.evaluation.page import badge, number, phase_of, table
-from tidewheel.evaluation.sections import MODELS, Cell, Section, parts, sections
+from tidewheel.evaluation.sections import MODELS, Cell, Section, last_first, parts, sections
 
 CAPTIONS = {
     "auc": ("AUC", "AUC of every model with its 95% interval over users. ◆ ranker, ● student, ■ production."),
@@ -56,7 +56,7 @@ def banner(run: RunReport) -> str:
 def changed(run: RunReport) -> str:
     """What would have changed each verdict: of one that let nothing pass every deciding gate, else the closest."""
     rows = []
-    for step, verdict in reversed(run.verdicts.items()):
+    for step, verdict in last_first(run.verdicts):
         of_evaluate = (run.metrics, run.comparison) if step == "evaluate" else ({}, None)
         for change in changes(verdict, *of_evaluate):
             rows.append([escape(step), badge(change.phase.value), escape(change.check), escape(change.words)])

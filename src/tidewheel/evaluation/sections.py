@@ -30,6 +30,7 @@ ESTIMATORS = {
     "doubly_robust": "doubly robust",
     "switch_doubly_robust": "doubly robust, switch",
 }
+JUDGES = ("deploy", "evaluate", "validate_data")
 SIGNS = {Phase.SUCCESSFUL: "✓", Phase.FAILED: "✗", Phase.ERROR: "!"}
 
 
@@ -73,6 +74,11 @@ def sections(metrics: Metrics, comparison: ModelComparison | None, verdict: Verd
         _slices(comparison),
     ]
     return [section for section in found if section is not None and section.rows]
+
+
+def last_first(verdicts: Mapping[str, Verdict]) -> list[tuple[str, Verdict]]:
+    """Verdicts in the order in which they matter: the last one is what a run ended with."""
+    return sorted(verdicts.items(), key=lambda named: JUDGES.index(named[0]) if named[0] in JUDGES else len(JUDGES))
 
 
 def text(cell: Cell) -> str:
