@@ -27,25 +27,21 @@ def retrain_pipeline(name: str, parts: Mapping[str, str]) -> BaseComponent:
             log = ingest(config=parts["ingest"], **run)
             rows = sample(config=parts["sample"], impressions=log.outputs["impressions"], **run)
             splits = {"train": rows.outputs["train"], "calibration": rows.outputs["calibration"]}
-            held_out = rows.outputs["evaluation"]
-            data = validate_data(
-                config=parts["validate_data"], evaluation=held_out, randomized=rows.outputs["randomized"], **splits, **run
-            )
+            held_out = {"evaluation": rows.outputs["evaluation"], "randomized": rows.outputs["randomized"]}
+            data = validate_data(config=parts["validate_data"], **splits, **held_out, **run)
             baseline = data.outputs["baseline"]
             model = train(config=parts["train"], train=splits["train"], baseline=baseline, **run)
             ranker = model.outputs["ranker"]
             student = distill(config=parts["distill"], ranker=ranker, profile=data.outputs["profile"], **splits, **run)
             bundle = student.outputs["bundle"]
-            judged = evaluate(
-                config=parts["evaluate"], bundle=bundle, ranker=ranker, evaluation=held_out, baseline=baseline, **run
-            )
+            judged = evaluate(config=parts["evaluate"], bundle=bundle, ranker=ranker, baseline=baseline, **held_out, **run)
             with dsl.If(judged.outputs["Output"] == True, name="accepted"):  # noqa: E712 (a channel, not a bool)
                 released = deploy(
                     config=parts["deploy"],
                     reason=reason,
                     dry_run=dry_run,
                     bundle=bundle,
-                    evaluation=held_out,
+                    evaluation=held_out["evaluation"],
                     baseline=baseline,
                     **run,
                 )

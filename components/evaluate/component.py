@@ -13,6 +13,7 @@ def evaluate(
     bundle: dsl.Input[dsl.Model],
     ranker: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Dataset],
+    randomized: dsl.Input[dsl.Dataset],
     baseline: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.Artifact],
     roc: dsl.Output[dsl.ClassificationMetrics],
@@ -29,6 +30,7 @@ def evaluate(
         bundle: manifest of the candidate.
         ranker: manifest of the ranker it was distilled from.
         evaluation: manifest of the held-out rows.
+        randomized: manifest of the rows of requests whose order was random.
         baseline: production and teacher, pinned by digest.
         report: verdict and metrics with intervals.
         roc: the student's ROC and confusion matrix of the first gated label.
@@ -42,7 +44,13 @@ def evaluate(
         config,
         run_id,
         window_end,
-        {"bundle": bundle.path, "ranker": ranker.path, "eval": evaluation.path, "baseline": baseline.path},
+        {
+            "bundle": bundle.path,
+            "ranker": ranker.path,
+            "eval": evaluation.path,
+            "randomized": randomized.path,
+            "baseline": baseline.path,
+        },
         {"evaluation": report.path},
         roc,
         roc_production,

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from tidewheel.contracts.base import Contract
 
+CANDIDATE, PRODUCTION, RANKER = "student", "production", "ranker"  # models of `Metrics`
 KENDALL_TAU, TOP_CHURN = "kendall_tau", "top_churn"
+SNIPS, ENGAGED_ABOVE = "snips", "engaged_above"  # what a replay is judged by
 
 
 class Estimate(Contract):
@@ -36,11 +38,13 @@ class Support(Contract):
     """How much of the randomized rows speaks about one ranking.
 
     `effective_rows`: Kish's, of the importance weights. `reached`: weighted share of rows that the ranking would have picked.
+    `mean_weight`: 1 where every request has `top` items to pick and what the log may choose is all there is.
     `largest_share`: what a single row has of the sum of weights. `smallest_propensity`: of any row.
     """
 
     effective_rows: float
     reached: float
+    mean_weight: float
     largest_share: float
     smallest_propensity: float
 
@@ -48,13 +52,16 @@ class Support(Contract):
 class Replay(Contract):
     """What users would have done if each model had picked the first `top` of what they were shown in random order.
 
-    Unit: engagements of the label per picked item. `values`: model -> estimator -> estimate; `differences`: estimator ->
-    student minus production, paired; `support`: model -> support.
+    `judged_by` names the estimator of the gate. `snips`, where whole requests were logged: engagements of the label per picked
+    item, as for `ips`, `clipped_ips`, `doubly_robust` and `switch_doubly_robust`. `engaged_above`, where a sample of them was:
+    share of the other items that a model puts below an engaged one. `values`: model -> estimator -> estimate; `differences`:
+    estimator -> student minus production, paired; `support`: model -> support.
     """
 
     requests: int
     rows: int
     top: int
+    judged_by: str
     values: dict[str, dict[str, Estimate]]
     differences: dict[str, Estimate] = {}
     support: dict[str, Support] = {}
@@ -68,7 +75,7 @@ class ModelComparison(Contract):
     slices: slice column -> its value, as text -> label -> metric -> estimate of the student.
     slice_differences: as `differences`, in each slice.
     randomized: as a run's `metrics`, on the rows of requests whose order was random; `replay` by label.
-    stability: label -> `kendall_tau` and `top_churn` between student and production within requests.
+    stability: label -> `kendall_tau` and, of whole requests, `top_churn` between student and production within requests.
     releases: digest of an earlier release -> label -> metric -> student minus that release.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -11,16 +11,17 @@ from tidewheel.contracts.base import Contract
 
 
 class Compared(StrEnum):
-    """Metrics of two models on the same rows; the last two are better when they are lower."""
+    """Metrics of two models on the same rows."""
 
     AUC = "auc"
     REQUEST_AUC = "request_auc"
     LOGLOSS = "logloss"
     NORMALIZED_ENTROPY = "normalized_entropy"
+    NDCG = "ndcg"
 
     @property
     def is_better_when_higher(self) -> bool:
-        return self in (Compared.AUC, Compared.REQUEST_AUC)
+        return self not in (Compared.LOGLOSS, Compared.NORMALIZED_ENTROPY)
 
 
 class ClaimKind(StrEnum):
@@ -54,6 +55,12 @@ class EvaluateConfig(Contract):
     2.5% of runs (`holm`), or at most 2.5% of those accused are so falsely (`bh`).
 
     A label with fewer than `min_positives` rows on either side is too rare to judge: Inconclusive, unless not gated.
+
+    `top` is how many places of a request count, for NDCG, churn and replay. `replay: required`: on requests whose order was
+    random, what the student puts there must be shown to earn at most `max_replay_drop` (relative) less than what production
+    does; `reported` lets students pass without. `min_rank_agreement`: Kendall's tau with production within requests, which
+    may only be proven lower where the student is proven better. `releases`: as many productions before the present one are
+    compared with, too, so that many small losses do not add up.
     """
 
     min_positives: int = Field(default=50, ge=1)
@@ -67,6 +74,11 @@ class EvaluateConfig(Contract):
     slices: tuple[str, ...] = ()
     max_slice_drop: dict[Compared, PositiveFloat] = {Compared.AUC: 0.03}
     slice_control: str = Field(default="holm", pattern="^(holm|bh)$")
+    top: int = Field(default=3, ge=1)
+    replay: Literal["required", "reported"] = "required"
+    max_replay_drop: float = Field(default=0.05, gt=0, lt=1)
+    min_rank_agreement: float = Field(default=0.3, gt=-1, lt=1)
+    releases: int = Field(default=3, ge=0, le=20)
 
     @model_validator(mode="after")
     def _claims_differ(self) -> Self:

@@ -55,11 +55,14 @@ def production_at(entries: Sequence[LedgerEntry], time: datetime) -> str | None:
 
 def previous_production(entries: Sequence[LedgerEntry]) -> str | None:
     """Digest of the newest bundle that served before the one that serves now and is still trusted, or None."""
+    return next(iter(earlier_productions(entries)), None)
+
+
+def earlier_productions(entries: Sequence[LedgerEntry]) -> tuple[str, ...]:
+    """Digests of all bundles that served before the one that serves now and are still trusted, the last to serve first."""
     bad, serving = untrusted(entries), production_after(entries)
-    for entry in reversed(entries):
-        if entry.production not in (None, serving) and entry.production not in bad:
-            return entry.production
-    return None
+    served = (entry.production for entry in reversed(entries))
+    return tuple(dict.fromkeys(digest for digest in served if digest not in (None, serving) and digest not in bad))
 
 
 def untrusted(entries: Sequence[LedgerEntry]) -> dict[str, str]:

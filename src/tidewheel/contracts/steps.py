@@ -40,6 +40,7 @@ class ValidatePart(Contract):
     features: tuple[FeatureSpec, ...]
     validate_data: ValidateConfig
     teaching: TeacherRules
+    releases: int  # earlier ones that `evaluate` compares with: they are pinned with production
 
 
 class TrainPart(Contract):
@@ -95,6 +96,7 @@ def parts(recipe: Recipe) -> dict[str, Contract]:
             features=features,
             validate_data=recipe.validate_data,
             teaching=recipe.train.teaching,
+            releases=recipe.evaluate.releases,
         ),
         "train": TrainPart(labels=labels, features=features, train=recipe.train),
         "distill": DistillPart(recipe=recipe.name, recipe_digest=digest, labels=labels, distill=recipe.distill),

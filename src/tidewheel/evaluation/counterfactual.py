@@ -14,7 +14,6 @@ from tidewheel.contracts.evaluation import Compared
 from tidewheel.contracts.verdict import Phase, Reason, Severity, Verdict
 from tidewheel.evaluation.planning import rows_to_detect
 
-SNIPS = "snips"  # the estimator of a replay that its gate judges
 REPORTED = ("(not gated", "reported only")  # in the message of a reason that does not decide
 WORSE_WHEN_HIGHER = frozenset(metric.value for metric in Compared if not metric.is_better_when_higher)
 SUPERIOR, EQUIVALENT = " superior", " equivalent"
@@ -60,8 +59,8 @@ def _judged(metrics: Metrics, comparison: ModelComparison) -> Iterator[tuple[str
             if earlier and len(known) == len(earlier):  # all of them have to be passed: the hardest is the gate
                 yield f"{metric} {label} vs the last {len(earlier) + 1} releases", min(known, key=lambda e: _worst(metric, e))
     for label, replay in comparison.replay.items():
-        if SNIPS in replay.differences:
-            yield f"replay {label} vs production", replay.differences[SNIPS]
+        if replay.judged_by in replay.differences:
+            yield f"replay {label} vs production", replay.differences[replay.judged_by]
 
 
 def _worst(metric: str, difference: Estimate) -> float:
@@ -92,7 +91,7 @@ def _change(reason: Reason, judged: Mapping[str, Estimate], comparison: ModelCom
         return _claim(reason, estimate, estimate.value, estimate.lower, estimate.upper)
     if reason.check.startswith("auc "):
         settled = "" if reason.phase is Phase.FAILED else _rows(estimate, abs(estimate.value - limit), estimate.value > limit)
-        words = f"passes with min_auc of {estimate.lower:.4f} or less ({limit:.4f} now){settled}"
+        words = f"passes with a floor of {estimate.lower:.4f} or less ({limit:.4f} now){settled}"
         return Change(reason.check, reason.phase, words, estimate.lower)
     return Change(reason.check, reason.phase, f"passes with a limit of {value:.4f} or more ({limit:.4f} now)", value)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tidewheel.contracts.comparison import Confusion, Curves, RocPoint
+from tidewheel.contracts.comparison import CANDIDATE, PRODUCTION, Confusion, Curves, RocPoint
 from tidewheel.contracts.schema import WEIGHT, label_column
-from tidewheel.evaluation.evaluate import CANDIDATE, PRODUCTION, fault_of
+from tidewheel.evaluation.sample import fault_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

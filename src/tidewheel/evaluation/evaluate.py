@@ -1,37 +1,65 @@
-"""How good the candidate is, how sure that is, and whether it may go on."""
+"""How good the candidate is, how sure that is, and whether it may go on. Legend: B rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tidewheel.contracts.comparison import Comparability, Estimate, Metrics, ModelComparison
+from tidewheel.contracts.comparison import (
+    CANDIDATE,
+    KENDALL_TAU,
+    PRODUCTION,
+    RANKER,
+    TOP_CHURN,
+    Comparability,
+    Estimate,
+    Metrics,
+    ModelComparison,
+    Replay,
+)
 from tidewheel.contracts.evaluation import EvaluateConfig
 from tidewheel.contracts.evidence import Evaluation
 from tidewheel.contracts.recipe import LabelConfig
-from tidewheel.contracts.schema import WEIGHT, label_column
 from tidewheel.contracts.verdict import Phase, Reason, combine
 from tidewheel.errors import ContractError
 from tidewheel.evaluation.figures import Figures, ReliabilityBin, Slices
 from tidewheel.evaluation.gates import Evidence, LabelEvidence, judge
-from tidewheel.evaluation.intervals import Users
-from tidewheel.evaluation.measure import COMPARED, Sample, differences, estimates, measure, unknown
-from tidewheel.evaluation.metrics import bin_of, equal_mass_edges
+from tidewheel.evaluation.measure import COMPARED, differences, estimate, estimates, measure, unknown
+from tidewheel.evaluation.metrics import Measured, bin_of, equal_mass_edges
+from tidewheel.evaluation.randomized import replay
+from tidewheel.evaluation.sample import Sample, Scores, checked, codes_of, fault_of, fault_of_rows
 from tidewheel.evaluation.slices import slice_gates
+from tidewheel.evaluation.stability import kendall_tau, top_churn
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CANDIDATE, PRODUCTION, RANKER = "student", "production", "ranker"
 MAX_SLICE_VALUES = 12  # the heaviest values of a slice column get a row of the report each
-Scores = Mapping[str, Mapping[str, np.ndarray]]
 Faults = Mapping[tuple[str, str], str]
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What else the student is measured on and beside; empty where there is no such thing.
+
+    randomized: rows of requests whose order was random, with `propensity`, and `randomized_scores` of them.
+    releases: digest of an earlier release -> label -> its probabilities (B,) of the evaluation rows.
+    unmeasured: digest of an earlier release -> why there are none.
+    missing_features: what production takes and these rows cannot give: its scores are of the other features.
+    """
+
+    randomized: pa.Table | None = None
+    randomized_scores: Scores = field(default_factory=dict)
+    releases: Scores = field(default_factory=dict)
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+    missing_features: tuple[str, ...] = ()
+
+
 def evaluate(
-    table: pa.Table, scores: Scores, labels: Sequence[LabelConfig], config: EvaluateConfig
+    table: pa.Table, scores: Scores, labels: Sequence[LabelConfig], config: EvaluateConfig, beside: Beside | None = None
 ) -> tuple[Evaluation, Figures]:
     """Measure every model with intervals, compare the student with production, and judge the student.
 
@@ -45,64 +73,49 @@ def evaluate(
     Raises:
         ContractError: a column or the student's scores of a label are missing, or scores are not one a row.
     """
-    sample = _sample(table, labels, config)
-    _check_shapes(scores, labels, len(sample.weight))
-    if not (np.isfinite(sample.weight) & (sample.weight > 0)).all():
-        broken = Reason(
-            check="weight", phase=Phase.ERROR, message="weight: some are not finite and above 0; nothing was measured"
-        )
-        return Evaluation(verdict=combine([broken]), metrics={}), Figures({}, {}, {})
-    scores = {model: {name: found.astype(np.float64) for name, found in by.items()} for model, by in scores.items()}
+    beside = beside or Beside()
     names = [label.name for label in labels]
+    sample = Sample.of(table, names, config.slices)
+    _check_labels(scores, names)
+    scores, releases = (checked(given, table.num_rows, "evaluation rows") for given in (scores, beside.releases))
+    tables = [table] if beside.randomized is None else [table, beside.randomized]
+    if broken := fault_of_rows(tables, "evaluation rows"):
+        reason = Reason(check="rows", phase=Phase.ERROR, message=f"{broken}; nothing was measured")
+        return Evaluation(verdict=combine([reason]), metrics={}), Figures({}, {}, {})
     faults = {(model, name): fault_of(by[name]) for model, by in scores.items() for name in names if name in by}
-    metrics, gaps = _compare(scores, sample, names, faults, at_least=1)
-    slices: Slices = {}
-    slice_gaps: Slices = {}
-    for column, value, rows in _slices(table, config, sample):
-        part = {model: {name: found[rows] for name, found in by.items()} for model, by in scores.items() if model != RANKER}
-        found, differ = _compare(part, sample.take(rows), names, faults, config.min_positives)
-        slices.setdefault(column, {})[value] = found[CANDIDATE]
-        slice_gaps.setdefault(column, {})[value] = differ
+    metrics, gaps = _compare(scores, sample, names, faults, 1, config.top)
+    slices, slice_gaps = _by_slice(table, scores, sample, names, faults, config)
+    randomized, replays = _on_randomized(beside, names, config) if beside.randomized is not None else ({}, {})
+    comparison = ModelComparison(
+        baseline=_comparability(scores, beside),
+        missing_features=beside.missing_features,
+        differences=gaps,
+        slices=slices,
+        slice_differences=slice_gaps,
+        randomized=randomized,
+        replay=replays,
+        stability=_stability(scores, sample, names, faults, config.top),
+        releases={digest: _differences(scores[CANDIDATE], by, sample, names, config.top) for digest, by in releases.items()},
+    )
     evidence = Evidence(
         rows=len(sample.weight),
         users=sample.users.number,
         has_production=PRODUCTION in scores,
-        labels=tuple(_evidence(label, sample, metrics, gaps, faults) for label in labels),
+        labels=tuple(_evidence(label, sample, metrics, comparison, faults) for label in labels),
+        incompatible=_why_incompatible(beside),
+        unmeasured=beside.unmeasured,
     )
     gated = [label.name for label in labels if label.gated]
-    reasons = [*judge(evidence, config), *slice_gates(slice_gaps if gaps else {}, gated, config)]
-    evaluation = Evaluation(
-        verdict=combine(reasons),
-        metrics=metrics,
-        comparison=ModelComparison(
-            baseline=Comparability.COMPARABLE if PRODUCTION in scores else Comparability.NO_BASELINE,
-            differences=gaps,
-            slices=slices,
-            slice_differences=slice_gaps if gaps else {},
-        ),
-    )
+    verdict = combine([*judge(evidence, config), *slice_gates(slice_gaps, gated, config)])
     reliability = {
         model: {name: _reliability(scores[model][name], sample, name) for other, name in faults if other == model}
         for model in scores
     }
-    return evaluation, Figures(metrics, slices, reliability)
-
-
-def fault_of(probabilities: np.ndarray) -> str:
-    """What is wrong with these probabilities (B,), or nothing."""
-    broken = int((~np.isfinite(probabilities)).sum())
-    if broken:
-        return f"{broken} of {len(probabilities)} scores are not finite"
-    outside = int(((probabilities < 0) | (probabilities > 1)).sum())
-    if outside:
-        return f"{outside} of {len(probabilities)} scores are not in [0, 1]"
-    if len(probabilities) > 1 and (probabilities == probabilities[0]).all():
-        return f"all {len(probabilities)} scores are {probabilities[0]:.6g}: nothing is ranked"
-    return ""
+    return Evaluation(verdict=verdict, metrics=metrics, comparison=comparison), Figures(metrics, slices, reliability)
 
 
 def _compare(
-    scores: Scores, sample: Sample, labels: Sequence[str], faults: Faults, at_least: int
+    scores: Scores, sample: Sample, labels: Sequence[str], faults: Faults, at_least: int, top: int
 ) -> tuple[Metrics, dict[str, dict[str, Estimate]]]:
     """Model -> label -> metrics, and label -> student minus production, on the rows of one sample.
 
@@ -113,7 +126,7 @@ def _compare(
     for name in labels:
         is_judgeable = sample.is_judgeable(name, at_least)
         found = {
-            model: measure(by[name], sample, name)
+            model: measure(by[name], sample, name, top)
             for model, by in scores.items()
             if is_judgeable and name in by and not faults[model, name]
         }
@@ -127,38 +140,99 @@ def _compare(
     return metrics, gaps
 
 
-def _sample(table: pa.Table, labels: Sequence[LabelConfig], config: EvaluateConfig) -> Sample:
-    needed = ["user_id", "request_id", WEIGHT, *(label_column(label.name) for label in labels), *config.slices]
-    if missing := [name for name in needed if name not in table.column_names]:
-        raise ContractError(f"evaluation rows: columns {', '.join(missing)} are missing; sample again")
-    return Sample(
-        users=Users.of(table["user_id"].to_numpy()),
-        requests=_codes(table["request_id"])[0],
-        weight=table[WEIGHT].to_numpy().astype(np.float64),
-        labels={label.name: table[label_column(label.name)].to_numpy() for label in labels},
-    )
+def _differences(
+    one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], sample: Sample, labels: Sequence[str], top: int
+) -> dict[str, dict[str, Estimate]]:
+    """label -> one minus the other, of the labels that both predict without a fault."""
+    found = {}
+    for name in labels:
+        both = [by[name] for by in (one, other) if name in by and not fault_of(by[name])]
+        if len(both) == 2:
+            measured = [measure(probabilities, sample, name, top) for probabilities in both]
+            found[name] = differences(measured[0], measured[1], sample)
+    return found
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[object]]:
-    """(B,) a code for each value, null included, and the values."""
-    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+def _by_slice(
+    table: pa.Table, scores: Scores, sample: Sample, labels: Sequence[str], faults: Faults, config: EvaluateConfig
+) -> tuple[Slices, Slices]:
+    """The student in each slice, and there minus production, empty without one."""
+    slices: Slices = {}
+    gaps: Slices = {}
+    for column, value, rows in _slices(table, config, sample):
+        part = {model: {name: found[rows] for name, found in by.items()} for model, by in scores.items() if model != RANKER}
+        found, differ = _compare(part, sample.take(rows), labels, faults, config.min_positives, config.top)
+        slices.setdefault(column, {})[value] = found[CANDIDATE]
+        if PRODUCTION in scores:
+            gaps.setdefault(column, {})[value] = differ
+    return slices, gaps
 
 
-def _check_shapes(scores: Scores, labels: Sequence[LabelConfig], rows: int) -> None:
-    for label in labels:
-        if label.name not in scores.get(CANDIDATE, {}):
-            raise ContractError(
-                f"scores of {CANDIDATE}: label {label.name} is missing; expected one for every label of the recipe"
-            )
-    for model, by in scores.items():
-        for name, values in by.items():
-            if values.shape != (rows,):
-                raise ContractError(f"scores of {model} for {name}: shape {values.shape}; expected ({rows},), one a row")
+def _on_randomized(beside: Beside, labels: Sequence[str], config: EvaluateConfig) -> tuple[Metrics, dict[str, Replay]]:
+    """Metrics of student and production on randomized rows, and the replay of each label that the student can rank there.
+
+    Raises:
+        ContractError: a propensity is not in (0, 1].
+    """
+    table = beside.randomized
+    assert table is not None
+    sample = Sample.of(table, labels, ("propensity",))
+    scores = checked(beside.randomized_scores, table.num_rows, "randomized rows")
+    propensity = table["propensity"].to_numpy().astype(np.float64)
+    if wrong := int((~((propensity > 0) & (propensity <= 1))).sum()):
+        raise ContractError(f"randomized rows: propensity of {wrong:,} of {len(propensity):,} rows is not in (0, 1]")
+    faults = {(model, name): fault_of(by[name]) for model, by in scores.items() for name in labels if name in by}
+    metrics, _ = _compare(scores, sample, labels, faults, 1, config.top)
+    replays = {}
+    for name in labels:
+        usable = {
+            model: scores[model][name]
+            for model in (CANDIDATE, PRODUCTION)
+            if name in scores.get(model, {}) and not faults[model, name]
+        }
+        if CANDIDATE in usable and sample.is_judgeable(name, 1):
+            against = PRODUCTION if PRODUCTION in usable else None
+            replays[name] = replay(usable, sample, name, propensity, config.top, against)
+    return metrics, replays
+
+
+def _stability(
+    scores: Scores, sample: Sample, labels: Sequence[str], faults: Faults, top: int
+) -> dict[str, dict[str, Estimate]]:
+    found = {}
+    for name in labels:
+        if any(faults.get((model, name), "missing") for model in (CANDIDATE, PRODUCTION)):
+            continue
+        both = scores[CANDIDATE][name], scores[PRODUCTION][name]
+        found[name] = {
+            KENDALL_TAU: estimate(kendall_tau(*both, sample.weight, sample.requests), sample),
+            TOP_CHURN: estimate(top_churn(*both, sample.requests, top), sample)
+            if sample.has_lists
+            else estimate(Measured.undefined(len(sample.weight)), sample),
+        }
+    return found
+
+
+def _comparability(scores: Scores, beside: Beside) -> Comparability:
+    if PRODUCTION not in scores:
+        return Comparability.NO_BASELINE
+    return Comparability.INCOMPATIBLE if beside.missing_features else Comparability.COMPARABLE
+
+
+def _why_incompatible(beside: Beside) -> str:
+    if not beside.missing_features:
+        return ""
+    names = ", ".join(beside.missing_features)
+    return f"production takes {names}, which these rows cannot give; it is compared with on the features that both have"
+
+
+def _check_labels(scores: Scores, labels: Sequence[str]) -> None:
+    if missing := [name for name in labels if name not in scores.get(CANDIDATE, {})]:
+        raise ContractError(f"scores of {CANDIDATE}: label {missing[0]} is missing; expected one for every label of the recipe")
 
 
 def _evidence(
-    label: LabelConfig, sample: Sample, metrics: Metrics, gaps: Mapping[str, Mapping[str, Estimate]], faults: Faults
+    label: LabelConfig, sample: Sample, metrics: Metrics, comparison: ModelComparison, faults: Faults
 ) -> LabelEvidence:
     name = label.name
     positives = int((sample.labels[name] == 1).sum())
@@ -171,7 +245,10 @@ def _evidence(
         positives=positives,
         negatives=len(sample.weight) - positives,
         candidate=metrics[CANDIDATE][name],
-        difference=gaps.get(name),
+        difference=comparison.differences.get(name),
+        releases={digest: by[name] for digest, by in comparison.releases.items() if name in by},
+        replay=comparison.replay.get(name),
+        stability=comparison.stability.get(name, {}),
         fault=fault,
     )
 
@@ -179,7 +256,7 @@ def _evidence(
 def _slices(table: pa.Table, config: EvaluateConfig, sample: Sample) -> Iterator[tuple[str, str, np.ndarray]]:
     """Column, value and the indexes of its rows, for the heaviest values of every slice column, heaviest first."""
     for column in config.slices:
-        codes, values = _codes(table[column])
+        codes, values = codes_of(table[column])
         totals = np.bincount(codes, weights=sample.weight, minlength=len(values))
         for code in np.argsort(-totals, kind="stable")[:MAX_SLICE_VALUES]:
             yield column, str(values[code]), np.flatnonzero(codes == code)

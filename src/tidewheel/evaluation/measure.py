@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from tidewheel.contracts.comparison import Estimate
 from tidewheel.contracts.evaluation import Compared
 from tidewheel.evaluation.calibration_error import debiased_ece
-from tidewheel.evaluation.intervals import PLAIN, POSITIVE, SHARE, Interval, Users, interval
+from tidewheel.evaluation.intervals import PLAIN, POSITIVE, SHARE, Interval, interval
 from tidewheel.evaluation.metrics import (
     Measured,
     auc,
     base_rate,
     calibration_ratio,
-    effective_rows,
     logloss,
+    ndcg,
     normalized_entropy,
     request_auc,
 )
+from tidewheel.evaluation.sample import Sample
 
 SCALES = {
     "auc": SHARE,
@@ -30,38 +30,15 @@ SCALES = {
     "normalized_entropy": PLAIN,
     "calibration_ratio": POSITIVE,
     "base_rate": SHARE,
+    "ndcg": SHARE,
 }
 ECE = "ece"
 METRICS = (*SCALES, ECE)
 COMPARED = tuple(metric.value for metric in Compared)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Evaluation rows as arrays (B,): codes of user and request, weight, 0/1 of each label."""
-
-    users: Users
-    requests: np.ndarray
-    weight: np.ndarray
-    labels: Mapping[str, np.ndarray]
-
-    def take(self, rows: np.ndarray) -> Sample:
-        """The rows at these indexes."""
-        labels = {name: values[rows] for name, values in self.labels.items()}
-        return Sample(Users.of(self.users.codes[rows]), self.requests[rows], self.weight[rows], labels)
-
-    @property
-    def effective_rows(self) -> float:
-        return effective_rows(self.weight)
-
-    def is_judgeable(self, label: str, at_least: int) -> bool:
-        """Whether there are enough rows of either class for an interval to mean something."""
-        positives = int((self.labels[label] == 1).sum())
-        return min(positives, len(self.weight) - positives) >= at_least
-
-
-def measure(probabilities: np.ndarray, sample: Sample, label: str) -> dict[str, Measured]:
-    """Every metric of `SCALES`; probabilities (B,) in [0, 1]."""
+def measure(probabilities: np.ndarray, sample: Sample, label: str, top: int) -> dict[str, Measured]:
+    """Every metric of `SCALES`; probabilities (B,) in [0, 1]. NDCG is of the first `top`, where there are whole lists."""
     labels, weight = sample.labels[label], sample.weight
     loss, rate = logloss(probabilities, labels, weight), base_rate(labels, weight)
     return {
@@ -71,6 +48,7 @@ def measure(probabilities: np.ndarray, sample: Sample, label: str) -> dict[str, 
         "normalized_entropy": normalized_entropy(loss, rate),
         "calibration_ratio": calibration_ratio(probabilities, labels, weight),
         "base_rate": rate,
+        "ndcg": ndcg(probabilities, labels, sample.requests, top) if sample.has_lists else Measured.undefined(len(weight)),
     }
 
 
@@ -82,22 +60,27 @@ def estimates(found: Mapping[str, Measured], probabilities: np.ndarray, sample: 
     shown = {}
     for name, scale in SCALES.items():
         bounds = interval(found[name], sample.users, scale)
-        shown[name] = _estimate(found[name].value, bounds if bounds.lower < bounds.upper else None, sample)
+        shown[name] = _shown(found[name].value, bounds if bounds.lower < bounds.upper else None, sample)
     value, bounds = debiased_ece(probabilities, sample.labels[label], sample.weight, sample.users)
-    return shown | {ECE: _estimate(value, bounds, sample)}
+    return shown | {ECE: _shown(value, bounds, sample)}
 
 
 def differences(one: Mapping[str, Measured], other: Mapping[str, Measured], sample: Sample) -> dict[str, Estimate]:
     """Of the metrics of `COMPARED`, one minus the other, paired by row."""
     gaps = {name: one[name] - other[name] for name in COMPARED}
-    return {name: _estimate(gap.value, interval(gap, sample.users), sample) for name, gap in gaps.items()}
+    return {name: estimate(gap, sample) for name, gap in gaps.items()}
 
 
 def unknown(sample: Sample, names: tuple[str, ...] = METRICS) -> dict[str, Estimate]:
     """The same metrics where there was nothing to measure."""
-    return {name: _estimate(math.nan, None, sample) for name in names}
+    return {name: _shown(math.nan, None, sample) for name in names}
 
 
-def _estimate(value: float, bounds: Interval | None, sample: Sample) -> Estimate:
+def estimate(found: Measured, sample: Sample) -> Estimate:
+    """Any metric of the sample's rows, with its interval; null where it is not defined."""
+    return _shown(found.value, interval(found, sample.users), sample)
+
+
+def _shown(value: float, bounds: Interval | None, sample: Sample) -> Estimate:
     numbers = [float(x) if math.isfinite(x) else None for x in (value, *(bounds or (math.nan, math.nan)))]
     return Estimate(value=numbers[0], lower=numbers[1], upper=numbers[2], effective_rows=sample.effective_rows)

@@ -37,7 +37,9 @@ CAPTIONS = {
     ),
 }
 SLICE_DRAWINGS = ("lift", "slices")
-NUMERIC = frozenset({"effective rows", "requests", "rows", "reached", "largest share of a row", "smallest propensity"})
+NUMERIC = frozenset(
+    {"effective rows", "requests", "rows", "reached", "mean weight", "largest share of a row", "smallest propensity"}
+)
 WORST_SHOWN = 8
 
 

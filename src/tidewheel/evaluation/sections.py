@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidewheel.contracts.comparison import KENDALL_TAU, TOP_CHURN, Estimate, Metrics, ModelComparison
+from tidewheel.contracts.comparison import ENGAGED_ABOVE, KENDALL_TAU, TOP_CHURN, Estimate, Metrics, ModelComparison
 from tidewheel.contracts.verdict import Phase, Reason, Verdict
 
 MODELS = ("student", "production", "ranker")
@@ -25,6 +25,7 @@ METRICS = {
 GATES = {"auc": "auc", "calibration_ratio": "calibration", "ece": "ece"}  # metric -> name of its gate
 ESTIMATORS = {
     "snips": "self-normalized (SNIPS)",
+    "engaged_above": "engaged above others",
     "ips": "inverse propensity (IPS)",
     "clipped_ips": "IPS, clipped",
     "doubly_robust": "doubly robust",
@@ -175,16 +176,17 @@ def _replay(comparison: ModelComparison) -> Section:
     rows = []
     for label, replay in comparison.replay.items():
         for estimator in _keys(replay.values.values()):
-            cells: list[Cell] = [label, ESTIMATORS.get(estimator, estimator)]
+            mark = " (judged)" if estimator == replay.judged_by else ""
+            cells: list[Cell] = [label, ESTIMATORS.get(estimator, estimator) + mark]
             cells += [replay.values.get(model, {}).get(estimator) for model in models]
             if is_compared:
                 cells.append(_signed(replay.differences.get(estimator)))
             rows.append(tuple(cells))
-    tops = sorted({replay.top for replay in comparison.replay.values()})
-    note = (
-        f"Engagements per picked item, had each model picked the first {' or '.join(map(str, tops))} of what users were "
-        "shown in random order. Estimators that disagree are a warning."
-    )
+    tops = " or ".join(str(top) for top in sorted({replay.top for replay in comparison.replay.values()}))
+    note = f"Had each model picked the first {tops} of what users were shown in random order: engagements per picked item."
+    if any(replay.judged_by == ENGAGED_ABOVE for replay in comparison.replay.values()):
+        note += f" {ESTIMATORS[ENGAGED_ABOVE].capitalize()}: share of a request's other items put below an engaged one."
+    note += " The gate judges what is marked; estimators that disagree are a warning."
     head = ("label", "estimator", *models, *(["student − production"] if is_compared else []))
     return Section("replay", "Replay: what users would have done", note, head, tuple(rows))
 
@@ -199,13 +201,24 @@ def _support(comparison: ModelComparison) -> Section:
             f"{replay.rows:,}",
             f"{support.effective_rows:,.0f}",
             f"{support.reached:.1%}",
+            f"{support.mean_weight:.3f}",
             f"{support.largest_share:.2%}",
             f"{support.smallest_propensity:.3g}",
         )
         for label, replay in comparison.replay.items()
         for model, support in replay.support.items()
     ]
-    head = ("label", "model", "requests", "rows", "effective rows", "reached", "largest share of a row", "smallest propensity")
+    head = (
+        "label",
+        "model",
+        "requests",
+        "rows",
+        "effective rows",
+        "reached",
+        "mean weight",
+        "largest share of a row",
+        "smallest propensity",
+    )
     note = (
         "Few effective rows, or one row that carries much of the weight, make a replay say little, however narrow its interval."
     )

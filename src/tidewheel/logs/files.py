@@ -44,6 +44,14 @@ def check_files(files: Sequence[LogFile]) -> dict[Path, int]:
     return {path: known.num_rows for path, known in footers.items()}
 
 
+def gone_columns(files: Sequence[LogFile]) -> frozenset[str]:
+    """The optional columns that the last file of their part lacks: the log does not write them any more."""
+    newest = {file.part: file for file in files}
+    return frozenset().union(
+        *(file.optional - set(footer(file.path).schema.to_arrow_schema().names) for file in newest.values())
+    )
+
+
 def _num_repeats(path: Path, column: str, rows: int) -> int:
     """Rows whose key an earlier row has. Integers are compared a share of them at a time, which bounds the memory."""
     import numpy as np

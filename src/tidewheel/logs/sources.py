@@ -13,7 +13,7 @@ from tidewheel.contracts.schema import DType, Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ConfigError
 from tidewheel.logs import hybrid, kuairand, parquet
 from tidewheel.logs.adapter import Adapter, Request
-from tidewheel.logs.files import column_statistics, footer, moment_of
+from tidewheel.logs.files import column_statistics, footer, gone_columns, moment_of
 
 ADAPTERS: dict[str, Adapter] = {
     "world": hybrid.WORLD,
@@ -62,6 +62,35 @@ def check_features(
         if roles.features is not None and feature.name not in roles.features:
             known = sorted(roles.features | set(counted))
             raise ConfigError(f"features: {feature.name} is unknown to {place}; expected {_options(feature.name, known)}")
+
+
+def still_readable(
+    features: Sequence[FeatureSpec],
+    more: Sequence[FeatureSpec],
+    source: Source,
+    labels: Sequence[LabelConfig],
+    counters: CounterConfig,
+    request: Request | None,
+) -> tuple[FeatureSpec, ...]:
+    """`features`, and those of `more` that the log still has: what it lacks of these is left out, not refused.
+
+    Args:
+        request: of the log's files, for all of them; None where the log is yet to be written.
+
+    Raises:
+        ConfigError, ContractError: as `check_features` for `features`; a file is truncated or not Parquet.
+    """
+    check_features(source, features, labels, counters)
+    gone = gone_columns(ADAPTERS[source.kind].log_files(request)) if request and more else frozenset()
+    kept = tuple(features)
+    for feature in more:
+        try:
+            check_features(source, [*kept, feature], labels, counters)
+        except ConfigError:
+            continue
+        if feature.name not in gone:
+            kept = (*kept, feature)
+    return kept
 
 
 def _check_sequence(sequence: FeatureSpec, features: Sequence[FeatureSpec], labels: Sequence[LabelConfig]) -> None:

@@ -12,10 +12,10 @@ from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.steps import IngestPart
 from tidewheel.contracts.window import Window
 from tidewheel.errors import ContractError
-from tidewheel.logs.adapter import reach_days
+from tidewheel.logs.adapter import Request, reach_days
 from tidewheel.logs.ingest import IngestResult, ingest, inputs_of, request_of
 from tidewheel.logs.session import dataframe_session
-from tidewheel.logs.sources import check_features
+from tidewheel.logs.sources import still_readable
 from tidewheel.steps.job import DATASETS, Job, Result, run_step
 from tidewheel.steps.production import production_scorer, with_production
 from tidewheel.store.store import Store
@@ -33,8 +33,7 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
         read.append(prepare(part, job))
         window = Window.ending(job.window_end, part.window.days)
         columns = [feature.model_dump(mode="json") for feature in read[0]]
-        folder = log_folder(part, job)
-        request = request_of(part.source, part.labels, read[0], part.ingest, window, folder, horizon(part))
+        request = asked_of(part, job, read[0])
         return [part.model_dump(mode="json"), columns, str(window), inputs_of(request, window)]
 
     run_step("ingest", run_id, window_end, inputs, outputs, lambda job: work(part, job, read[0]), key)
@@ -115,14 +114,27 @@ def prepare(part: IngestPart, job: Job) -> tuple[FeatureSpec, ...]:
         The features to read: the model's, and those that only production needs to be compared with it.
     """
     bundle, scorer = production_scorer(job.store, part.recipe)
-    features = with_production(part.features, scorer.bundle if scorer else None)
-    check_features(part.source, features, part.labels, part.ingest.counters)
+    wanted = with_production(part.features, scorer.bundle if scorer else None)
+    # What only production takes and the log has lost, `evaluate` will miss: it must not keep a new model from being trained.
+    request = None if isinstance(part.source, WorldSource) else asked_of(part, job, wanted)
+    more = wanted[len(part.features) :]
+    features = still_readable(part.features, more, part.source, part.labels, part.ingest.counters, request)
     if isinstance(part.source, WorldSource):
         world = World(part.source, part.labels, part.ingest.counters, features, job.home.world(part.recipe))
         # The last rows' labels come after the window, and may come late.
         reach = timedelta(days=reach_days(horizon(part), part.ingest.max_lateness_days))
         world.ensure_log(job.window_end + reach, scorer, bundle)
     return features
+
+
+def asked_of(part: IngestPart, job: Job, features: tuple[FeatureSpec, ...]) -> Request:
+    """What this window asks of the log, for these features.
+
+    Raises:
+        ConfigError: the data folder is missing.
+    """
+    window = Window.ending(job.window_end, part.window.days)
+    return request_of(part.source, part.labels, features, part.ingest, window, log_folder(part, job), horizon(part))
 
 
 def log_folder(part: IngestPart, job: Job) -> Path:

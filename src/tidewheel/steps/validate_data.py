@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.evidence import Baseline, DataReport, Profile, WindowRecord
-from tidewheel.contracts.ledger import LedgerEntry, production_after
+from tidewheel.contracts.ledger import LedgerEntry, earlier_productions, production_after
 from tidewheel.contracts.schema import FeatureSpec, feature_columns
 from tidewheel.contracts.steps import ValidatePart
 from tidewheel.contracts.teacher import choose_teacher
@@ -148,4 +148,5 @@ def pin_baseline(part: ValidatePart, job: Job, window: Window) -> Baseline:
         return disagreement_of(bundle, randomized_rows(randomized, bundle, labels), labels, min_auc)
 
     teaching = choose_teacher(entries, part.teaching, window.end, misfit)
-    return Baseline(production=digest, teaching=teaching, ledger_number=len(entries))
+    earlier = earlier_productions(entries)[: part.releases]
+    return Baseline(production=digest, earlier=earlier, teaching=teaching, ledger_number=len(entries))

@@ -71,7 +71,7 @@ def test_every_number_stands_on_one_line_with_its_interval(capsys: pytest.Captur
     assert "click 0.8765 [0.8665, 0.8865] 0.1357 [0.1257, 0.1457]" in lines
     assert "click AUC +0.0246 [+0.0146, +0.0346]" in lines
     assert f"label metric − {RELEASE[:12]}" in lines
-    assert "click student 1,234 9,876 876 42.3% 1.23% 0.125" in lines
+    assert "click student 1,234 9,876 876 42.3% 0.987 1.23% 0.125" in lines
 
 
 def test_an_incompatible_baseline_comes_before_the_verdicts(capsys: pytest.CaptureFixture[str]) -> None:

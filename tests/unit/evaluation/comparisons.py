@@ -39,12 +39,17 @@ def replay() -> Replay:
         requests=1234,
         rows=9876,
         top=3,
+        judged_by="snips",
         values={
             "student": {"snips": estimate(0.3111), "ips": estimate(0.3222)},
             "production": {"snips": estimate(0.2999), "ips": estimate(0.2888)},
         },
         differences={"snips": estimate(0.0112), "ips": estimate(0.0334)},
-        support={"student": Support(effective_rows=876.0, reached=0.423, largest_share=0.0123, smallest_propensity=0.125)},
+        support={
+            "student": Support(
+                effective_rows=876.0, reached=0.423, mean_weight=0.987, largest_share=0.0123, smallest_propensity=0.125
+            )
+        },
     )
 
 

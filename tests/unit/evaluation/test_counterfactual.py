@@ -11,8 +11,9 @@ from tidewheel.contracts.comparison import Estimate, ModelComparison, Replay
 from tidewheel.contracts.evaluation import Claim, ClaimKind, Compared, EvaluateConfig
 from tidewheel.contracts.verdict import Phase, Reason, Severity, Verdict, combine
 from tidewheel.evaluation import counterfactual
+from tidewheel.evaluation.against import against_production
 from tidewheel.evaluation.counterfactual import changes
-from tidewheel.evaluation.gates import against_production, calibration, calibration_error, min_auc
+from tidewheel.evaluation.gates import calibration, calibration_error, min_auc
 from tidewheel.evaluation.slices import slice_gates
 
 BARELY = 1e-9
@@ -35,7 +36,7 @@ def test_the_auc_floor_that_is_named_lets_it_pass(limit: float, phase: Phase) ->
     assert found.needed is not None
     assert min_auc("click", auc, found.needed).phase is Phase.SUCCESSFUL
     assert min_auc("click", auc, found.needed + BARELY).phase is not Phase.SUCCESSFUL
-    assert "min_auc of 0.7000 or less" in found.words
+    assert "a floor of 0.7000 or less" in found.words
 
 
 def test_the_calibration_limits_that_are_named_let_it_pass() -> None:
@@ -131,7 +132,7 @@ def test_of_several_releases_the_hardest_names_the_margin() -> None:
 
 
 def test_a_replay_names_its_margin_and_a_log_that_hardly_speaks_its_distance() -> None:
-    replay = Replay(requests=9, rows=90, top=3, values={}, differences={"snips": estimate(-0.03, -0.01, 0.01)})
+    replay = Replay(requests=9, rows=90, top=3, judged_by="ips", values={}, differences={"ips": estimate(-0.03, -0.01, 0.01)})
     comparison = ModelComparison(replay={"click": replay})
 
     def words(value: float, limit: float) -> str:

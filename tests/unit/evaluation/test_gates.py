@@ -15,7 +15,7 @@ from tidewheel.evaluation.gates import (
     min_auc,
 )
 
-CONFIG = EvaluateConfig(min_auc={"click": 0.7}, min_positives=50)
+CONFIG = EvaluateConfig(replay="reported", min_auc={"click": 0.7}, min_positives=50)
 
 
 def estimate(lower, upper):

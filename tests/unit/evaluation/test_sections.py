@@ -61,9 +61,9 @@ def test_what_was_not_compared_has_a_dash() -> None:
 
 def test_a_replay_has_its_estimators_differences_and_support() -> None:
     found = by_name()
-    assert row(found["replay"], "click", "self-normalized (SNIPS)") == {
+    assert row(found["replay"], "click", "self-normalized (SNIPS) (judged)") == {
         "label": "click",
-        "estimator": "self-normalized (SNIPS)",
+        "estimator": "self-normalized (SNIPS) (judged)",
         "student": "0.3111 [0.3011, 0.3211]",
         "production": "0.2999 [0.2899, 0.3099]",
         "student − production": "+0.0112 [+0.0012, +0.0212]",

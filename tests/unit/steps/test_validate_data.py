@@ -17,6 +17,7 @@ from tidewheel.store import Store
 
 START = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 PART = ValidatePart(
+    releases=2,
     recipe="shop",
     labels=(LabelConfig(name="click"),),
     features=(FeatureSpec(id=1, name="tab", kind=FeatureKind.VOCABULARY, entity=Entity.CONTEXT),),

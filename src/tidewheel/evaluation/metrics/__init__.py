@@ -3,6 +3,7 @@ from tidewheel.evaluation.metrics.calibration import bin_of, calibration_ratio, 
 from tidewheel.evaluation.metrics.effective_rows import effective_rows
 from tidewheel.evaluation.metrics.logloss import base_rate, logloss, normalized_entropy, row_loss
 from tidewheel.evaluation.metrics.measured import Measured, ratio
+from tidewheel.evaluation.metrics.ndcg import ndcg
 
 __all__ = [
     "Measured",
@@ -15,6 +16,7 @@ __all__ = [
     "equal_mass_edges",
     "gaps",
     "logloss",
+    "ndcg",
     "normalized_entropy",
     "ratio",
     "request_auc",

@@ -23,6 +23,11 @@ class Measured(NamedTuple):
     def undefined(cls, rows: int) -> Measured:
         return cls(float("nan"), np.zeros(rows))
 
+    def __add__(self, other: object) -> Measured:
+        """The sum of two metrics of the same rows."""
+        assert isinstance(other, Measured)
+        return Measured(self.value + other.value, self.influence + other.influence)
+
     def __sub__(self, other: Measured) -> Measured:
         """The difference of two metrics of the same rows, paired."""
         return Measured(self.value - other.value, self.influence - other.influence)
