@@ -17,7 +17,7 @@ from tidewheel.evaluation.counterfactual import changes
 from tidewheel.evaluation.sections import Section, last_first, parts, sections
 
 PHASE_STYLES = {Phase.SUCCESSFUL: "green", Phase.FAILED: "red", Phase.ERROR: "red"}
-MOST_PASSES = 25  # of a verdict are listed; the many checks of the data are in data.html
+MOST_PASSES = 60  # of a verdict are listed; the many checks of the data are in data.html
 WORST_DRIFT = 5
 BASELINES = {
     Comparability.NO_BASELINE: "no production yet: nothing to compare with",

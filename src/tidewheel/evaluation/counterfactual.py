@@ -14,6 +14,7 @@ from tidewheel.contracts.evaluation import Compared
 from tidewheel.contracts.verdict import Phase, Reason, Severity, Verdict
 from tidewheel.evaluation.planning import rows_to_detect
 
+CANARY_CALIBRATION = " calibration"  # ends its gate's name: a ratio, whose limit is how far from 1 it may be
 REPORTED = ("(not gated", "reported only")  # in the message of a reason that does not decide
 WORSE_WHEN_HIGHER = frozenset(metric.value for metric in Compared if not metric.is_better_when_higher)
 SUPERIOR, EQUIVALENT = " superior", " equivalent"
@@ -86,7 +87,7 @@ def _change(reason: Reason, judged: Mapping[str, Estimate], comparison: ModelCom
     estimate = judged.get(reason.check)
     is_support = reason.check.startswith("replay ") and limit >= 0  # what the log says at all, not the difference
     if is_support or estimate is None or estimate.value is None or estimate.lower is None or estimate.upper is None:
-        return Change(reason.check, reason.phase, f"{value:.4g} is {abs(value - limit):.4g} away from its limit of {limit:.4g}")
+        return Change(reason.check, reason.phase, _distance(reason, value, limit))
     if " vs " in reason.check:
         return _claim(reason, estimate, estimate.value, estimate.lower, estimate.upper)
     if reason.check.startswith("auc "):
@@ -94,6 +95,16 @@ def _change(reason: Reason, judged: Mapping[str, Estimate], comparison: ModelCom
         words = f"passes with a floor of {estimate.lower:.4f} or less ({limit:.4f} now){settled}"
         return Change(reason.check, reason.phase, words, estimate.lower)
     return Change(reason.check, reason.phase, f"passes with a limit of {value:.4f} or more ({limit:.4f} now)", value)
+
+
+def _distance(reason: Reason, value: float, limit: float) -> str:
+    if reason.check.endswith(CANARY_CALIBRATION):
+        return f"{_shown(value)} is {_shown(abs(value - 1.0))} away from 1, and may be {_shown(limit)} away"
+    return f"{_shown(value)} is {_shown(abs(value - limit))} away from its limit of {_shown(limit)}"
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def _claim(reason: Reason, estimate: Estimate, value: float, lower: float, upper: float) -> Change:
@@ -154,7 +165,7 @@ def _slack(reason: Reason, judged: Mapping[str, Estimate], comparison: ModelComp
     elif reason.check.endswith(EQUIVALENT) and reason.check in judged:
         estimate = judged[reason.check]
         left = limit - max(abs(estimate.lower or 0.0), abs(estimate.upper or 0.0))
-    elif reason.check.endswith(" calibration"):  # of a canary: a ratio, whose limit is how far from 1 it may be
+    elif reason.check.endswith(CANARY_CALIBRATION):
         left = limit - abs(value - 1.0)
     return left / abs(limit), left
 
@@ -162,5 +173,5 @@ def _slack(reason: Reason, judged: Mapping[str, Estimate], comparison: ModelComp
 def _closest(slack: tuple[float, float], reason: Reason) -> Change:
     relative, left = slack
     limit = reason.limit or 0.0
-    words = f"came closest: {left:.4g} from its limit of {limit:.4g} ({relative:.0%} of it)"
+    words = f"came closest: {_shown(left)} from its limit of {_shown(limit)} ({relative:.0%} of it)"
     return Change(reason.check, reason.phase, words, None)

@@ -42,6 +42,8 @@ td.n,th.n{text-align:right}
 .outcome.open strong{color:var(--open)}
 .alarm{border:.2rem solid var(--bad);background:var(--panel);padding:.7rem 1rem;margin:1rem 0;border-radius:.3rem}
 .alarm strong{color:var(--bad);font-size:1.35rem;overflow-wrap:anywhere}
+.changes{padding-left:1.2rem}
+.changes li{margin:.4rem 0}
 .badge{display:inline-block;white-space:nowrap;border:1px solid currentColor;border-radius:1rem;padding:0 .55rem;
   font-size:.8rem;font-weight:600}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.7rem;margin:1rem 0}
@@ -66,7 +68,13 @@ a{color:var(--student)}
 figcaption{color:var(--soft);font-size:.88rem}
 @media(max-width:44rem){main{padding:1rem .8rem 3rem}
 .wide>svg{min-width:40rem}
-.reasons .n{display:none}
+.reasons .n,.stack thead{display:none}
+.stack tr{display:grid;grid-template-columns:1fr 1fr;gap:.1rem .8rem;padding:.5rem 0;border-bottom:1px solid var(--line)}
+.stack td{border:0;padding:0;text-align:left}
+.stack td.n{text-align:left}
+.stack td.k{font-weight:600}
+.stack td.k:first-child:not(:has(+.k)){grid-column:1/-1}
+.stack td:not(.k)::before{content:attr(data-head);display:block;color:var(--soft);font-size:.75rem}
 .track{width:6rem}
 }
 @media print{:root{color-scheme:light;--ink:#000;--soft:#444;--line:#bbb;--paper:#fff;--panel:#fff;
@@ -96,14 +104,23 @@ def page(title: str, body: str) -> str:
     )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: frozenset[int] = frozenset(), kind: str = "") -> str:
-    """A table. Cells are HTML already; columns whose index is in `numeric` are aligned right. `kind`: a class of the page's."""
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], numeric: frozenset[int] = frozenset(), kind: str = "", keys: int = 1
+) -> str:
+    """A table. Cells are HTML already; columns whose index is in `numeric` are aligned right.
 
-    def cells(tag: str, values: Sequence[str]) -> str:
-        return "".join(f"<{tag}{' class=n' if index in numeric else ''}>{value}</{tag}>" for index, value in enumerate(values))
-
-    body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    names = cells("th", [escape(name) for name in head])
+    Args:
+        kind: `reasons`: a narrow screen leaves the numbers out, which the words have; `stack`: it shows each row as a block.
+        keys: the first so many cells head such a block; the others are named.
+    """
+    names = "".join(f"<th{' class=n' if at in numeric else ''}>{escape(name)}</th>" for at, name in enumerate(head))
+    looks = [" class=n" if at in numeric else "" for at in range(len(head))]
+    if kind == "stack":
+        named = [f'{look} data-head="{escape(name)}"' for look, name in zip(looks, head, strict=True)]
+        looks = [" class=k"] * keys + named[keys:]
+    body = "\n".join(
+        "<tr>" + "".join(f"<td{look}>{cell}</td>" for look, cell in zip(looks, row, strict=True)) + "</tr>" for row in rows
+    )
     classes = " ".join(["wide", *(["short"] if len(rows) <= ROWS_OF_A_SHORT_TABLE else []), *([kind] if kind else [])])
     return f'<div class="{classes}"><table><thead><tr>{names}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 

@@ -57,15 +57,15 @@ def banner(run: RunReport) -> str:
 
 def changed(run: RunReport) -> str:
     """What would have changed each verdict: of one that let nothing pass every deciding gate, else the closest."""
-    rows = []
+    found = []
     for step, verdict in last_first(run.verdicts):
         of_evaluate = (run.metrics, run.comparison) if step == "evaluate" else ({}, None)
         for change in changes(verdict, *of_evaluate):
-            rows.append([escape(step), badge(change.phase.value), escape(change.check), escape(change.words)])
-    if not rows:
+            gate = f"<b>{escape(step)}: {escape(change.check)}</b>"
+            found.append(f"<li>{badge(change.phase.value)} {gate} {escape(change.words)}</li>")
+    if not found:
         return ""
-    note = "<p class=\"soft\">Computed from the numbers of this run: limits are the recipe's, rows are the log's.</p>"
-    return f"<h2>What would have changed the verdict</h2>{note}{table(('step', 'now', 'gate', ''), rows)}"
+    return f'<h2>What would have changed the verdict</h2><ul class="changes">{"".join(found)}</ul>'
 
 
 def compared(run: RunReport, drawings: Mapping[str, str], data: DataReport | None) -> str:
@@ -81,8 +81,7 @@ def compared(run: RunReport, drawings: Mapping[str, str], data: DataReport | Non
     if by_slice or slices is not None:
         pieces += ["<h2>Slices</h2>", *by_slice]
     if slices is not None:
-        rows = f"<details><summary>{len(slices.rows)} slices as numbers</summary>{_table(slices)}</details>"
-        pieces.append(f'<p class="soft">{escape(slices.note)}</p>{rows}')
+        pieces.append(f'<p class="soft">{escape(slices.note)}</p>{_table(slices)}')
     return "\n".join(piece for piece in pieces if piece)
 
 
@@ -92,7 +91,9 @@ def _section(section: Section) -> str:
 
 def _table(section: Section) -> str:
     numeric = frozenset(index for index, name in enumerate(section.head) if name in NUMERIC)
-    return table(section.head, [[_cell(cell) for cell in row] for row in section.rows], numeric)
+    rows = [[_cell(cell) for cell in row] for row in section.rows]
+    shown = table(section.head, rows, numeric, "stack", section.keys)
+    return f"<details><summary>{len(rows)} rows</summary>{shown}</details>" if section.is_detail else shown
 
 
 def _cell(cell: Cell) -> str:

@@ -47,13 +47,18 @@ Cell = str | Estimate | Signed | None
 
 @dataclass(frozen=True)
 class Section:
-    """One table under a heading. `name` is a short handle; columns of `head` are as many as each row has cells."""
+    """One table under a heading. `name` is a short handle; columns of `head` are as many as each row has cells.
+
+    The first `keys` cells say what a row is about, the others what is known of it. `is_detail`: asked for by few.
+    """
 
     name: str
     title: str
     note: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    keys: int = 2
+    is_detail: bool = False
 
 
 def sections(metrics: Metrics, comparison: ModelComparison | None, verdict: Verdict | None) -> list[Section]:
@@ -107,6 +112,8 @@ def _numbers(metrics: Metrics, comparison: ModelComparison, verdict: Verdict | N
     rows: list[tuple[Cell, ...]] = []
     for label in _keys(metrics[model] for model in models):
         for metric in _known(metrics[model].get(label, {}) for model in models):
+            if not any(_is_known(metrics[model].get(label, {}).get(metric)) for model in models):
+                continue
             estimates = {model: metrics[model].get(label, {}).get(metric) for model in models}
             cells: list[Cell] = [label, METRICS.get(metric, metric)]
             for model in models:
@@ -150,6 +157,7 @@ def _releases(comparison: ModelComparison) -> Section:
         (label, METRICS.get(metric, metric), *(_signed(comparison.releases[d].get(label, {}).get(metric)) for d in digests))
         for label in _keys(comparison.releases.values())
         for metric in _known(found.get(label, {}) for found in comparison.releases.values())
+        if any(_is_known(found.get(label, {}).get(metric)) for found in comparison.releases.values())
     ]
     note = "Student minus each release before production, newest first, paired by row: small losses add up."
     head = ("label", "metric", *(f"− {digest[:12]}" for digest in digests))
@@ -163,11 +171,20 @@ def _randomized(comparison: ModelComparison) -> Section:
     for label in _keys(by_model[model] for model in models):
         for metric in _known(by_model[model].get(label, {}) for model in models):
             estimates = [by_model[model].get(label, {}).get(metric) for model in models]
+            if not any(map(_is_known, estimates)):
+                continue
             counted = next((estimate for estimate in estimates if estimate is not None), None)
             effective = f"{counted.effective_rows:,.0f}" if counted else None
             rows.append((label, METRICS.get(metric, metric), *estimates, effective))
     note = "The same metrics on requests whose order was random: no model chose these rows."
-    return Section("randomized", "On randomized requests", note, ("label", "metric", *models, "effective rows"), tuple(rows))
+    return Section(
+        "randomized",
+        "On randomized requests",
+        note,
+        ("label", "metric", *models, "effective rows"),
+        tuple(rows),
+        is_detail=True,
+    )
 
 
 def _replay(comparison: ModelComparison) -> Section:
@@ -231,15 +248,15 @@ def _stability(comparison: ModelComparison) -> Section:
         "Student against production within requests. Kendall's tau: 1 the same order, 0 none in common. "
         "Churn: share of production's first items that are not among the student's."
     )
-    return Section("stability", "Rank churn", note, ("label", "Kendall's tau", "churn at the top"), tuple(rows))
+    return Section("stability", "Rank churn", note, ("label", "Kendall's tau", "churn at the top"), tuple(rows), keys=1)
 
 
 def _slices(comparison: ModelComparison) -> Section:
     metrics = _known(
-        by_label[label]
+        {metric: difference for metric, difference in found.items() if _is_known(difference)}
         for by_value in comparison.slice_differences.values()
         for by_label in by_value.values()
-        for label in by_label
+        for found in by_label.values()
     )
     rows = []
     for column, by_value in comparison.slices.items():
@@ -252,7 +269,11 @@ def _slices(comparison: ModelComparison) -> Section:
                 rows.append((f"{column} = {value}", label, found.get("auc"), *cells, effective))
     head = ("slice", "label", "AUC, student", *(f"Δ {METRICS.get(metric, metric)}" for metric in metrics), "effective rows")
     note = "The student in each slice, and Δ: minus production, paired by row."
-    return Section("slices", "Slices", note, head, tuple(rows))
+    return Section("slices", "Slices", note, head, tuple(rows), is_detail=True)
+
+
+def _is_known(estimate: Estimate | None) -> bool:
+    return estimate is not None and estimate.value is not None
 
 
 def _signed(estimate: Estimate | None) -> Signed | None:

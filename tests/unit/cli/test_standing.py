@@ -82,7 +82,7 @@ def test_an_incompatible_baseline_comes_before_the_verdicts(capsys: pytest.Captu
 
 
 def test_the_last_verdict_comes_first_and_many_passes_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    passes = [Reason(check=f"c{index}", phase=Phase.SUCCESSFUL, message=f"check {index} is fine") for index in range(30)]
+    passes = [Reason(check=f"c{index}", phase=Phase.SUCCESSFUL, message=f"check {index} is fine") for index in range(70)]
     warning = Reason(
         check="drift tab", phase=Phase.FAILED, message="drift tab: psi 0.4", value=0.4, limit=0.2, severity=Severity.WARNING
     )
@@ -91,7 +91,7 @@ def test_the_last_verdict_comes_first_and_many_passes_are_counted(capsys: pytest
     out = said(run(verdicts=verdicts), capsys)
     assert out.index("evaluate: ") < out.index("validate_data: ")
     assert "  Warning drift tab: psi 0.4" in out
-    assert "Successful 31 checks; all of them are in data.html" in out
+    assert "Successful 71 checks; all of them are in data.html" in out
     assert "check 7 is fine" not in out
     drift = out[out.index("Drift\n") :]
     assert drift.index("drift tab") < drift.index("drift age")

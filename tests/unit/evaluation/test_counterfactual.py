@@ -172,6 +172,19 @@ def test_a_gate_whose_estimate_is_unknown_says_its_distance() -> None:
     assert found.words == "0.25 is 0.24 away from its limit of 0.01"
 
 
+def test_a_canarys_calibration_is_measured_from_one() -> None:
+    (found,) = changes(combine([Reason(check="step 1 calibration", phase=Phase.FAILED, message="x", value=5.6, limit=0.2)]))
+    assert found.words == "5.6 is 4.6 away from 1, and may be 0.2 away"
+    passed = Reason(check="step 1 calibration", phase=Phase.SUCCESSFUL, message="x", value=0.95, limit=0.2)
+    (found,) = changes(combine([passed]))
+    assert found.words == "came closest: 0.15 from its limit of 0.2 (75% of it)"
+
+
+def test_large_numbers_are_written_out() -> None:
+    (found,) = changes(combine([Reason(check="volume", phase=Phase.SUCCESSFUL, message="x", value=151_790, limit=228_900)]))
+    assert found.words == "came closest: 77,110 from its limit of 228,900 (34% of it)"
+
+
 def test_too_few_rows_say_how_many_more() -> None:
     reason = Reason(check="evidence like", phase=Phase.INCONCLUSIVE, message="x", value=37, limit=50)
     (found,) = changes(combine([reason]))

@@ -59,6 +59,16 @@ def test_what_was_not_compared_has_a_dash() -> None:
     assert "base_rate" not in {text(cells[1]) for cells in numbers.rows}
 
 
+def test_what_nobody_knows_has_no_row_and_no_column() -> None:
+    unknown = {"click": {"auc": estimate(0.1), "ndcg": estimate(None)}}
+    slices = {"surface": {"feed": {"click": {"auc": estimate(0.1), "ndcg": estimate(None)}}}}
+    models = {"student": unknown, "production": unknown}
+    changed = comparison(differences=unknown, randomized=models, releases={RELEASE: unknown}, slice_differences=slices)
+    for section in sections(models, changed, None):
+        assert "NDCG" not in {text(cell) for row in section.rows for cell in row}
+        assert "Δ NDCG" not in section.head
+
+
 def test_a_replay_has_its_estimators_differences_and_support() -> None:
     found = by_name()
     assert row(found["replay"], "click", "self-normalized (SNIPS) (judged)") == {
