@@ -84,9 +84,9 @@ main{max-width:none;padding:0}
 .wide{overflow:visible}
 table{font-size:10px}
 .bounds{white-space:normal}
-details::details-content{content-visibility:visible;block-size:auto}
+details:not(.bulk)::details-content{content-visibility:visible;block-size:auto}
 tr,figure,.outcome,.alarm,.cards,.short{break-inside:avoid}
-h2,h3,summary{break-after:avoid}
+h2,h3,summary,h2+.soft{break-after:avoid}
 thead{display:table-header-group}
 }
 """

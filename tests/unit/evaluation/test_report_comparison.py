@@ -136,9 +136,16 @@ def test_there_is_no_drift_to_tell_of_before_the_first_release() -> None:
     assert "<h2>Drift" not in render(run(), {}, None)
 
 
+def test_only_the_many_checks_of_the_data_stay_folded_on_paper() -> None:
+    passes = [Reason(check=f"c{index}", phase=Phase.SUCCESSFUL, message="fine") for index in range(70)]
+    page = render(run(verdicts={"validate_data": combine(passes), "evaluate": combine(passes[:20])}), {}, None)
+    assert '<details class="bulk"><summary>70 checks passed' in page
+    assert "<details open><summary>20 checks passed" in page
+
+
 def test_on_paper_details_are_open_and_nothing_is_dark() -> None:
     page = render(run(), {}, None)
     printed = page[page.index("@media print") :]
-    assert "details::details-content{content-visibility:visible" in printed
+    assert "details:not(.bulk)::details-content{content-visibility:visible" in printed
     assert "--paper:#fff" in printed
     assert "break-inside:avoid" in printed
