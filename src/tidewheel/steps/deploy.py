@@ -15,7 +15,7 @@ from tidewheel.registry.release import decision_of, release
 from tidewheel.rollout import ReplayTraffic, Traffic, run_canary
 from tidewheel.serving import start_server
 from tidewheel.steps.job import Job, Result, document, run_step
-from tidewheel.steps.production import with_production
+from tidewheel.steps.production import missing_features, with_production, without
 from tidewheel.steps.tables import read
 from tidewheel.steps.tracking import Judged
 from tidewheel.world import World
@@ -96,6 +96,8 @@ def traffic_of(part: DeployPart, job: Job, candidate: OpenBundle, production: Op
         world = World(part.source, part.labels, part.ingest.counters, features, job.home.world(part.recipe))
         return world.traffic(job.window_end)
     table = read(*job.dataset("eval"))
+    if production is not None:  # what the log has lost, its servers do not get either
+        table = without(table, production, missing_features(production, candidate.manifest.features, table))
     labels = tuple(label.name for label in part.labels)
     return ReplayTraffic(table, features, labels)
 

@@ -3,12 +3,14 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from tidewheel.contracts.comparison import Comparability
 from tidewheel.contracts.evaluation import Claim, EvaluateConfig
 from tidewheel.contracts.evidence import Evaluation
 from tidewheel.contracts.recipe import LabelConfig
 from tidewheel.contracts.verdict import Phase
 from tidewheel.errors import ContractError
 from tidewheel.evaluation import evaluate
+from tidewheel.evaluation.evaluate import Beside
 
 LABELS = (LabelConfig(name="click"), LabelConfig(name="like", gated=False))
 CLAIMS = (Claim(metric="auc", margin=0.02), Claim(metric="logloss", margin=0.02))
@@ -164,3 +166,91 @@ def test_a_model_that_is_worse_in_one_slice_alone_is_blocked_by_that_slice():
     assert message_of(found).startswith(
         "auc in slices vs production: worse by more than 0.0300 (holm, 2 looked at, 1 too small to judge): tab=side click -0."
     )
+
+
+def randomized(rows=3000, seed=5):
+    table, truth = log(rows, seed)
+    whole = {"weight": pa.array(np.ones(rows)), "propensity": pa.array(np.full(rows, 0.1))}
+    for name, column in whole.items():
+        table = table.drop_columns([name] if name in table.column_names else []).append_column(name, column)
+    return table, truth
+
+
+def test_randomized_rows_are_measured_apart_and_replayed():
+    table, truth = log()
+    rows, chance = randomized()
+    noise = np.clip(truth + np.random.default_rng(1).normal(0, 0.1, len(truth)), 0.01, 0.99)
+    noisy = np.clip(chance + np.random.default_rng(1).normal(0, 0.1, len(chance)), 0.01, 0.99)
+    beside = Beside(randomized=rows, randomized_scores=scores(chance, production=noisy))
+    config = CONFIG.model_copy(update={"replay": "required", "top": 1, "max_replay_drop": 0.2})
+    found, _ = evaluate(table, scores(truth, production=noise), LABELS, config, beside)
+    labels = rows["label_click"].to_numpy()
+    assert found.comparison.randomized["student"]["click"]["auc"].value == pytest.approx(roc_auc_score(labels, chance))
+    assert found.comparison.replay["click"].judged_by == "snips"
+    assert found.verdict.is_successful, found.verdict.explain()
+    assert any(reason.check == "replay click vs production" for reason in found.verdict.reasons)
+
+
+def test_an_earlier_release_that_was_better_holds_the_candidate_back():
+    table, truth = log()
+    random = np.random.default_rng(1)
+    noise = np.clip(truth + random.normal(0, 0.25, len(truth)), 0.01, 0.99)
+    config = CONFIG.model_copy(update={"max_calibration_error": 0.5, "max_ece": 0.5, "max_slice_drop": {}})
+    alone, _ = evaluate(table, scores(noise, production=noise), LABELS, config)
+    found, _ = evaluate(
+        table, scores(noise, production=noise), LABELS, config, Beside(releases={"d" * 64: {"click": truth}, "e" * 64: {}})
+    )
+    assert alone.verdict.is_successful
+    assert found.verdict.phase is Phase.FAILED
+    assert "tidewheel rollback --to dddddddddddd" in message_of(found)
+    assert found.comparison.releases["d" * 64]["click"]["auc"].upper < 0
+    assert found.comparison.releases["e" * 64] == {}
+
+
+def test_the_same_impression_twice_is_an_error_whichever_split_it_is_in():
+    table, truth = log(400)
+    keyed = table.append_column("row_key", pa.array([7, *range(399)]))
+    found, _ = evaluate(keyed, scores(truth), LABELS, CONFIG)
+    assert found.verdict.phase is Phase.ERROR
+    assert "1 of 400 rows are there twice (row_key)" in message_of(found)
+    rows, chance = randomized(300)
+    apart = table.append_column("row_key", pa.array(range(400)))
+    both = Beside(randomized=rows.append_column("row_key", pa.array(range(399, 699))), randomized_scores=scores(chance))
+    found, _ = evaluate(apart, scores(truth), LABELS, CONFIG, both)
+    assert "1 of 700 rows are there twice (row_key)" in message_of(found)
+
+
+def test_scores_of_other_rows_are_refused_wherever_they_are():
+    table, truth = log(400)
+    rows, chance = randomized(300)
+    with pytest.raises(ContractError, match=r"evaluation rows: scores of dddd.*shape \(399,\); expected \(400,\)"):
+        evaluate(table, scores(truth), LABELS, CONFIG, Beside(releases={"dddd": {"click": truth[1:]}}))
+    with pytest.raises(ContractError, match=r"randomized rows: scores of student.*shape \(299,\); expected \(300,\)"):
+        evaluate(table, scores(truth), LABELS, CONFIG, Beside(randomized=rows, randomized_scores=scores(chance[1:])))
+
+
+def test_a_propensity_that_is_none_is_refused():
+    table, truth = log(400)
+    rows, chance = randomized(300)
+    broken = rows.drop_columns(["propensity"]).append_column("propensity", pa.array([0.0, *[0.1] * 299]))
+    with pytest.raises(ContractError, match=r"propensity of 1 of 300 rows is not in \(0, 1\]"):
+        evaluate(table, scores(truth), LABELS, CONFIG, Beside(randomized=broken, randomized_scores=scores(chance)))
+
+
+def test_a_production_with_features_that_are_gone_is_marked_and_compared_on_the_rest():
+    table, truth = log()
+    found, _ = evaluate(table, scores(truth, production=truth), LABELS, CONFIG, Beside(missing_features=("price",)))
+    assert found.comparison.baseline is Comparability.INCOMPATIBLE
+    assert found.comparison.missing_features == ("price",)
+    assert any("BASELINE_INCOMPATIBLE" in reason.message for reason in found.verdict.warnings)
+
+
+def test_whole_lists_have_an_ndcg_and_a_churn_and_sampled_ones_do_not():
+    table, truth = log()
+    whole = table.drop_columns(["weight"]).append_column("weight", pa.array(np.ones(len(truth))))
+    found, _ = evaluate(whole, scores(truth, production=truth**2), LABELS, CONFIG)
+    assert 0 < found.metrics["student"]["click"]["ndcg"].value < 1
+    assert found.comparison.stability["click"]["top_churn"].value == 0.0
+    assert found.comparison.stability["click"]["kendall_tau"].value == pytest.approx(1.0)
+    sampled, _ = evaluate(table, scores(truth, production=truth**2), LABELS, CONFIG)
+    assert sampled.comparison.stability["click"]["top_churn"].value is None
