@@ -134,4 +134,4 @@ def _drift(data: DataReport | None) -> str:
         f"<p class=\"soft\">This window's rows against production's training rows: the {len(rows)} of {len(found)} comparisons "
         'that came closest to their limits. <a href="data.html">All about the data</a></p>'
     )
-    return f"<h2>Drift</h2>{note}{table(('what', 'statistic', 'value', 'limit', ''), rows, frozenset({3}))}"
+    return f"<h2>Drift</h2>{note}{table(('what', 'statistic', 'value', 'limit', 'phase'), rows, frozenset({3}), 'stack', 2)}"
