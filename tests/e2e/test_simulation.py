@@ -84,6 +84,33 @@ def test_reports_are_self_contained(simulation: Simulation) -> None:
         assert not re.search(r"(src|href)=[\"']https?:|@import|<script", page)
 
 
+def test_the_pipelines_artifacts_carry_the_reports_figures(simulation: Simulation) -> None:
+    for report in simulation.reports:
+        (path,) = (simulation.home / "runs" / report.run_id / "artifacts").glob("*/evaluate/executor_output.json")
+        artifacts = json.loads(path.read_text(encoding="utf-8"))["artifacts"]
+        shown = {name: found["artifacts"][0]["metadata"] for name, found in artifacts.items()}
+        assert shown["metrics"]["student.click.auc"] == report.metrics["student"]["click"]["auc"].value
+        curve = shown["roc"]["confidenceMetrics"]
+        assert (curve[0]["recall"], curve[-1]["recall"]) == (0.0, 1.0)
+        cells = [cell for row in shown["roc"]["confusionMatrix"]["rows"] for cell in row["row"]]
+        assert sum(cells) == pytest.approx(report.datasets["eval"].weight_sum, abs=4)
+        assert bool(shown["roc_production"]) == ("production" in report.metrics)
+        summary = (path.parent / "summary").read_text(encoding="utf-8")
+        assert summary.startswith(f"# {report.verdicts['evaluate'].phase.value}: ")
+
+
+def test_every_judged_candidate_is_one_run_of_the_registry(simulation: Simulation) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{simulation.home / 'registry.db'}")
+    found = client.search_runs([client.get_experiment_by_name("quickstart").experiment_id])
+    outcomes = {run.info.run_name: run.data.tags["tidewheel.outcome"] for run in found}
+    assert outcomes == {report.run_id: report.outcome.value for report in simulation.reports}
+    for run, report in ((run, next(r for r in simulation.reports if r.run_id == run.info.run_name)) for run in found):
+        assert run.data.metrics["student.click.auc"] == report.metrics["student"]["click"]["auc"].value
+        assert run.data.tags["tidewheel.bundle"] == report.bundle
+
+
 def test_history_has_the_three_decisions(simulation: Simulation) -> None:
     entries = tidewheel("history", "--json", home=simulation.home).document
 
