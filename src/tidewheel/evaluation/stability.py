@@ -7,14 +7,18 @@ import numpy as np
 from tidewheel.evaluation.lists import ranks
 from tidewheel.evaluation.metrics import Measured, ratio
 
+MIN_PAIRS = 30.0  # an interval over fewer claims more than it knows
 MAX_PAIRS = 64  # a row is compared with so many others of its request at most; rows lie in the order of a hash: a sample
 
 
-def kendall_tau(one: np.ndarray, other: np.ndarray, weight: np.ndarray, requests: np.ndarray) -> Measured:
+def kendall_tau(
+    one: np.ndarray, other: np.ndarray, weight: np.ndarray, requests: np.ndarray, min_pairs: float = MIN_PAIRS
+) -> Measured:
     """Kendall's tau-b (1945) of two models' scores over the pairs of rows within requests: 1 the same order, -1 the reverse.
 
     A pair counts with the product of its rows' weights, so that a sampled log estimates the whole one. Undefined where a model
-    tells no pair apart.
+    tells no pair apart, and where fewer than `min_pairs` pairs (Kish's effective number) carry the weight: rows that stand for
+    thirty others make pairs that stand for nine hundred.
 
     Args:
         one, other: (B,) finite scores.
@@ -24,18 +28,20 @@ def kendall_tau(one: np.ndarray, other: np.ndarray, weight: np.ndarray, requests
     order = np.argsort(requests, kind="stable")
     a, b, w, request = one[order], other[order], weight[order], requests[order]
     agree, told_by_one, told_by_other = np.zeros(len(a)), np.zeros(len(a)), np.zeros(len(a))
+    total = squares = 0.0
     for lag in range(1, min(MAX_PAIRS, len(a) - 1) + 1):
         first = np.flatnonzero(request[:-lag] == request[lag:])
         if not len(first):
             break
         second = first + lag
         pair = w[first] * w[second]
+        total, squares = total + float(pair.sum()), squares + float((pair * pair).sum())
         signs = np.sign(a[second] - a[first]), np.sign(b[second] - b[first])
         agree[first] += pair * signs[0] * signs[1]
         told_by_one[first] += pair * np.abs(signs[0])
         told_by_other[first] += pair * np.abs(signs[1])
     scale = float(told_by_one.sum()) * float(told_by_other.sum())
-    if not scale > 0:
+    if not scale > 0 or total * total < min_pairs * squares:
         return Measured.undefined(len(a))
     value = float(agree.sum()) / scale**0.5
     influence = np.zeros(len(a))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tidewheel.contracts.ledger import (
     Decision,
     LedgerEntry,
+    earlier_productions,
     previous_production,
     production_after,
     production_at,
@@ -106,6 +107,14 @@ def test_previous_production_is_the_last_other_one_that_is_still_trusted() -> No
     assert previous_production(entries) == "b"
     entries = history([("bootstrap", "a", None), ("promoted", "b", None), ("promoted", "c", None), ("reverted", "b", None)])
     assert previous_production(entries) == "a"
+
+
+def test_earlier_productions_are_the_trusted_ones_each_once_and_the_last_to_serve_first() -> None:
+    served = [("bootstrap", "a", None), ("promoted", "b", None), ("rejected", "x", None), ("promoted", "c", None)]
+    assert earlier_productions(()) == ()
+    assert earlier_productions(history(served)) == ("b", "a")
+    assert earlier_productions(history([*served, ("reverted", "a", None)])) == ()
+    assert earlier_productions(history([*served, ("quarantined", "b", None), ("promoted", "d", None)])) == ("c", "a")
 
 
 moves = st.lists(

@@ -11,7 +11,8 @@ import pytest
 from tidewheel.evaluation.intervals import Users, interval
 from tidewheel.evaluation.replay import Logged, clipped_ips, doubly_robust, ips, snips, support, switch_doubly_robust
 
-OBD = Path(__file__).parents[3].parent / "shared" / "data" / "obd_small"
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
+OBD, SLATES = DATA / "obd_small", DATA / "ebnerd_sample"
 
 
 @pytest.mark.skipif(not OBD.is_dir(), reason="needs shared/data/obd_small")
@@ -45,6 +46,15 @@ class World:
         self.chosen = (self.random.random((rows, 1)) > np.cumsum(self.logging, axis=1)).sum(axis=1)
         self.reward = (self.random.random(rows) < self._of(self.worth)).astype(float)
         self.value = float((self.worth * self.target).sum(axis=1).mean())
+        self.weight = np.ones(rows)
+        self.kept = np.arange(rows)
+
+    def sampled(self, rate: float) -> World:
+        """The log as a hybrid one keeps it: every reward, and of the rows without one a share `rate`, weighted by 1 / rate."""
+        is_kept = (self.reward == 1) | (self.random.random(len(self.reward)) < rate)
+        self.weight = np.where(self.reward == 1, 1.0, 1 / rate)
+        self.kept = np.flatnonzero(is_kept)
+        return self
 
     def _policy(self, rows: int) -> np.ndarray:
         found = np.exp(self.random.normal(0, 0.7, (rows, 5)) + 2 * self.worth)
@@ -54,12 +64,13 @@ class World:
         return values[np.arange(len(values)), self.chosen]
 
     def log(self) -> Logged:
-        return Logged(self.reward, self._of(self.logging), self._of(self.target), np.ones(len(self.reward)))
+        columns = (self.reward, self._of(self.logging), self._of(self.target), self.weight)
+        return Logged(*(column[self.kept] for column in columns))
 
     def model(self, error: float) -> tuple[np.ndarray, np.ndarray]:
         """Expected rewards of what was chosen and of the new policy, by a model that is off by so much."""
         believed = self.worth + error
-        return self._of(believed), (believed * self.target).sum(axis=1)
+        return self._of(believed)[self.kept], (believed * self.target).sum(axis=1)[self.kept]
 
 
 def estimates(world: World):
@@ -73,17 +84,62 @@ def estimates(world: World):
 
 
 @pytest.mark.slow
-def test_intervals_of_every_estimator_hold_the_true_value_in_95_percent_of_logs():
+@pytest.mark.parametrize(
+    ("rate", "rows"), [(1.0, 1500), (0.1, 6000), (0.03, 12_000)], ids=["whole", "a tenth", "three percent"]
+)
+def test_intervals_of_every_estimator_hold_the_true_value_in_95_percent_of_logs(rate: float, rows: int) -> None:
     held = {"ips": 0, "snips": 0, "dr": 0, "switch": 0}
+    unweighted = 0
     truth = np.mean([World(10_000 + seed, 20_000).value for seed in range(20)])
     for seed in range(500):
-        world = World(seed, 1500)
-        users = Users.of(np.arange(1500))
+        world = World(seed, rows).sampled(rate)
+        users = Users.of(np.arange(len(world.kept)))
         for name, found in estimates(world).items():
             lower, upper = interval(found, users)
             held[name] += lower <= truth <= upper
-    print(held)
+        log = world.log()
+        lower, upper = interval(snips(Logged(log.reward, log.propensity, log.target, np.ones(len(log.reward)))), users)
+        unweighted += lower <= truth <= upper
+    print(rate, held, "snips without weights", unweighted)
     assert all(abs(count / 500 - 0.95) < 4 * (0.95 * 0.05 / 500) ** 0.5 for count in held.values()), held
+    assert rate == 1.0 or unweighted == 0
+
+
+@pytest.mark.skipif(not SLATES.exists(), reason="needs shared/data/ebnerd_sample")
+def test_policies_over_real_slates_have_the_value_that_they_were_given() -> None:
+    """Real slates and what users read before; what a click is worth, who chose and who would choose are drawn, so known."""
+    table = pq.read_table(SLATES / "behaviors.parquet")
+    slates = table["article_ids_inview"].to_pylist()
+    users = Users.of(np.asarray(table["user_id"].to_pylist()))
+    articles, codes = np.unique(np.concatenate(slates), return_inverse=True)
+    sizes = np.array([len(slate) for slate in slates])
+    slate = np.repeat(np.arange(len(slates)), sizes)
+    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    fixed = np.random.default_rng(0)
+    worth = fixed.beta(1.5, 8, len(articles))[codes]
+
+    def policy(scores: np.ndarray) -> np.ndarray:
+        chance = np.exp(scores)
+        return chance / np.bincount(slate, chance)[slate]
+
+    logging, target = (policy(fixed.normal(0, 0.6, len(articles))[codes] + slope * worth) for slope in (1.0, 6.0))
+    value = float(np.bincount(slate, target * worth).mean())
+    at_random = float(np.bincount(slate, policy(np.zeros(len(codes))) * worth).mean())
+    assert value > 1.1 * at_random
+    held = dict.fromkeys(("ips", "snips", "dr"), 0)
+    for seed in range(300):
+        random = np.random.default_rng([seed, 1])
+        keys = np.lexsort((random.exponential(size=len(codes)) / logging, slate))  # the first of each slate is the choice
+        chosen = keys[first]
+        reward = (random.random(len(slates)) < worth[chosen]).astype(float)
+        log = Logged(reward, logging[chosen], target[chosen], np.ones(len(slates)))
+        believed = worth + 0.05
+        model = believed[chosen], np.bincount(slate, believed * target)
+        for name, found in {"ips": ips(log), "snips": snips(log), "dr": doubly_robust(log, *model)}.items():
+            lower, upper = interval(found, users)
+            held[name] += lower <= value <= upper
+    print({name: count / 300 for name, count in held.items()})
+    assert all(abs(count / 300 - 0.95) < 4 * (0.95 * 0.05 / 300) ** 0.5 for count in held.values()), held
 
 
 def test_a_good_model_of_the_reward_narrows_the_interval_and_a_bad_one_does_not_bias():

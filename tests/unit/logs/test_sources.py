@@ -13,6 +13,8 @@ from tidewheel.contracts.recipe import CounterConfig, KuaiRandSource, LabelConfi
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ConfigError, ContractError
 from tidewheel.logs import check_features, time_span
+from tidewheel.logs.adapter import Request
+from tidewheel.logs.sources import still_readable
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "kuairand_pure_std"
 KUAIRAND = KuaiRandSource(kind="kuairand")
@@ -113,3 +115,21 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ContractError, match=r"log\.parquet: not a whole Parquet file"):
         time_span(PARQUET, tmp_path)
+
+
+def test_of_what_only_production_takes_the_log_may_lack_anything(tmp_path: Path) -> None:
+    """What the model itself takes is refused as ever; the newest file says what the log still writes."""
+    for day, extra in ((1, {"old": [1.0]}), (2, {"new": [2.0]})):
+        moment = datetime(2026, 1, day, tzinfo=UTC)
+        pq.write_table(pa.table({"u": [1], "i": [1], "t": [moment], "clicked": [1], **extra}), tmp_path / f"{day}.parquet")
+    more = [numeric(name) for name in ("old", "new", "dwell", "never")]
+    request = Request(PARQUET, tmp_path, None, ("click",), tuple(feature.name for feature in more))
+    counters = CounterConfig(labels=("click",))
+
+    kept = still_readable([numeric("own")], more, PARQUET, [CLICK], counters, request)
+    without_a_log = still_readable([numeric("own")], more, PARQUET, [CLICK], counters, None)
+
+    assert [feature.name for feature in kept] == ["own", "new"]
+    assert [feature.name for feature in without_a_log] == ["own", "old", "new", "never"]
+    with pytest.raises(ConfigError, match="dwell cannot be a feature"):
+        still_readable([numeric("dwell")], more, PARQUET, [CLICK], counters, request)
