@@ -175,10 +175,7 @@ def record_figures(part: ConcludePart, home: Home, store: Store, report: RunRepo
     """
     if report.outcome is not Outcome.REJECTED or report.dry_run or report.bundle is None:
         return ""
-    text = document(store, report.run_id, "evaluate", "evaluation")
-    if text is None:
-        return ""
-    judged = Judged(report.run_id, part.recipe, report.bundle, Evaluation.parse(text, "evaluate evaluation"))
+    judged = Judged.of(store, report.run_id, part.recipe, report.bundle)
     with BackgroundRegistry(home.registry_url, part.recipe, store.location(BUNDLES)) as registry:
         return judged.conclude(registry, report.outcome.value)
 

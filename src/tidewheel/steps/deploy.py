@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from tidewheel.contracts.bundle import BundleManifest
-from tidewheel.contracts.evidence import Baseline, Evaluation, Rollout
+from tidewheel.contracts.evidence import Baseline, Rollout
 from tidewheel.contracts.recipe import WorldSource
 from tidewheel.contracts.rollout import CanaryResult
 from tidewheel.contracts.steps import DeployPart
-from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import BUNDLES, OpenBundle, load_bundle
 from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.release import decision_of, release
 from tidewheel.rollout import ReplayTraffic, Traffic, run_canary
 from tidewheel.serving import start_server
-from tidewheel.steps.job import Job, Result, document, run_step
+from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.production import missing_features, with_production, without
 from tidewheel.steps.tables import read
 from tidewheel.steps.tracking import Judged
@@ -38,7 +37,7 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
     baseline = job.input("baseline", Baseline)
     candidate = load_bundle(job.store, job.input("bundle", BundleManifest).digest)
     production = load_bundle(job.store, baseline.production) if baseline.production else None
-    judged = Judged(job.run_id, part.recipe, candidate.digest, evaluation_of(job))
+    judged = Judged.of(job.store, job.run_id, part.recipe, candidate.digest)
     with BackgroundRegistry(job.home.registry_url, part.recipe, job.store.location(BUNDLES)) as registry:
         if not dry_run:
             registry.announce(candidate.digest, {"tidewheel.run_id": job.run_id, "tidewheel.recipe": part.recipe})
@@ -75,18 +74,6 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
         documents={"rollout": rollout.to_json(), "canary": canary.to_json()},
         summary=summary_of(canary, decision.value, note),
     )
-
-
-def evaluation_of(job: Job) -> Evaluation:
-    """What `evaluate` of this run found.
-
-    Raises:
-        ContractError: the store has it no more.
-    """
-    text = document(job.store, job.run_id, "evaluate", "evaluation")
-    if text is None:
-        raise ContractError(f"run {job.run_id}: what evaluate found is not in the store; run again")
-    return Evaluation.parse(text, "evaluate evaluation")
 
 
 def traffic_of(part: DeployPart, job: Job, candidate: OpenBundle, production: OpenBundle | None) -> Traffic:

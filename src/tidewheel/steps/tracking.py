@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from tidewheel.contracts.evidence import Evaluation
-from tidewheel.errors import TidewheelError
+from tidewheel.errors import ContractError, TidewheelError
 from tidewheel.evaluation.scalars import scalars
+from tidewheel.steps.job import document
+from tidewheel.store.store import Store
 
 
 class Recorder(Protocol):
@@ -23,12 +25,18 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Judged:
-    """A candidate and what `evaluate` found of it."""
+    """A candidate and what `evaluate` found of it; None where the store has lost that."""
 
     run_id: str
     recipe: str
     bundle: str
-    found: Evaluation
+    found: Evaluation | None
+
+    @classmethod
+    def of(cls, store: Store, run_id: str, recipe: str, bundle: str) -> Self:
+        """From what `evaluate` of that run kept."""
+        text = document(store, run_id, "evaluate", "evaluation")
+        return cls(run_id, recipe, bundle, Evaluation.parse(text, "evaluate evaluation") if text is not None else None)
 
     def announce(self, recorder: Recorder) -> None:
         """Let it begin while there is other work; `conclude` says what failed."""
@@ -45,6 +53,8 @@ class Judged:
         return f"figures not recorded: {failed}" if failed else ""
 
     def _record(self, recorder: Recorder, tags: Mapping[str, str]) -> None:
+        if self.found is None:
+            raise ContractError(f"run {self.run_id}: what evaluate found is not in the store")
         verdict = self.found.verdict.phase.value
         known = {"tidewheel.recipe": self.recipe, "tidewheel.bundle": self.bundle, "tidewheel.verdict": verdict}
         recorder.record(self.run_id, known | dict(tags), dict(scalars(self.found.metrics, self.found.comparison)))

@@ -125,3 +125,10 @@ def test_a_recorder_that_died_is_said_once_at_the_end() -> None:
     memory, judged = Memory(is_dead=True), Judged("run-1", "quickstart", "b" * 64, FOUND)
     judged.announce(memory)
     assert judged.conclude(memory, "promoted") == "figures not recorded: registry: its process ended (killed)"
+
+
+def test_what_the_store_has_lost_is_said(tmp_path: Path) -> None:
+    memory, judged = Memory(), Judged.of(Home.resolve(tmp_path, {}).store(), "run-1", "quickstart", "b" * 64)
+    judged.announce(memory)
+    assert judged.conclude(memory, "promoted") == ("figures not recorded: run run-1: what evaluate found is not in the store")
+    assert memory.kept == []
