@@ -46,7 +46,8 @@ class Fault(Contract):
 class WorldSource(Contract):
     """The built-in click world. Its days are made when a window first asks for them, ranked by who was production.
 
-    It writes a hybrid log (docs/hybrid-log.md); its users react within four hours of an impression.
+    It writes a hybrid log (docs/hybrid-log.md): of the impressions that nobody engaged with a share of `negative_logging_rate`,
+    of randomized requests `randomized_logging_rate`. Its users react within four hours of an impression.
     """
 
     kind: Literal["world"]
@@ -58,6 +59,7 @@ class WorldSource(Contract):
     slate_size: int = Field(default=8, ge=2)
     negative_logging_rate: Rate = 0.25
     randomized_share: Share = 0.05
+    randomized_logging_rate: Rate = 1.0  # whole requests, so that a model's first picks among them are known
     faults: tuple[Fault, ...] = ()
 
 

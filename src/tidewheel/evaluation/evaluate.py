@@ -85,7 +85,14 @@ def evaluate(
     faults = {(model, name): fault_of(by[name]) for model, by in scores.items() for name in names if name in by}
     metrics, gaps = _compare(scores, sample, names, faults, 1, config.top)
     slices, slice_gaps = _by_slice(table, scores, sample, names, faults, config)
-    randomized, replays = _on_randomized(beside, names, config) if beside.randomized is not None else ({}, {})
+    stability = _stability(scores, sample, names, faults, config.top)
+    randomized: Metrics = {}
+    replays: dict[str, Replay] = {}
+    if beside.randomized is not None:
+        randomized, replays, reordered = _on_randomized(beside, beside.randomized, names, config)
+        for name in stability.keys() & reordered.keys():  # requests that were logged as a whole are mostly these
+            if reordered[name][TOP_CHURN].value is not None:
+                stability[name][TOP_CHURN] = reordered[name][TOP_CHURN]
     comparison = ModelComparison(
         baseline=_comparability(scores, beside),
         missing_features=beside.missing_features,
@@ -94,7 +101,7 @@ def evaluate(
         slice_differences=slice_gaps,
         randomized=randomized,
         replay=replays,
-        stability=_stability(scores, sample, names, faults, config.top),
+        stability=stability,
         releases={digest: _differences(scores[CANDIDATE], by, sample, names, config.top) for digest, by in releases.items()},
     )
     evidence = Evidence(
@@ -168,14 +175,15 @@ def _by_slice(
     return slices, gaps
 
 
-def _on_randomized(beside: Beside, labels: Sequence[str], config: EvaluateConfig) -> tuple[Metrics, dict[str, Replay]]:
-    """Metrics of student and production on randomized rows, and the replay of each label that the student can rank there.
+def _on_randomized(
+    beside: Beside, table: pa.Table, labels: Sequence[str], config: EvaluateConfig
+) -> tuple[Metrics, dict[str, Replay], dict[str, dict[str, Estimate]]]:
+    """Of student and production on randomized rows: metrics, the replay of each label that the student can rank there, and
+    how far requests are reordered.
 
     Raises:
         ContractError: a propensity is not in (0, 1].
     """
-    table = beside.randomized
-    assert table is not None
     sample = Sample.of(table, labels, ("propensity",))
     scores = checked(beside.randomized_scores, table.num_rows, "randomized rows")
     propensity = table["propensity"].to_numpy().astype(np.float64)
@@ -193,7 +201,7 @@ def _on_randomized(beside: Beside, labels: Sequence[str], config: EvaluateConfig
         if CANDIDATE in usable and sample.is_judgeable(name, 1):
             against = PRODUCTION if PRODUCTION in usable else None
             replays[name] = replay(usable, sample, name, propensity, config.top, against)
-    return metrics, replays
+    return metrics, replays, _stability(scores, sample, labels, faults, config.top)
 
 
 def _stability(

@@ -109,7 +109,9 @@ def write_day(
         reactions: label -> (N, S) bool, what users would do with what is shown to them.
         keep_rng: decides which impressions are logged. `client_rng`: everything about clients and feature store.
     """
-    start, shape, rate = source.start + timedelta(days=slates.day), slates.shown.shape, source.negative_logging_rate
+    start, shape = source.start + timedelta(days=slates.day), slates.shown.shape
+    rate = np.where(slates.is_randomized, source.randomized_logging_rate, source.negative_logging_rate)
+    rate = np.broadcast_to(rate[:, None], shape)
     is_here = np.broadcast_to(client_rng.random((shape[0], 1)) >= LEFT_SHARE, shape)
     is_miss = client_rng.random(shape) < MISS_SHARE
     seen = _Seen(
@@ -135,7 +137,7 @@ def write_day(
 
 @dataclass(frozen=True)
 class _Seen:
-    """What became of the shown candidates: all but `rate`, at which impressions are logged, are (N, S).
+    """What became of the shown candidates, (N, S) each; `rate` is the probability at which impressions are logged.
 
     `served` is in seconds of the day, `delay` in seconds from there to the reaction.
     """
@@ -144,7 +146,7 @@ class _Seen:
     is_logged: np.ndarray
     happened: Mapping[str, np.ndarray]
     delay: Mapping[str, np.ndarray]
-    rate: float
+    rate: np.ndarray
 
 
 def _delays(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -205,7 +207,7 @@ def _events(backend: pa.Table, start: datetime, seen: _Seen, rng: np.random.Gene
             "event": pa.array([event] * len(rows), pa.string()),
             "event_time": _times(start, happened_at),
             "logged_time": _times(start, happened_at + travel[rows]),
-            "logging_rate": np.full(len(rows), seen.rate),
+            "logging_rate": seen.rate.ravel()[rows],
         }
         pieces.append(pa.table({name: columns[name] for name in FRONTEND_SCHEMA.names}, schema=FRONTEND_SCHEMA))
     return pa.concat_tables(pieces)

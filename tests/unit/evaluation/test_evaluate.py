@@ -187,6 +187,7 @@ def test_randomized_rows_are_measured_apart_and_replayed():
     labels = rows["label_click"].to_numpy()
     assert found.comparison.randomized["student"]["click"]["auc"].value == pytest.approx(roc_auc_score(labels, chance))
     assert found.comparison.replay["click"].judged_by == "snips"
+    assert 0 < found.comparison.stability["click"]["top_churn"].value < 1  # of the randomized requests: they are whole
     assert found.verdict.is_successful, found.verdict.explain()
     assert any(reason.check == "replay click vs production" for reason in found.verdict.reasons)
 

@@ -131,7 +131,7 @@ def test_every_request_serves_a_slate_and_an_item_at_most_once(make_world, serve
 
 
 def test_engagements_are_always_reported_and_impressions_at_their_rate(make_world, served, reported):
-    world = make_world(negative_logging_rate=0.25, requests_per_day=2000)
+    world = make_world(negative_logging_rate=0.25, randomized_logging_rate=0.25, requests_per_day=2000)
     world.ensure_log(after(world, 2), None, None)
     events = reported(world).drop_duplicates()
     assert (events.logging_rate == 0.25).all()
@@ -174,7 +174,7 @@ def test_inclusion_weighted_totals_estimate_what_was_seen(make_world, reported):
     for seed in range(12):
         totals = {}
         for rate in (1.0, 0.25):
-            world = make_world(f"{seed}-{rate}", negative_logging_rate=rate, seed=seed)
+            world = make_world(f"{seed}-{rate}", negative_logging_rate=rate, randomized_logging_rate=rate, seed=seed)
             world.ensure_log(after(world, 2), None, None)
             events = reported(world).drop_duplicates()
             events = events[events.served_time < after(world, 1)]
@@ -185,6 +185,17 @@ def test_inclusion_weighted_totals_estimate_what_was_seen(make_world, reported):
     standard_error = np.sqrt(3200 * 0.9 * 0.25 * 0.75) * 4 / 3200 / np.sqrt(12)
     assert abs(np.mean(errors)) < 4 * standard_error
     assert np.std(errors) > 0.0
+
+
+def test_randomized_requests_that_were_seen_are_logged_as_a_whole(make_world, served, reported):
+    world = make_world(randomized_share=0.3, negative_logging_rate=0.1, requests_per_day=2000)
+    world.ensure_log(after(world, 2), None, None)
+    log, events = served(world), reported(world).drop_duplicates()
+    impressions = events[events.event == "impression"].merge(log[["request_id", "item_id", "is_randomized"]])
+    assert (impressions.logging_rate == np.where(impressions.is_randomized, 1.0, 0.1)).all()
+    whole = impressions[impressions.is_randomized].groupby("request_id").size()
+    assert (whole == 8).all()
+    assert abs(len(whole) / log[log.is_randomized].request_id.nunique() - 0.98) < 0.02  # the others were left before
 
 
 def test_randomized_requests_show_every_candidate_with_the_propensity_that_they_log(make_world, served):
@@ -212,7 +223,7 @@ def test_counters_follow_their_definition(make_world, served, reported):
     sampled = events[events.event == "impression"].groupby(["request_id", "item_id"]).size().rename("sampled")
     rows = log[~log.is_feature_miss].assign(day=day_of(log.served_time)).set_index(["request_id", "item_id"])
     rows = rows.join(known).join(sampled)
-    rows["alone"] = rows.sampled.fillna(0) / 0.25
+    rows["alone"] = rows.sampled.fillna(0) / np.where(rows.is_randomized, 1.0, 0.25)
     asked, snapshot = 5, world.snapshot(5)
     assert (rows.positive_day > rows.day).any()  # some labels came after midnight
     is_known = rows.positive_day < asked
