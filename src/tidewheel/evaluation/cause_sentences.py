@@ -10,6 +10,7 @@ import numpy as np
 from tidewheel.contracts.diagnosis import CauseKind, Places
 from tidewheel.contracts.report import Estimate
 from tidewheel.evaluation.compared_rows import Groups, Rows
+from tidewheel.evaluation.lost_features import Lost
 from tidewheel.evaluation.metrics import calibration_ratio
 from tidewheel.evaluation.outcome_shifts import OFFLINE, ONLINE, Shifts
 from tidewheel.evaluation.serving_skew import Skew
@@ -34,6 +35,14 @@ def of_serving(skew: Skew, share: float) -> str:
         line = f"served logit = {skew.slope:.2f} x re-scored {skew.shift:+.2f}"
         return f"{who}: served scores are one rising curve of the re-scored ones on {share:.1%} of the rows ({line}): {proof}"
     return f"served scores of {share:.1%} of the rows are not this bundle's, and no feature and no calibrator gives them"
+
+
+def of_lost(lost: Lost) -> str:
+    """A feature that the log lacks."""
+    return (
+        f"{lost.feature} is null on {lost.online:.1%} of the rows against {lost.offline:.1%} offline, in the log as when it "
+        f"was scored: with these rows the log-loss is {lost.log_loss.value:+.5f} from that of the others"
+    )
 
 
 def of_outcomes(name: str, groups: Groups, shifts: Shifts, places: Sequence[Places]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,7 +23,7 @@ EPSILON = 1e-7  # a probability beyond it is a rounding error of float32, and it
 class Rows:
     """Impressions (B,): id of the user, weight, label 0/1, the bundle's re-scored probability, position (NaN: not known).
 
-    `mix`: column -> (B,) its value as text, null as an empty one.
+    `mix`: column -> (B,) its value as text, null as an empty one. `missing`: feature -> (B,) whether the row lacks it.
     """
 
     users: np.ndarray
@@ -33,6 +33,7 @@ class Rows:
     position: np.ndarray
     is_randomized: np.ndarray
     mix: Mapping[str, np.ndarray]
+    missing: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -48,10 +49,8 @@ class Rows:
             self.position[rows],
             self.is_randomized[rows],
             mix,
+            {name: values[rows] for name, values in self.missing.items()},
         )
-
-    def weighted(self, weight: np.ndarray) -> Rows:
-        return replace(self, weight=weight)
 
     @property
     def logits(self) -> np.ndarray:

@@ -14,9 +14,10 @@ import numpy as np
 
 from tidewheel.contracts.diagnosis import Cause, CauseKind, Diagnosis, Finding, Joined, Places, Term
 from tidewheel.contracts.window import Window
-from tidewheel.evaluation.cause_sentences import of_outcomes, of_serving
+from tidewheel.evaluation.cause_sentences import of_lost, of_outcomes, of_serving
 from tidewheel.evaluation.compared_rows import Groups, Rows, behaviour, estimate
 from tidewheel.evaluation.intervals import POSITIVE, Users
+from tidewheel.evaluation.lost_features import Lost, lost_features
 from tidewheel.evaluation.metrics import Measured, effective_rows, ratio, row_loss
 from tidewheel.evaluation.outcome_shifts import (
     MIN_RAREST,
@@ -27,6 +28,7 @@ from tidewheel.evaluation.outcome_shifts import (
     PAIRS,
     Shifts,
     outcome_shifts,
+    proof,
 )
 from tidewheel.evaluation.served_features import Serving
 from tidewheel.evaluation.serving_skew import Skew, served_otherwise, serving_skew
@@ -79,9 +81,10 @@ def diagnose(question: Question, online: Rows, offline: Rows, serving: Serving) 
     ranked = ~online.is_randomized if has_ranked else np.ones(len(online), dtype=bool)
     groups = _groups(online, offline, has_ranked)
     shifts = outcome_shifts(groups)
+    lost = lost_features(groups, proof(groups, max(1, len(online.missing))))
     skews = serving_skew(serving, online.weight, online.scores)
     places = _places(groups, shifts)
-    causes, terms = _outcome_causes(groups, shifts, places)
+    causes, terms = _outcome_causes(groups, shifts, lost, places)
     more, served = _serving_causes(groups, ranked, skews, (online.scores, serving.served))
     ordered = sorted((*causes, *more), key=lambda cause: -abs(cause.log_loss.value or 0.0))
     message = ordered[0].sentence if ordered else _nothing(joined)
@@ -140,10 +143,19 @@ def _groups(online: Rows, offline: Rows, has_ranked: bool) -> Groups:
     return Groups.of(parts)
 
 
-def _outcome_causes(groups: Groups, shifts: Shifts, places: tuple[Places, ...]) -> tuple[list[Cause], list[Term]]:
-    """What moved for the same scores, and every term from offline to re-scored."""
+def _outcome_causes(
+    groups: Groups, shifts: Shifts, lost: list[Lost], places: tuple[Places, ...]
+) -> tuple[list[Cause], list[Term]]:
+    """What moved for the same scores, and every term from offline to re-scored.
+
+    What lost features cost is in what was shown and in what is unexplained; it is taken out of the latter.
+    """
     effective = effective_rows(groups[ONLINE].weight)
-    terms = {name: groups.estimate(measured, effective) for name, measured in shifts.terms.items()}
+    steps = dict(shifts.terms)
+    for one in lost:
+        steps["unexplained"] = steps["unexplained"] - one.log_loss
+        steps[f"{CauseKind.COVERAGE.value} {one.feature}"] = one.log_loss
+    terms = {name: groups.estimate(measured, effective) for name, measured in steps.items()}
     causes = [
         Cause(
             kind=KINDS[name],
@@ -154,6 +166,17 @@ def _outcome_causes(groups: Groups, shifts: Shifts, places: tuple[Places, ...]) 
             sentence=of_outcomes(name, groups, shifts, places),
         )
         for name in shifts.proven
+    ]
+    causes += [
+        Cause(
+            kind=CauseKind.COVERAGE,
+            features=(one.feature,),
+            detail="null in the log",
+            rows_share=one.online,
+            log_loss=terms[f"{CauseKind.COVERAGE.value} {one.feature}"],
+            sentence=of_lost(one),
+        )
+        for one in lost
     ]
     return causes, [Term(name=name, log_loss=term) for name, term in terms.items()]
 

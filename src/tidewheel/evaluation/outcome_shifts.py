@@ -58,11 +58,7 @@ def outcome_shifts(groups: Groups) -> Shifts:
     """Compare group `online` with `offline`; `online_random` and `offline_random` help where both are there."""
     found = Shifts(has_random=all(name in groups and groups[name].rarest >= MIN_RAREST for name in PAIRS[True]))
     columns = [name for name in groups[OFFLINE].mix if name in groups[ONLINE].mix]
-    confidence = 1.0 - FALSE_ALARM_RATE / (len(columns) + QUESTIONS)
-
-    def is_proven(measured: Measured) -> bool:
-        bounds = interval(measured, groups.users, confidence=confidence)
-        return bounds.lower > 0.0 or bounds.upper < 0.0
+    is_proven = proof(groups, len(columns) + QUESTIONS)
 
     mixes = {name: _mix(groups, name) for name in columns}
     found.mix = max((name for name in columns if is_proven(mixes[name])), key=lambda x: _strength(groups, mixes[x]), default="")
@@ -83,6 +79,16 @@ def outcome_shifts(groups: Groups) -> Shifts:
     chosen = {"mix": found.mix, "position": found.slope, "calibration": found.level, "selection": found.selection}
     found.proven = tuple(name for name, value in chosen.items() if value)
     return found
+
+
+def proof(groups: Groups, questions: int) -> Proof:
+    """Whether a figure is not 0, such that all of so many questions have one false-alarm rate together (Bonferroni)."""
+
+    def is_proven(measured: Measured) -> bool:
+        bounds = interval(measured, groups.users, confidence=1.0 - FALSE_ALARM_RATE / questions)
+        return bounds.lower > 0.0 or bounds.upper < 0.0
+
+    return is_proven
 
 
 def _error(groups: Groups, measured: Measured) -> float:

@@ -134,8 +134,9 @@ def diagnosis(recipe: Recipe, home: Home, folder: Path, window: Window, label: s
         logged=taken(columns_of(joined.served, _present(features, logged, joined.served)), np.arange(len(joined.rows))),
     )
     question = Question(recipe.name, label, window, release.bundle, release.run_id, len(inside), joined.of_bundle)
-    online = _rows(days, label, score(columns), 1.0 / days["inclusion_probability"].to_numpy(), mix)
-    offline = _rows(held_out, label, score(columns_of(held_out, features)), held_out[WEIGHT].to_numpy(), mix)
+    names = [feature.name for feature in features]
+    online = _rows(days, label, score(columns), 1.0 / days["inclusion_probability"].to_numpy(), mix, names)
+    offline = _rows(held_out, label, score(columns_of(held_out, features)), held_out[WEIGHT].to_numpy(), mix, names)
     return diagnose(question, online, offline, serving)
 
 
@@ -209,7 +210,9 @@ def _past(table: pa.Table, rows: np.ndarray) -> dict[int, dict[Entity, np.ndarra
     return found
 
 
-def _rows(table: pa.Table, label: str, scores: np.ndarray, weight: np.ndarray, mix: Sequence[str]) -> Rows:
+def _rows(
+    table: pa.Table, label: str, scores: np.ndarray, weight: np.ndarray, mix: Sequence[str], features: Sequence[str]
+) -> Rows:
     position = table["position"].cast(pa.float64()).to_numpy()
     return Rows(
         users=table["user_id"].to_numpy(),
@@ -219,6 +222,7 @@ def _rows(table: pa.Table, label: str, scores: np.ndarray, weight: np.ndarray, m
         position=position,
         is_randomized=pc.fill_null(table["is_randomized"], False).to_numpy(),
         mix={name: _texts(table[name]) for name in mix},
+        missing={name: pc.is_null(table[name], nan_is_null=True).to_numpy() for name in features},
     )
 
 
