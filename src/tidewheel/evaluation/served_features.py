@@ -23,7 +23,16 @@ SHIFTS = (-4.0, -2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0, 4.0)  # in deviati
 MAX_VALUES = 24  # of a feature, tried on every row
 
 # Of two explanations that do as well the simpler one is named: what it costs, in shares of the gap explained.
-COST = {"null": 0.001, "zero": 0.002, "past": 0.002, "unit": 0.003, "factor": 0.005, "shift": 0.008, "other": 0.1}
+COST = {
+    "null": 0.001,
+    "zero": 0.002,
+    "past": 0.002,
+    "unit": 0.003,
+    "factor": 0.005,
+    "shift": 0.008,
+    "other": 0.03,
+    "between": 0.1,
+}
 
 
 @dataclass(frozen=True)
@@ -87,15 +96,18 @@ def replaced(columns: Columns, rows: np.ndarray, found: Columns) -> dict[str, np
     return changed
 
 
-def hypotheses(serving: Serving, columns: Columns) -> Iterator[Hypothesis]:
-    """Everything that is tried, on top of `columns`, which may have been set right in parts before."""
+def hypotheses(serving: Serving, columns: Columns, is_broad: bool) -> Iterator[Hypothesis]:
+    """Everything that is tried, on top of `columns`, which may have been set right in parts before.
+
+    `is_broad`: also that a feature had a value of any other row.
+    """
     suspects = [feature for feature in serving.features if not set(feature.columns) <= set(serving.logged)]
     for feature in suspects:
         yield _one(CauseKind.COVERAGE, feature, "null", COST["null"], partial(_nulls_at, feature))
         if feature.kind is FeatureKind.NUMERIC:
-            yield from _of_numbers(feature, _numbers(columns[feature.name]))
-        elif not feature.is_sequence:
-            yield _other(feature, *_commonest(columns[feature.name]))
+            yield from _of_numbers(feature, _numbers(columns[feature.name]), is_broad)
+        elif is_broad and not feature.is_sequence:
+            yield _other(feature, _commonest(columns[feature.name]))
     yield from _of_the_past(serving, suspects)
     yield from _as_logged(serving, columns)
 
@@ -120,7 +132,7 @@ def nulls(feature: FeatureSpec, count: int) -> dict[str, np.ndarray]:
     return {feature.name: np.full(count, None, dtype=object)}
 
 
-def _of_numbers(feature: FeatureSpec, values: np.ndarray) -> Iterator[Hypothesis]:
+def _of_numbers(feature: FeatureSpec, values: np.ndarray, is_broad: bool) -> Iterator[Hypothesis]:
     name, finite = feature.name, values[np.isfinite(values)]
     if not len(finite):
         return
@@ -129,19 +141,21 @@ def _of_numbers(feature: FeatureSpec, values: np.ndarray) -> Iterator[Hypothesis
         yield times(feature, values, factor, "unit" if number < len(UNITS) else "factor")
     for shift in SHIFTS if finite.std() > 0 else ():
         yield plus(feature, values, float(shift * finite.std()))
-    levels, counts = np.unique(np.quantile(finite, (np.arange(MAX_VALUES) + 0.5) / MAX_VALUES), return_counts=True)
-    yield _other(feature, levels.tolist(), counts / MAX_VALUES)
+    if is_broad:
+        levels, counts = np.unique(np.quantile(finite, (np.arange(MAX_VALUES) + 0.5) / MAX_VALUES), return_counts=True)
+        yield _other(feature, levels.tolist(), tuple((counts / MAX_VALUES).tolist()))
 
 
-def _other(feature: FeatureSpec, values: Sequence[object], shares: np.ndarray) -> Hypothesis:
-    """Any of these values, as if the feature of another row had come."""
+def _other(feature: FeatureSpec, values: Sequence[object], shares: tuple[float, ...] = ()) -> Hypothesis:
+    """Any of these values, as if the feature of another row had come. A number reaches whatever lies between two of them."""
 
     def constant(value: object, rows: np.ndarray) -> Columns:
         dtype = np.float64 if feature.kind is FeatureKind.NUMERIC else object
         return {feature.name: np.full(len(rows), value, dtype=dtype)}
 
-    made = _one(CauseKind.VALUE_DRIFT, feature, "other", COST["other"], *(partial(constant, value) for value in values))
-    return replace(made, shares=tuple(shares.tolist()))
+    cost = COST["between" if shares else "other"]
+    made = _one(CauseKind.VALUE_DRIFT, feature, "other", cost, *(partial(constant, value) for value in values))
+    return replace(made, shares=shares)
 
 
 def times(feature: FeatureSpec, values: np.ndarray, factor: float, cost: str = "factor") -> Hypothesis:
@@ -158,15 +172,15 @@ def plus(feature: FeatureSpec, values: np.ndarray, shift: float) -> Hypothesis:
     return replace(made, amount=shift)
 
 
-def _commonest(column: np.ndarray | Coded) -> tuple[list[object], np.ndarray]:
-    """The commonest values of an id or a vocabulary, and their shares among themselves."""
+def _commonest(column: np.ndarray | Coded) -> list[object]:
+    """The commonest values of an id or a vocabulary."""
     if isinstance(column, Coded):
         values, counts = list(column.values), np.bincount(column.codes, minlength=len(column.values))
     else:
         distinct, counts = np.unique([value for value in column.tolist() if value is not None], return_counts=True)
         values = distinct.tolist()
-    order = [at for at in np.argsort(-counts, kind="stable") if counts[at] and values[at] is not None][:MAX_VALUES]
-    return [values[at] for at in order], counts[order] / max(1, int(counts[order].sum()))
+    order = [at for at in np.argsort(-counts, kind="stable") if counts[at] and values[at] is not None]
+    return [values[at] for at in order[:MAX_VALUES]]
 
 
 def _of_the_past(serving: Serving, suspects: Sequence[FeatureSpec]) -> Iterator[Hypothesis]:

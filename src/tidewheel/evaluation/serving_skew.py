@@ -20,13 +20,14 @@ from tidewheel.ranker.columns import Columns
 
 TOLERANCE = 0.002  # of a logit: float32 and another batch move it by a hundredth of that
 MIN_SHARE = 0.002  # of rows that are served otherwise; fewer are the log's own accidents
-MIN_EXPLAINED = 0.3  # of the gap, by the best hypothesis; with less nothing is explained
+MIN_EXPLAINED = 0.35  # of the gap, by the best hypothesis; with less nothing is explained
 MIN_KNOWN = 0.1  # of the rows that a hypothesis must be able to speak of
 MAX_CAUSES = 3
-ENOUGH = 0.9  # of the gap: nothing else needs to be tried
+ENOUGH = 0.9  # of the gap: nothing broader needs to be tried; a calibrator explains as much or is none
 EXACT, CERTAIN = 0.995, 0.9995  # of the gap: no better factor is looked for; nothing but a calibrator is
 SCREENED_ROWS, PROBED_ROWS = 300, 3000
 FINALISTS = 12
+COST_OF_A_CAUSE = 0.05  # in shares of the gap: of two ways to explain as much, that with fewer causes
 SEED = 1  # of the rows that are probed
 REFINEMENTS = 4
 
@@ -77,54 +78,87 @@ def served_otherwise(serving: Serving, weight: np.ndarray, rescored: np.ndarray)
 
 def serving_skew(serving: Serving, weight: np.ndarray, rescored: np.ndarray) -> list[Skew]:
     """What happened to the scores, from the most to the least of it; empty where they are the bundle's."""
+    narrow, price = _walk(serving, weight, rescored, is_broad=False)
+    if len(narrow) < 2 and price <= 1.0 - ENOUGH:
+        return narrow
+    broad, other_price = _walk(serving, weight, rescored, is_broad=True)
+    return broad if other_price < price else narrow
+
+
+def _walk(serving: Serving, weight: np.ndarray, rescored: np.ndarray, is_broad: bool) -> tuple[list[Skew], float]:
+    """What is found, and its price: the share of the gap that it leaves unknown, and what its causes cost.
+
+    `is_broad`: values of other rows are tried as well. They are many and fit to much.
+    """
     state = _State(serving, weight, rescored, serving.columns, np.zeros(len(weight), dtype=bool))
-    total, found = float((weight * state.gap).sum()), []
+    total, price, found = float((weight * state.gap).sum()), 0.0, list[Skew]()
     for _ in range(MAX_CAUSES):
         gap = float((weight * state.gap).sum())
         if float(weight[state.is_off].sum()) <= MIN_SHARE * weight.sum() or gap <= 0.02 * total:
             break
-        calibrated, explained = _recalibrated(state)
-        best = _best(state) if explained < CERTAIN else None
-        if best is not None and best.worth > explained:
+        curve = _recalibrated(state)
+        best = _best(state, is_broad) if curve.worth < CERTAIN else None
+        if best is not None and best.worth > curve.worth:
             skew, state = _set_right(state, best.hypothesis, best.explained)
-        elif explained >= MIN_EXPLAINED:
-            skew, state = _set_calibrator(state, calibrated, explained)
+            price += COST_OF_A_CAUSE + best.cost
+        elif curve.explained >= ENOUGH:
+            skew, state = _set_calibrator(state, curve)
+            price += COST_OF_A_CAUSE
         else:
             skew, state = _given_up(state)
+            return [*found, skew], price + gap / total
         found.append(skew)
-    return found
+    return found, price + (float((weight * state.gap).sum()) / total if total else 0.0)
 
 
-def _best(state: _State) -> _Tried | None:
+def _best(state: _State, is_broad: bool) -> _Tried | None:
     """The hypothesis that explains most; None where none explains enough.
 
     All are tried on few rows, numbers that were off by a factor or a shift are made exact, and the best are tried on more.
     """
     off = np.random.default_rng(SEED).permutation(np.flatnonzero(state.is_off))
     screen, probe = (_Probe.of(state, off[:rows]) for rows in (SCREENED_ROWS, PROBED_ROWS))
-    found = list(hypotheses(state.serving, state.columns))
-    tried = [screen.tried(hypothesis) for hypothesis in found if not hypothesis.shares]
+    tried = [screen.tried(hypothesis) for hypothesis in hypotheses(state.serving, state.columns, is_broad)]
     promising: dict[tuple[str, ...], _Tried] = {}
     is_exact = max((one.explained for one in tried), default=0.0) >= EXACT
     for one in sorted(tried, key=lambda one: one.worth):
         if not is_exact and one.hypothesis.amount and one.explained >= MIN_EXPLAINED:
             promising[(*one.hypothesis.features, one.hypothesis.detail.split()[0])] = one
     tried += [_exact(state, screen, one) for one in promising.values()]
-    if max((one.worth for one in tried), default=0.0) < ENOUGH:  # values of other rows: many to try, and they fit to much
-        tried += [screen.tried(hypothesis) for hypothesis in found if hypothesis.shares]
     finalists = sorted(tried, key=lambda one: -one.worth)[:FINALISTS]
     best = max((probe.tried(one.hypothesis) for one in finalists), key=lambda one: one.worth, default=None)
     if best is None:
         return None
     best = _smallest(state, probe, best)
-    return best if best.worth >= MIN_EXPLAINED else None
+    return best if best.explained >= MIN_EXPLAINED else None
 
 
 @dataclass(frozen=True)
 class _Tried:
+    """`explained`: share of the gap; `exact`: share of it on rows whose served score is hit; `cost`: of the hypothesis."""
+
     hypothesis: Hypothesis
-    explained: float  # share of the gap
-    worth: float  # that, less what the hypothesis costs
+    explained: float
+    exact: float
+    cost: float
+
+    @property
+    def worth(self) -> float:
+        """A score that is hit says more than many that are neared."""
+        return 0.5 * (self.explained + self.exact) - self.cost
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """(B,) scores through the best rising curve to the served ones, and what that explains, as of `_Tried`."""
+
+    after: np.ndarray
+    explained: float
+    exact: float
+
+    @property
+    def worth(self) -> float:
+        return 0.5 * (self.explained + self.exact)
 
 
 def _exact(state: _State, screen: _Probe, best: _Tried) -> _Tried:
@@ -166,29 +200,29 @@ class _Probe:
         return cls(state, rows, taken(state.columns, rows))
 
     def tried(self, hypothesis: Hypothesis) -> _Tried:
-        explained, strangeness = self._judged(hypothesis)
-        return _Tried(hypothesis, explained, explained - hypothesis.cost - strangeness)
-
-    def _judged(self, hypothesis: Hypothesis) -> tuple[float, float]:
-        """The share of the gap that is explained, and how unlike the feature's own values are those that explain it."""
         state, rows = self.state, self.rows
         weight, gap = state.weight[rows], state.gap[rows]
         known = np.ones(len(rows), dtype=bool) if hypothesis.known is None else hypothesis.known[rows]
         total = float((weight * gap)[known].sum())
         if not total > MIN_KNOWN * float((weight * gap).sum()):
-            return 0.0, 0.0
+            return _Tried(hypothesis, 0.0, 0.0, hypothesis.cost)
         part = self.base if known.all() else taken(self.base, np.flatnonzero(known))
-        scores, chosen = _nearest(state, hypothesis, rows[known], part)
+        scores, chosen, is_between = _nearest(state, hypothesis, rows[known], part)
         left = np.abs(logits_of(state.serving.served[rows[known]]) - logits_of(scores))
         explained = 1.0 - float((weight[known] * np.minimum(left, gap[known])).sum()) / total
-        if not len(hypothesis.shares):
-            return explained, 0.0
-        found = np.bincount(chosen, weight[known], len(hypothesis.shares)) / weight[known].sum()
-        return explained, float(0.5 * np.abs(found - hypothesis.shares).sum())
+        is_hit = (left <= TOLERANCE) & ~is_between
+        exact = float((weight * gap)[known][is_hit].sum()) / total
+        cost = hypothesis.cost
+        if hypothesis.shares:  # values that are unlike the feature's own explain by accident
+            found = np.bincount(chosen, weight[known], len(hypothesis.shares)) / weight[known].sum()
+            cost += float(0.5 * np.abs(found - hypothesis.shares).sum())
+        return _Tried(hypothesis, explained, exact, cost)
 
 
-def _nearest(state: _State, hypothesis: Hypothesis, rows: np.ndarray, base: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """(R,) the scores under the hypothesis, and which of its variants; where it has several, what is nearest to the served one.
+def _nearest(
+    state: _State, hypothesis: Hypothesis, rows: np.ndarray, base: Columns
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(R,) the scores under the hypothesis, which of its variants is nearest to the served one, and where none was needed.
 
     Numbers between two that were tried are open too: a served score between theirs is reached.
     """
@@ -197,9 +231,9 @@ def _nearest(state: _State, hypothesis: Hypothesis, rows: np.ndarray, base: Colu
     chosen = np.argmin(np.abs(tried - served), axis=0)
     nearest: np.ndarray = tried[chosen, np.arange(len(rows))]
     if len(tried) < 2 or not _is_number(state.serving.features, hypothesis.features[0]):
-        return nearest, chosen
+        return nearest, chosen, np.zeros(len(rows), dtype=bool)
     is_between = ((tried[:-1] - served) * (tried[1:] - served) <= 0).any(axis=0)
-    return np.where(is_between, served, nearest), chosen
+    return np.where(is_between, served, nearest), chosen, is_between
 
 
 def _is_number(features: tuple[FeatureSpec, ...], name: str) -> bool:
@@ -211,7 +245,7 @@ def _set_right(state: _State, hypothesis: Hypothesis, explained: float) -> tuple
     off = np.flatnonzero(state.is_off)
     known = np.ones(len(off), dtype=bool) if hypothesis.known is None else hypothesis.known[off]
     rows, dark = off[known], off[~known]
-    scores, _ = _nearest(state, hypothesis, rows, taken(state.columns, rows))
+    scores, _, _ = _nearest(state, hypothesis, rows, taken(state.columns, rows))
     left = np.abs(logits_of(state.serving.served[rows]) - logits_of(scores))
     is_nearer = left < state.gap[rows]
     hit = rows[is_nearer]
@@ -229,8 +263,8 @@ def _set_right(state: _State, hypothesis: Hypothesis, explained: float) -> tuple
     return skew, _State(state.serving, state.weight, after, columns, settled)
 
 
-def _recalibrated(state: _State) -> tuple[np.ndarray, float]:
-    """(B,) the scores through the best monotone curve to the served ones, and the share of the gap that this explains."""
+def _recalibrated(state: _State) -> _Curve:
+    """Served scores as a monotone function of the scores, all rows through one curve."""
     from scipy.optimize import isotonic_regression
 
     rows = np.flatnonzero(~state.settled)
@@ -238,24 +272,28 @@ def _recalibrated(state: _State) -> tuple[np.ndarray, float]:
     order = np.lexsort((-served, logits))  # of equal scores the highest first: they have one mean
     curve = np.empty(len(rows))
     curve[order] = isotonic_regression(served[order], weights=state.weight[rows][order]).x
-    weight, gap = state.weight[rows], state.gap[rows]
-    total = float((weight * gap).sum())
-    explained = 1.0 - float((weight * np.abs(served - curve)).sum()) / total if total > 0 else 0.0
+    of_gap = state.weight[rows] * state.gap[rows]
+    total, left = float(of_gap.sum()), np.abs(served - curve)
     after = state.scores.copy()
     after[rows] = sigmoid(curve)
-    return after, explained
+    if not total > 0:
+        return _Curve(after, 0.0, 0.0)
+    explained = 1.0 - float((state.weight[rows] * left).sum()) / total
+    return _Curve(after, explained, float(of_gap[left <= TOLERANCE].sum()) / total)
 
 
-def _set_calibrator(state: _State, after: np.ndarray, explained: float) -> tuple[Skew, _State]:
+def _set_calibrator(state: _State, curve: _Curve) -> tuple[Skew, _State]:
     logits, weight = logits_of(state.scores), state.weight
     slope, shift = np.polyfit(logits, logits_of(state.serving.served), 1, w=np.sqrt(weight))
     detail = "served"
     if state.serving.uncalibrated is not None:
         twin = np.abs(logits_of(state.serving.uncalibrated(state.columns)) - logits_of(state.serving.served))
         detail = "served, uncalibrated twin" if float(weight[twin <= TOLERANCE].sum()) > 0.98 * weight.sum() else detail
-    skew = Skew(CauseKind.CALIBRATION, (), detail, state.is_off, state.scores, after, explained, float(slope), float(shift))
+    skew = Skew(
+        CauseKind.CALIBRATION, (), detail, state.is_off, state.scores, curve.after, curve.explained, float(slope), float(shift)
+    )
     # Every row went through it, so the curve tells all there is to tell.
-    return skew, _State(state.serving, weight, after, state.columns, np.ones(len(weight), dtype=bool))
+    return skew, _State(state.serving, weight, curve.after, state.columns, np.ones(len(weight), dtype=bool))
 
 
 def _given_up(state: _State) -> tuple[Skew, _State]:

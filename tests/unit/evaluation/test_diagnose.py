@@ -11,6 +11,8 @@ import pytest
 
 from bench.diagnose import Injected, Trial, injected, trial
 
+pytestmark = pytest.mark.slow
+
 WORLDS, DRAWS, REQUESTS = 15, 4, 800
 SEEDS = WORLDS * DRAWS
 VARIANTS = ("value drift: a rate is 1.4 times too large", "staleness: all counters of items, 3 days old")  # in the bench
