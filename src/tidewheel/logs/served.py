@@ -18,7 +18,9 @@ KEY = ("request_id", "item_id")
 
 
 def served_candidates(folder: Path, arrived: Days, label: str, features: Sequence[str]) -> pa.Table:
-    """One row a served candidate, the last by time: `request_id`, `item_id`, `bundle`, `score_<label>`, `features` if there.
+    """One row a served candidate, the last by time: `request_id`, `item_id`, `bundle`, `score_<label>`, and `features`.
+
+    A feature that some file lacks is left out: null there would say that the server had none.
 
     Args:
         folder: of a hybrid log. `arrived`: the days whose complete partitions are read.
@@ -44,6 +46,8 @@ def served_candidates(folder: Path, arrived: Days, label: str, features: Sequenc
                 raise ContractError(f"{path}: cannot be read as served candidates ({error}); restore the file") from error
     if not tables:
         raise ContractError(f"{folder}: no complete day of the backend part from {arrived.first} to {arrived.end}")
+    everywhere = set.intersection(*(set(table.column_names) for table in tables))
+    tables = [table.drop_columns([x for x in table.column_names if x in features and x not in everywhere]) for table in tables]
     found = pa.concat_tables(tables, promote_options="permissive")
     for name in ("bundle", SCORE_PREFIX + label):
         if name not in found.column_names:
