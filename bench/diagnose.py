@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -307,21 +310,29 @@ def trial(world: Trial, causes: Sequence[Injected]) -> dict[str, tuple[bool, str
     return found
 
 
+def seed_of_its_own(seed: int, requests: int) -> dict[str, tuple[bool, str]]:
+    """`trial` of a fresh world."""
+    with tempfile.TemporaryDirectory() as folder:
+        return trial(Trial(seed, requests, Path(folder)), injected(seed))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--first", type=int, default=1000, help="the first seed")
-    parser.add_argument("--requests", type=int, default=2000, help="a day; eight items each")
+    parser.add_argument("--requests", type=int, default=1200, help="a day; eight items each")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     given = parser.parse_args()
     named: Counter[str] = Counter()
     instead: dict[str, Counter[str]] = {}
-    for seed in range(given.first, given.first + given.seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            found = trial(Trial(seed, given.requests, Path(folder)), injected(seed))
-        for cause, (is_named, first) in found.items():
-            named[cause] += is_named
-            if not is_named:
-                instead.setdefault(cause, Counter())[first] += 1
+    seeds = range(given.first, given.first + given.seeds)
+    with ProcessPoolExecutor(given.workers) as workers:
+        for done, found in enumerate(workers.map(partial(seed_of_its_own, requests=given.requests), seeds), start=1):
+            print(f"{done} of {given.seeds}", file=sys.stderr, flush=True)
+            for cause, (is_named, first) in found.items():
+                named[cause] += is_named
+                if not is_named:
+                    instead.setdefault(cause, Counter())[first] += 1
     print("| injected | seeds | named first | named instead |\n| --- | --- | --- | --- |")
     for cause in (one.name for one in injected(0)):
         others = ", ".join(f"{name} {count}" for name, count in instead.get(cause, Counter()).most_common(4))

@@ -102,6 +102,21 @@ def test_features_that_the_server_wrote_down_are_compared_and_not_guessed(home: 
     assert first.rows_share > 0.9
 
 
+def test_a_recorded_hybrid_log_is_diagnosed_as_the_worlds(home: Path) -> None:
+    of_the_world = at_fault(home, "kind: missing_feature, feature: item_category, share: 0.4")
+    source = "source={kind: hybrid, labels: [click, long_view, like]}"
+
+    recorded = found(
+        tidewheel(
+            *("diagnose", "--recipe", QUICKSTART, "--set", source, "--data", home / "world" / "quickstart"),
+            *("--home", home, "--json"),
+        )
+    )
+
+    assert recorded.causes[0].features == ("item_category",)
+    assert recorded == of_the_world
+
+
 def test_people_get_sentences_and_two_tables(home: Path) -> None:
     ended = diagnose(home, *settings(f"source.faults=[{{kind: broken_calibrator, shift: 0.5, {SINCE}}}]"), json=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,13 @@ from tidewheel.cli.turning import next_window_end
 from tidewheel.contracts.diagnosis import Behaviour, Diagnosis
 from tidewheel.contracts.report import Estimate
 from tidewheel.contracts.window import Window
+
+FIGURES: dict[str, Callable[[Behaviour], Estimate]] = {
+    "base rate": lambda side: side.base_rate,
+    "pred/actual": lambda side: side.predicted_to_actual,
+    "log-loss": lambda side: side.log_loss,
+    "auc": lambda side: side.auc,
+}
 
 
 def diagnose(
@@ -50,10 +58,12 @@ def _show(found: Diagnosis) -> None:
         f"{joined.served_differently:.1%} served with another score than the bundle gives\n"
     )
     sides = {"held out": found.offline, "re-scored": found.rescored, "served": found.served}
-    rows = [_behaviour(name, side) for name, side in sides.items() if side is not None]
-    if not rows:
+    there = {name: side for name, side in sides.items() if side is not None}
+    if not there:
         return
-    table(("scores", "rows", "base rate", "predicted/actual", "log-loss", "auc"), rows)
+    rows = [["rows", *(f"{side.rows:,}" for side in there.values())]]
+    rows += [[name, *(_shown(figure(side)) for side in there.values())] for name, figure in FIGURES.items()]
+    table(("", *there), rows)
     if found.causes:
         out.print()
         causes = [
@@ -68,17 +78,12 @@ def _show(found: Diagnosis) -> None:
     table(("from held out to served", "log-loss by"), [[plain(term.name), _signed(term.log_loss)] for term in found.terms])
 
 
-def _behaviour(name: str, side: Behaviour) -> list[str]:
-    figures = (side.base_rate, side.predicted_to_actual, side.log_loss, side.auc)
-    return [name, f"{side.rows:,}", *(_shown(figure) for figure in figures)]
-
-
 def _shown(estimate: Estimate) -> str:
     if estimate.value is None:
         return "-"
     if estimate.lower is None or estimate.upper is None:
-        return f"{estimate.value:.4f}"
-    return plain(f"{estimate.value:.4f} [{estimate.lower:.4f}, {estimate.upper:.4f}]")
+        return f"{estimate.value:.3f}"
+    return plain(f"{estimate.value:.3f} [{estimate.lower:.3f}, {estimate.upper:.3f}]")
 
 
 def _signed(estimate: Estimate) -> str:

@@ -231,6 +231,6 @@ def _places(groups: Groups, shifts: Shifts) -> tuple[Places, ...]:
 
 def _nothing(joined: Joined) -> str:
     return (
-        f"nothing to explain: {joined.joined:,} rows joined, served scores are the bundle's own on "
+        f"{joined.joined:,} rows joined, served scores are the bundle's own on "
         f"{1.0 - joined.served_differently:.1%} of them, and neither traffic, positions nor calibration have moved provably"
     )

@@ -128,7 +128,7 @@ def test_too_few_rows_are_inconclusive_and_say_how_many_there_were():
 def test_without_a_cause_there_is_nothing_to_explain():
     found = asked(rows(11), rows(12))
     assert (found.finding, found.causes) == (Finding.NOTHING, ())
-    assert found.message.startswith("nothing to explain")
+    assert f"{found.joined.joined:,} rows joined" in found.message
 
 
 def test_causes_of_both_kinds_are_ranked_and_the_terms_lead_from_held_out_to_served():
