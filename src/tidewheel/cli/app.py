@@ -119,6 +119,23 @@ def sample(
 
 
 @app.command()
+def diagnose(
+    recipe: RecipeOption,
+    data: DataOption = None,
+    window_end: Annotated[str, typer.Option(help="End of the days, UTC. Default: one stride after the last turn.")] = "",
+    days: Annotated[int, typer.Option(min=0, help="How many days before that. Default: those of the recipe's window.")] = 0,
+    label: Annotated[str, typer.Option(help="Whose scores. Default: deploy.goal_label.")] = "",
+    settings: SetOption = None,
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Why production does otherwise than its evaluation said: ranked causes, each with its part of the log-loss."""
+    from tidewheel.cli import diagnosis
+
+    diagnosis.diagnose(recipe, data, window_end, days, label, settings or [], home, as_json)
+
+
+@app.command()
 def status(home: HomeOption = "", as_json: JsonFlag = False) -> None:
     """What serves now, the runs so far and the run at work."""
     from tidewheel.cli import inspect

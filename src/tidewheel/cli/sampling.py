@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +10,12 @@ from rich.console import Console
 
 from tidewheel.cli.output import emit, plain, short, table
 from tidewheel.cli.recipes import load_recipe
+from tidewheel.cli.scratch import scratch_run
 from tidewheel.cli.turn import announce, moment_of
 from tidewheel.cli.turning import next_window_end
 from tidewheel.contracts.dataset import DatasetManifest
-from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.sampling import SamplePlan
 from tidewheel.contracts.steps import SamplePart, parts
-from tidewheel.errors import ConfigError
 from tidewheel.store.home import Home
 
 if TYPE_CHECKING:
@@ -38,8 +33,7 @@ def sample(
     place = Home.resolve(Path(home) if home else None)
     end = moment_of(window_end) if window_end else next_window_end(chosen, place)
     announce(chosen, end, Console(stderr=True))
-    with _scratch(chosen, place) as folder:
-        os.environ.update(place.environment(folder.name))
+    with scratch_run(chosen.name, place, "sample") as folder:
         from tidewheel.steps import ingest
 
         given = {name: part.to_json() for name, part in parts(chosen).items()}
@@ -51,25 +45,6 @@ def sample(
             return
         document = _published(given["sample"], folder, end, impressions)
         emit(document, as_json, lambda: _show_splits(document["splits"]))
-
-
-@contextmanager
-def _scratch(recipe: Recipe, home: Home) -> Iterator[Path]:
-    """The folder of a run that nobody will ask about later: gone when the block ends."""
-    home.store()
-    home.runs.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, 1000):
-        folder = home.run(f"{recipe.name}-sample-{attempt}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return
-    raise ConfigError(f"home {home.root}: 1,000 samples of {recipe.name} at work; remove {home.runs}/{recipe.name}-sample-*")
 
 
 def _job(home: Home, folder: Path, end: datetime, inputs: dict[str, str]) -> Job:

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.evaluation import EvaluateConfig
+from tidewheel.contracts.faults import AnyFault
 from tidewheel.contracts.learning import DistillConfig, TrainConfig
 from tidewheel.contracts.network import context_fault
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec, active, feature_columns
 from tidewheel.contracts.student import student_fault, student_features
 from tidewheel.contracts.verdict import Severity
-from tidewheel.contracts.window import parse_time
-
-
-def _moment(value: object) -> object:
-    """YAML dates and times without a zone are UTC."""
-    if isinstance(value, datetime):
-        return parse_time(value.isoformat())
-    return parse_time(str(value))
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
-
+from tidewheel.contracts.window import Moment
 
 # --- where the log is -------------------------------------------------------------------------------------------------
-
-
-class Fault(Contract):
-    """Something that goes wrong in the world between `start` and `end`, see tidewheel.world.faults.
-
-    `served_features`: the candidate's servers read features from a broken source. `inverted_labels`: whole days of the log
-    say the opposite of what users did.
-    """
-
-    kind: Literal["served_features", "inverted_labels"]
-    start: Moment
-    end: Moment
 
 
 class WorldSource(Contract):
@@ -60,7 +38,7 @@ class WorldSource(Contract):
     negative_logging_rate: Rate = 0.25
     randomized_share: Share = 0.05
     randomized_logging_rate: Rate = 1.0  # whole requests, so that a model's first picks among them are known
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[AnyFault, ...] = ()
 
 
 class HybridSource(Contract):

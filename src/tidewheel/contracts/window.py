@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import AwareDatetime, model_validator
+from pydantic import AwareDatetime, BeforeValidator, model_validator
 
 from tidewheel.contracts.base import Contract
 
@@ -46,3 +46,13 @@ def iso(moment: datetime) -> str:
     if moment.time().replace(tzinfo=None) == datetime.min.time():
         return moment.date().isoformat()
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def _moment(value: object) -> object:
+    """YAML dates and times without a zone are UTC."""
+    if isinstance(value, datetime):
+        return parse_time(value.isoformat())
+    return parse_time(str(value))
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]

@@ -23,10 +23,13 @@ class Demand:
         self._cumulative_activity /= self._cumulative_activity[-1]
         self.num_candidates = min(NUM_CANDIDATES, population.num_items)
 
-    def draw(self, rng: np.random.Generator, day: int, count: int) -> Requests:
-        """`count` requests of one day in the order of time, each with distinct candidates in random order."""
+    def draw(self, rng: np.random.Generator, day: int, count: int, surface_share: tuple[str, float] | None = None) -> Requests:
+        """`count` requests of one day in the order of time, each with distinct candidates in random order.
+
+        `surface_share`: one surface has this share of the requests, the others keep their proportions.
+        """
         users = np.searchsorted(self._cumulative_activity, rng.random(count))
-        surfaces = rng.choice(len(SURFACES), count, p=_SURFACE_SHARE)
+        surfaces = rng.choice(len(SURFACES), count, p=_shares(surface_share))
         wished = self._wished_category(rng, day, users)
         queries = np.where(surfaces == _SEARCH, wished, _NO_QUERY)
         return Requests(
@@ -61,6 +64,15 @@ class Demand:
         stride = strides[rng.integers(0, len(strides), count)][:, None]
         walk = (rng.integers(0, len(category), (count, 1)) + stride * np.arange(wanted)) % len(category)
         return _first_distinct(rng, np.concatenate([fitting, shuffled[walk]], axis=1), wanted)
+
+
+def _shares(surface_share: tuple[str, float] | None) -> np.ndarray:
+    """(3,) of each surface."""
+    if surface_share is None:
+        return _SURFACE_SHARE
+    surface, share = surface_share
+    others = np.where(np.array(SURFACES) == surface, 0.0, _SURFACE_SHARE)
+    return np.where(np.array(SURFACES) == surface, share, (1.0 - share) * others / others.sum())
 
 
 def _coprimes(size: int) -> np.ndarray:

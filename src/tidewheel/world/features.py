@@ -177,7 +177,10 @@ class RequestFeatures(Mapping[str, np.ndarray]):
 
 
 class FeatureSnapshot:
-    """What the online store answers on one day: by user index, by item slot, by context."""
+    """What the online store answers on one day: by user index, by item slot, by context.
+
+    Counters and sequences are those of `counted` where that is given, an earlier day: the store was not updated since.
+    """
 
     def __init__(
         self,
@@ -186,26 +189,28 @@ class FeatureSnapshot:
         engagements: Engagements,
         day: int,
         features: tuple[FeatureSpec, ...],
+        counted: int | None = None,
     ) -> None:
         items = population.items(day)
+        counted = day if counted is None else counted
         user_id = np.arange(1, population.num_users + 1, dtype=np.int64)
         author_id = np.arange(1, population.num_authors + 1, dtype=np.int64)
-        by_author = counters.as_of(day, "author", author_id)
+        by_author = counters.as_of(counted, "author", author_id)
         self.user: dict[str, np.ndarray] = {
             "user_id": user_id,
             "user_segment": _SEGMENT_TEXT[population.user_segment],
             "user_tenure_days": population.tenure_days(day),
-            **counters.as_of(day, "user", user_id),
+            **counters.as_of(counted, "user", user_id),
         }
         for feature in features:
             if feature.is_sequence:
-                self.user |= engagements.as_of(day, feature, user_id)
+                self.user |= engagements.as_of(counted, feature, user_id)
         self.item: dict[str, np.ndarray] = {
             "item_id": items.item_id,
             "author_id": author_id[items.author],
             "item_category": _CATEGORY_TEXT[items.category],
             "item_age_days": items.age_days,
-            **counters.as_of(day, "item", items.item_id),
+            **counters.as_of(counted, "item", items.item_id),
             **{name: column[items.author] for name, column in by_author.items()},
         }
         self.names = feature_columns(features)

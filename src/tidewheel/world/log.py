@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
 from tidewheel.world.demand import Demand
 from tidewheel.world.engagements import Engagements
-from tidewheel.world.faults import is_active
+from tidewheel.world.faults import ProductionFaults, check_faults, is_active
 from tidewheel.world.features import Counters, FeatureSnapshot, check_features
 from tidewheel.world.hybrid import Slates, is_written, write_day
 from tidewheel.world.policy import Scorer, explore, rank, utility
@@ -50,6 +50,7 @@ class World:
         if source.start != source.start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0):
             raise ConfigError(f"source.start is {iso(source.start)}; expected midnight UTC, a world's day starts there")
         check_features(features, counters)
+        check_faults(source.faults, features)
         self.source = source
         self.features = features
         self.folder = folder
@@ -116,22 +117,52 @@ class World:
 
     def _write_day(self, day: int, scorer: Scorer | None, bundle: str | None) -> None:
         """One day of the hybrid log. Chance does not depend on the ranking: each purpose has its own generator."""
-        demand_rng, order_rng, luck_rng, keep_rng, client_rng = np.random.default_rng([self.source.seed, 3, day]).spawn(5)
-        requests = self._demand.draw(demand_rng, day, self.source.requests_per_day)
-        scores = None if scorer is None else self.scores(day, requests, scorer)
+        *rngs, keep_rng, client_rng, fault_rng = np.random.default_rng([self.source.seed, 3, day]).spawn(6)
+        slates, reactions = self.serve_day(day, scorer, bundle, (*rngs, fault_rng))
+        write_day(self.folder, self.source, slates, reactions, self.snapshot(day), keep_rng, client_rng)
+
+    def serve_day(
+        self, day: int, scorer: Scorer | None, bundle: str | None, rngs: Sequence[np.random.Generator]
+    ) -> tuple[Slates, dict[str, np.ndarray]]:
+        """What the servers answer on one day, faults and all, and label -> (N, S) bool what users do with it.
+
+        Args:
+            rngs: of demand, order, luck and faults.
+        """
+        demand_rng, order_rng, luck_rng, fault_rng = rngs
+        moment = self.source.start + timedelta(days=day)
+        faults = ProductionFaults.at(self.source.faults, self.features, moment)
+        requests = self._demand.draw(demand_rng, day, self.source.requests_per_day, faults.surface_share)
+        scores = None if scorer is None else self._served_scores(day, requests, scorer, faults, fault_rng)
         worth = explore(self.popularity(day, requests) if scores is None else utility(scores), order_rng)
         is_randomized = order_rng.random(len(requests)) < self.source.randomized_share
         random_order = order_rng.random(worth.shape)
         shown = rank(np.where(is_randomized[:, None], random_order, worth), self.source.slate_size)
-        slates = Slates(day, requests, shown, is_randomized, bundle, scores or {})
-        reactions = self._react(day, requests, shown, luck_rng)
-        if is_active(self.source.faults, "inverted_labels", self.source.start + timedelta(days=day)):
+        reactions = self._react(day, requests, shown, luck_rng, faults.power)
+        if is_active(self.source.faults, "inverted_labels", moment):
             reactions = {label: ~happened for label, happened in reactions.items()}
-        write_day(self.folder, self.source, slates, reactions, self.snapshot(day), keep_rng, client_rng)
+        return Slates(day, requests, shown, is_randomized, bundle, scores or {}), reactions
 
-    def _react(self, day: int, requests: Requests, shown: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def _served_scores(
+        self, day: int, requests: Requests, scorer: Scorer, faults: ProductionFaults, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """`scores` as production's servers answer with them."""
+        if not faults.active:
+            return self.scores(day, requests, scorer)
+
+        def past(days: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+            stale = self._make_snapshot(day, counted=max(0, day - days))
+            return stale.flat(requests, names)
+
+        columns = faults.served(self.snapshot(day).flat(requests), past, rng)
+        return _by_request(faults.scores(scorer.score(columns)), requests)
+
+    def _react(
+        self, day: int, requests: Requests, shown: np.ndarray, rng: np.random.Generator, power: float | None
+    ) -> dict[str, np.ndarray]:
         """label -> (N, S) bool: what users did with the items shown; luck belongs to (request, candidate)."""
-        looked = examination(np.arange(shown.shape[1]))
+        places = np.arange(shown.shape[1])
+        looked = examination(places) if power is None else examination(places, power)
         luck = rng.random((len(LABELS), *requests.candidates.shape))
         chance = self.population.reaction_probabilities(day, requests)
         happens = {label: np.take_along_axis(luck[index] / chance[label], shown, axis=1) for index, label in enumerate(LABELS)}
@@ -146,10 +177,7 @@ class World:
 
     def scores(self, day: int, requests: Requests, scorer: Scorer) -> dict[str, np.ndarray]:
         """label -> (N, C) what the model says of every candidate, on the features of that day."""
-        found = scorer.score(self.snapshot(day).flat(requests))
-        return {
-            label: np.asarray(column, dtype=np.float64).reshape(requests.candidates.shape) for label, column in found.items()
-        }
+        return _by_request(scorer.score(self.snapshot(day).flat(requests)), requests)
 
     def traffic(self, at: datetime) -> WorldTraffic:
         """The stream of requests from `at` on, for a canary; the log must reach until `at`'s day."""
@@ -163,8 +191,8 @@ class World:
         clicks: np.ndarray = rate[requests.candidates]
         return clicks
 
-    def _make_snapshot(self, day: int) -> FeatureSnapshot:
-        return FeatureSnapshot(self.population, self._counters, self._engagements, day, self.features)
+    def _make_snapshot(self, day: int, counted: int | None = None) -> FeatureSnapshot:
+        return FeatureSnapshot(self.population, self._counters, self._engagements, day, self.features, counted)
 
     # --- truth ---
 
@@ -182,3 +210,9 @@ class World:
         truth = np.take_along_axis(self.true_probabilities(day, requests)[label], shown, axis=1)
         expected: np.ndarray = (truth * examination(np.arange(shown.shape[1]))).sum(axis=1)
         return expected
+
+
+def _by_request(scores: Mapping[str, np.ndarray], requests: Requests) -> dict[str, np.ndarray]:
+    """label -> (N, C) of scores (N * C,)."""
+    shape = requests.candidates.shape
+    return {label: np.asarray(column, dtype=np.float64).reshape(shape) for label, column in scores.items()}

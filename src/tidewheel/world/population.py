@@ -46,9 +46,9 @@ def sigmoid(logit: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-logit))
 
 
-def examination(position: np.ndarray) -> np.ndarray:
-    """Probability in (0, 1] that the item at `position` (from 0) is looked at: 1 / (1 + position) ** 0.2."""
-    return (1.0 + np.asarray(position, dtype=np.float64)) ** -0.2
+def examination(position: np.ndarray, power: float = 0.2) -> np.ndarray:
+    """Probability in (0, 1] that the item at `position` (from 0) is looked at: 1 / (1 + position) ** power."""
+    return (1.0 + np.asarray(position, dtype=np.float64)) ** -power
 
 
 @dataclass(frozen=True)
