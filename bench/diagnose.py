@@ -30,10 +30,10 @@ from tidewheel.contracts.diagnosis import CauseKind, Diagnosis
 from tidewheel.contracts.recipe import CounterConfig, Recipe, WorldSource
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.contracts.window import Window
-from tidewheel.evaluation.compared_rows import Rows, sigmoid
-from tidewheel.evaluation.diagnose import Question, diagnose
-from tidewheel.evaluation.outcome_shifts import fitted
-from tidewheel.evaluation.served_features import Serving
+from tidewheel.evaluation.diagnosis.diagnose import Question, diagnose
+from tidewheel.evaluation.diagnosis.outcome_shifts import fitted
+from tidewheel.evaluation.diagnosis.rows import Rows, sigmoid
+from tidewheel.evaluation.diagnosis.served_features import Serving
 from tidewheel.ranker.columns import Coded
 from tidewheel.world import World
 from tidewheel.world.hybrid import Slates

@@ -13,8 +13,8 @@ from tidewheel.cli.output import plain
 from tidewheel.contracts.comparison import Comparability
 from tidewheel.contracts.report import RunReport
 from tidewheel.contracts.verdict import SEVERITY, Phase, Reason, Verdict
-from tidewheel.evaluation.counterfactual import changes
-from tidewheel.evaluation.sections import Section, last_first, parts, sections
+from tidewheel.evaluation.report.counterfactual import changes
+from tidewheel.evaluation.report.sections import Section, last_first, parts, sections
 
 PHASE_STYLES = {Phase.SUCCESSFUL: "green", Phase.FAILED: "red", Phase.ERROR: "red"}
 MOST_PASSES = 60  # of a verdict are listed; the many checks of the data are in data.html

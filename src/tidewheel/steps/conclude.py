@@ -17,8 +17,8 @@ from tidewheel.contracts.steps import ConcludePart
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window, parse_time
-from tidewheel.evaluation.data_page import render_data
-from tidewheel.evaluation.report import render
+from tidewheel.evaluation.report.data_page import render_data
+from tidewheel.evaluation.report.run_page import render
 from tidewheel.ranker.bundle import BUNDLES
 from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger

@@ -23,9 +23,9 @@ from tidewheel.contracts.schema import WEIGHT, Entity, FeatureKind, FeatureSpec,
 from tidewheel.contracts.steps import IngestPart, parts
 from tidewheel.contracts.window import Window
 from tidewheel.errors import ConfigError, ContractError
-from tidewheel.evaluation.compared_rows import Rows, sigmoid
-from tidewheel.evaluation.diagnose import Question, diagnose
-from tidewheel.evaluation.served_features import Serving, taken
+from tidewheel.evaluation.diagnosis.diagnose import Question, diagnose
+from tidewheel.evaluation.diagnosis.rows import Rows, sigmoid
+from tidewheel.evaluation.diagnosis.served_features import Serving, taken
 from tidewheel.logs.adapter import Days, day_of
 from tidewheel.logs.served import KEY, served_candidates
 from tidewheel.logs.sources import counter_names

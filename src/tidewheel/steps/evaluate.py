@@ -13,10 +13,10 @@ from tidewheel.contracts.comparison import Curves
 from tidewheel.contracts.evidence import Baseline, Evaluation, ModelManifest
 from tidewheel.contracts.steps import EvaluatePart
 from tidewheel.errors import ContractError
-from tidewheel.evaluation.comparison_drawings import draw_comparison
 from tidewheel.evaluation.curves import curves
-from tidewheel.evaluation.drawings import draw
 from tidewheel.evaluation.evaluate import Beside, evaluate
+from tidewheel.evaluation.report.comparison_drawings import draw_comparison
+from tidewheel.evaluation.report.drawings import draw
 from tidewheel.ranker.bundle import OpenBundle, load_bundle, load_model
 from tidewheel.ranker.columns import columns_of
 from tidewheel.ranker.scorer import GraphScorer, Scorer

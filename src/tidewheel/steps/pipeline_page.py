@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from tidewheel.contracts.comparison import Confusion, Curves, RocPoint
 from tidewheel.contracts.evidence import Evaluation
 from tidewheel.contracts.recipe import LabelConfig
-from tidewheel.evaluation.scalars import scalars
-from tidewheel.evaluation.summary import markdown
+from tidewheel.evaluation.report.scalars import scalars
+from tidewheel.evaluation.report.summary import markdown
 
 SHOWN = ("student.", "difference.", "replay.difference.", "stability.")  # all of them are in run.json and in the registry
 BOUNDS = (".lower", ".upper")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.unit.evaluation.comparisons import RELEASE, comparison, metrics
+from tests.unit.evaluation.report.comparisons import RELEASE, comparison, metrics
 from tidewheel.cli.inspect import _explain
 from tidewheel.contracts.comparison import Comparability
 from tidewheel.contracts.report import Outcome, RunReport

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import json_format, struct_pb2
 from kfp import dsl
 
-from tests.unit.evaluation.comparisons import comparison, estimate, metrics
+from tests.unit.evaluation.report.comparisons import comparison, estimate, metrics
 from tidewheel.contracts.comparison import Comparability, Confusion, Curves, RocPoint
 from tidewheel.contracts.evidence import Baseline, Evaluation
 from tidewheel.contracts.recipe import LabelConfig, Recipe

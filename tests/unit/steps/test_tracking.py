@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.evaluation.comparisons import comparison, metrics
+from tests.unit.evaluation.report.comparisons import comparison, metrics
 from tidewheel.contracts.evidence import Evaluation
 from tidewheel.contracts.recipe import WindowConfig
 from tidewheel.contracts.report import Outcome, RunReport

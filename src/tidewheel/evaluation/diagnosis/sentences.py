@@ -9,11 +9,11 @@ import numpy as np
 
 from tidewheel.contracts.comparison import Estimate
 from tidewheel.contracts.diagnosis import CauseKind, Places
-from tidewheel.evaluation.compared_rows import Groups, Rows
-from tidewheel.evaluation.lost_features import Lost
+from tidewheel.evaluation.diagnosis.lost_features import Lost
+from tidewheel.evaluation.diagnosis.outcome_shifts import OFFLINE, ONLINE, Shifts
+from tidewheel.evaluation.diagnosis.rows import Groups, Rows
+from tidewheel.evaluation.diagnosis.serving_skew import Skew
 from tidewheel.evaluation.metrics import calibration_ratio
-from tidewheel.evaluation.outcome_shifts import OFFLINE, ONLINE, Shifts
-from tidewheel.evaluation.serving_skew import Skew
 
 NAMED = 4  # features in a sentence
 

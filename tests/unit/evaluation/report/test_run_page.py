@@ -171,7 +171,7 @@ def test_no_numbers_give_no_drawings():
 def test_rendering_loads_neither_matplotlib_nor_pyarrow():
     program = """
 import sys
-from tidewheel.evaluation.report import render
+from tidewheel.evaluation.report.run_page import render
 assert not {"matplotlib", "pyarrow", "scipy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)

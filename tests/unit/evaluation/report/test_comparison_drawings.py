@@ -9,7 +9,7 @@ import pytest
 
 from tidewheel.contracts.comparison import Curves, Estimate, ModelComparison, RocPoint
 from tidewheel.contracts.evaluation import Compared
-from tidewheel.evaluation.comparison_drawings import draw_comparison
+from tidewheel.evaluation.report.comparison_drawings import draw_comparison
 
 AUC = {Compared.AUC: 0.03}
 

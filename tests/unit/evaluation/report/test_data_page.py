@@ -3,11 +3,11 @@ import re
 
 import pytest
 
-from tests.unit.evaluation.test_report import EVIL, Document
+from tests.unit.evaluation.report.test_run_page import EVIL, Document
 from tidewheel.contracts.evidence import Comparison, DataReport, Profile, WindowRecord
 from tidewheel.contracts.verdict import Phase, Reason, Severity, combine
 from tidewheel.contracts.window import Window
-from tidewheel.evaluation.data_page import bin_names, render_data
+from tidewheel.evaluation.report.data_page import bin_names, render_data
 
 END = dt.datetime(2026, 1, 12, tzinfo=dt.UTC)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tidewheel.contracts.comparison import Curves, Estimate, ModelComparison
 from tidewheel.contracts.evaluation import Compared
-from tidewheel.evaluation.drawings import (
+from tidewheel.evaluation.report.drawings import (
     COLOURS,
     INK,
     MAX_LABELS,

@@ -9,7 +9,7 @@ from itertools import pairwise
 from tidewheel.contracts.evidence import Comparison, DataReport, Profile
 from tidewheel.contracts.verdict import Phase, Reason
 from tidewheel.contracts.window import iso
-from tidewheel.evaluation.page import number, page, phase_of, reasons_table, table
+from tidewheel.evaluation.report.page import number, page, phase_of, reasons_table, table
 
 HEADINGS = {
     "Successful": ("good", "Data accepted"),

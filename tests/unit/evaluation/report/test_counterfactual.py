@@ -10,10 +10,10 @@ import pytest
 from tidewheel.contracts.comparison import Estimate, ModelComparison, Replay
 from tidewheel.contracts.evaluation import Claim, ClaimKind, Compared, EvaluateConfig
 from tidewheel.contracts.verdict import Phase, Reason, Severity, Verdict, combine
-from tidewheel.evaluation import counterfactual
 from tidewheel.evaluation.against import against_production
-from tidewheel.evaluation.counterfactual import changes
 from tidewheel.evaluation.gates import calibration, calibration_error, min_auc
+from tidewheel.evaluation.report import counterfactual
+from tidewheel.evaluation.report.counterfactual import changes
 from tidewheel.evaluation.slices import slice_gates
 
 BARELY = 1e-9

@@ -9,9 +9,9 @@ import pytest
 
 from tidewheel.contracts.diagnosis import CauseKind
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
-from tidewheel.evaluation.compared_rows import logits_of, sigmoid
-from tidewheel.evaluation.served_features import Serving
-from tidewheel.evaluation.serving_skew import Skew, served_otherwise, serving_skew
+from tidewheel.evaluation.diagnosis.rows import logits_of, sigmoid
+from tidewheel.evaluation.diagnosis.served_features import Serving
+from tidewheel.evaluation.diagnosis.serving_skew import Skew, served_otherwise, serving_skew
 
 FEATURES = (
     FeatureSpec(id=1, name="item_rate", kind=FeatureKind.NUMERIC, entity=Entity.ITEM),

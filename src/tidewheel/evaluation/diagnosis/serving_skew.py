@@ -14,8 +14,8 @@ import numpy as np
 
 from tidewheel.contracts.diagnosis import CauseKind
 from tidewheel.contracts.schema import FeatureKind, FeatureSpec
-from tidewheel.evaluation.compared_rows import logits_of, sigmoid
-from tidewheel.evaluation.served_features import Hypothesis, Serving, hypotheses, plus, replaced, stale, taken, times
+from tidewheel.evaluation.diagnosis.rows import logits_of, sigmoid
+from tidewheel.evaluation.diagnosis.served_features import Hypothesis, Serving, hypotheses, plus, replaced, stale, taken, times
 from tidewheel.ranker.columns import Columns
 
 TOLERANCE = 0.002  # of a logit: float32 and another batch move it by a hundredth of that

@@ -9,11 +9,11 @@ import pytest
 
 from tidewheel.contracts.diagnosis import CauseKind, Finding
 from tidewheel.contracts.window import Window, parse_time
-from tidewheel.evaluation.compared_rows import Groups, Rows, logits_of, sigmoid
-from tidewheel.evaluation.diagnose import Question, diagnose
+from tidewheel.evaluation.diagnosis.diagnose import Question, diagnose
+from tidewheel.evaluation.diagnosis.outcome_shifts import OFFLINE, ONLINE, outcome_shifts
+from tidewheel.evaluation.diagnosis.rows import Groups, Rows, logits_of, sigmoid
+from tidewheel.evaluation.diagnosis.served_features import Serving
 from tidewheel.evaluation.metrics import logloss
-from tidewheel.evaluation.outcome_shifts import OFFLINE, ONLINE, outcome_shifts
-from tidewheel.evaluation.served_features import Serving
 
 WINDOW = Window(start=parse_time("2026-01-12"), end=parse_time("2026-01-14"))
 SEEDS = 200

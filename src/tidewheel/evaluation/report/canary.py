@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from tidewheel.evaluation.page import badge, number, table
+from tidewheel.evaluation.report.page import badge, number, table
 
 ROW, LEFT, WIDTH, TOP = 26, 190, 760, 18
 

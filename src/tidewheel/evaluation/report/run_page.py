@@ -11,10 +11,10 @@ from tidewheel.contracts.report import RunReport
 from tidewheel.contracts.training import TrainingReport
 from tidewheel.contracts.verdict import SEVERITY, Phase, Verdict
 from tidewheel.contracts.window import iso
-from tidewheel.evaluation.canary import canary_section
-from tidewheel.evaluation.page import badge, code, number, page, reasons_table, table
-from tidewheel.evaluation.report_comparison import banner, changed, compared
-from tidewheel.evaluation.sections import last_first
+from tidewheel.evaluation.report.canary import canary_section
+from tidewheel.evaluation.report.comparison import banner, changed, compared
+from tidewheel.evaluation.report.page import badge, code, number, page, reasons_table, table
+from tidewheel.evaluation.report.sections import last_first
 
 OUTCOMES = {
     "bootstrap": ("good", "First release", "the candidate became the first production"),

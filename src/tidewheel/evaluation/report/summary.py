@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from tidewheel.contracts.comparison import Comparability
 from tidewheel.contracts.evidence import Evaluation
 from tidewheel.contracts.verdict import SEVERITY
-from tidewheel.evaluation.counterfactual import changes
-from tidewheel.evaluation.sections import SIGNS, sections, text
+from tidewheel.evaluation.report.counterfactual import changes
+from tidewheel.evaluation.report.sections import SIGNS, sections, text
 
 SPECIAL = str.maketrans(
     {character: f"\\{character}" for character in "\\`*_{}[]#|~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}

@@ -10,7 +10,7 @@ loses H(p) + (p - q) l on average, H being the entropy. So the way from offline 
 
 with q = sigmoid(l + slope log(1 + position) + level), relative to the same fit offline. Lists in random order tell slope and
 level without what the ranking itself chose; where they have a level of their own the difference is selection.
-Legend: B rows of a group, N of all groups, see tidewheel.evaluation.compared_rows.
+Legend: B rows of a group, N of all groups, see `rows`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tidewheel.evaluation.compared_rows import Groups, Rows, sigmoid
+from tidewheel.evaluation.diagnosis.rows import Groups, Rows, sigmoid
 from tidewheel.evaluation.intervals import interval
 from tidewheel.evaluation.metrics import Measured, ratio, row_loss
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from tests.unit.evaluation.comparisons import RELEASE, comparison, estimate, metrics
+from tests.unit.evaluation.report.comparisons import RELEASE, comparison, estimate, metrics
 from tidewheel.contracts.comparison import Estimate
-from tidewheel.evaluation.scalars import scalars
+from tidewheel.evaluation.report.scalars import scalars
 
 
 def test_every_number_has_a_name_with_its_bounds() -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from tests.unit.evaluation.comparisons import RELEASE, comparison, metrics
+from tests.unit.evaluation.report.comparisons import RELEASE, comparison, metrics
 from tidewheel.contracts.comparison import Comparability
 from tidewheel.contracts.evidence import Comparison, DataReport, Profile, WindowRecord
 from tidewheel.contracts.report import Outcome, RunReport

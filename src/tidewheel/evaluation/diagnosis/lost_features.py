@@ -1,6 +1,6 @@
 """Features that are null in the log of the days and were not in the evaluation: scored as unknown, then and again.
 
-Served and re-scored scores agree then, for the log has what was scored (docs/hybrid-log.md). Legend: as in compared_rows.
+Served and re-scored scores agree then, for the log has what was scored (docs/hybrid-log.md). Legend: as in `rows`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidewheel.evaluation.compared_rows import Groups
+from tidewheel.evaluation.diagnosis.outcome_shifts import OFFLINE, ONLINE
+from tidewheel.evaluation.diagnosis.rows import Groups
 from tidewheel.evaluation.metrics import Measured, ratio, row_loss
-from tidewheel.evaluation.outcome_shifts import OFFLINE, ONLINE
 
 MIN_LOST = 0.01  # of the rows, more than offline
 

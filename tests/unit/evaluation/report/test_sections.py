@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.evaluation.comparisons import RELEASE, comparison, estimate, metrics
+from tests.unit.evaluation.report.comparisons import RELEASE, comparison, estimate, metrics
 from tidewheel.contracts.comparison import ModelComparison
 from tidewheel.contracts.verdict import Phase, Reason, combine
-from tidewheel.evaluation.sections import Section, Signed, sections, text
+from tidewheel.evaluation.report.sections import Section, Signed, sections, text
 
 VERDICT = combine(
     [

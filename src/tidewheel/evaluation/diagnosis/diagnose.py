@@ -1,9 +1,9 @@
 """Why a bundle does otherwise online than offline: ranked causes whose effects on the log-loss add up. Pure.
 
 The way from the log-loss of the held-out rows to that of the served scores is walked in steps that add up exactly: first what
-moved between the evaluation and the days for the same scores (tidewheel.evaluation.outcome_shifts), then what moved the scores
-themselves on the same rows (tidewheel.evaluation.serving_skew). Both are in nats of log-loss an impression, so that causes of
-either kind can be ranked. Legend: B joined rows of the days, N rows of all groups.
+moved between the evaluation and the days for the same scores (`outcome_shifts`), then what moved the scores themselves on the
+same rows (`serving_skew`). Both are in nats of log-loss an impression, so that causes of either kind can be ranked.
+Legend: B joined rows of the days, N rows of all groups.
 """
 
 from __future__ import annotations
@@ -14,12 +14,8 @@ import numpy as np
 
 from tidewheel.contracts.diagnosis import Cause, CauseKind, Diagnosis, Finding, Joined, Places, Term
 from tidewheel.contracts.window import Window
-from tidewheel.evaluation.cause_sentences import of_lost, of_outcomes, of_serving
-from tidewheel.evaluation.compared_rows import Groups, Rows, behaviour, estimate
-from tidewheel.evaluation.intervals import POSITIVE, Users
-from tidewheel.evaluation.lost_features import Lost, lost_features
-from tidewheel.evaluation.metrics import Measured, effective_rows, ratio, row_loss
-from tidewheel.evaluation.outcome_shifts import (
+from tidewheel.evaluation.diagnosis.lost_features import Lost, lost_features
+from tidewheel.evaluation.diagnosis.outcome_shifts import (
     MIN_RAREST,
     OFFLINE,
     OFFLINE_RANDOM,
@@ -30,8 +26,12 @@ from tidewheel.evaluation.outcome_shifts import (
     outcome_shifts,
     proof,
 )
-from tidewheel.evaluation.served_features import Serving
-from tidewheel.evaluation.serving_skew import Skew, served_otherwise, serving_skew
+from tidewheel.evaluation.diagnosis.rows import Groups, Rows, behaviour, estimate
+from tidewheel.evaluation.diagnosis.sentences import of_lost, of_outcomes, of_serving
+from tidewheel.evaluation.diagnosis.served_features import Serving
+from tidewheel.evaluation.diagnosis.serving_skew import Skew, served_otherwise, serving_skew
+from tidewheel.evaluation.intervals import POSITIVE, Users
+from tidewheel.evaluation.metrics import Measured, effective_rows, ratio, row_loss
 
 MIN_ROWS = 200  # joined; fewer are no evidence of anything
 MIN_USERS = 30

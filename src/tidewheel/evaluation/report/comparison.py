@@ -8,9 +8,9 @@ from html import escape
 from tidewheel.contracts.comparison import Comparability
 from tidewheel.contracts.evidence import DataReport
 from tidewheel.contracts.report import RunReport
-from tidewheel.evaluation.counterfactual import changes
-from tidewheel.evaluation.page import badge, number, phase_of, table
-from tidewheel.evaluation.sections import MODELS, Cell, Section, last_first, parts, sections
+from tidewheel.evaluation.report.counterfactual import changes
+from tidewheel.evaluation.report.page import badge, number, phase_of, table
+from tidewheel.evaluation.report.sections import MODELS, Cell, Section, last_first, parts, sections
 
 CAPTIONS = {
     "auc": ("AUC", "AUC of every model with its 95% interval over users. ◆ ranker, ● student, ■ production."),

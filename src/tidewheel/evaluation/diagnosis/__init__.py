@@ -1,0 +1,3 @@
+from tidewheel.evaluation.diagnosis.diagnose import Question, diagnose
+
+__all__ = ["Question", "diagnose"]
