@@ -34,8 +34,8 @@ from typing import Any
 import psutil
 
 from bench.resample import resample, row_count
-from bench.verdict import differences, summary
 from bench.work import ROOT, Work, recipe, run_ours, work_of
+from bench.written import differences, summary
 
 ENGINES = ("ours", "spark", "duckdb")
 WINDOW_END = "2022-05-06"  # the nine days that the log ends with; two days before them are lookback

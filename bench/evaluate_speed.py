@@ -80,7 +80,7 @@ def whole(rows: int) -> tuple[float, float]:
     table, scores = log(rows, tuple(RATES))
     began = time.monotonic()
     evaluation, _ = evaluate(table, scores, [LabelConfig(name=name) for name in RATES], EvaluateConfig(slices=("many", "more")))
-    assert sum(len(values) for values in evaluation.slices.values()) == 20
+    assert sum(len(values) for values in evaluation.comparison.slices.values()) == 20
     return time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

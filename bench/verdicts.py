@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from statistics import NormalDist, fmean, stdev
 
-from bench.world_verdicts import Judge, Logging, Model, Truth
+from bench.world_models import Judge, Logging, Model, Truth
 from tidewheel.contracts.comparison import Estimate
 from tidewheel.contracts.evaluation import Claim, Compared, EvaluateConfig
 from tidewheel.contracts.evidence import Evaluation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.verdicts import CLAIM_ALONE, PRODUCTION
-from bench.world_verdicts import Judge, Logging, Model, Truth
+from bench.world_models import Judge, Logging, Model, Truth
 from tidewheel.contracts.comparison import ENGAGED_ABOVE, SNIPS
 from tidewheel.evaluation.intervals import Users
 from tidewheel.evaluation.randomized import estimators, logged, replay

@@ -17,7 +17,7 @@ from bench.verdicts import (
     stated_size,
     verdicts,
 )
-from bench.world_verdicts import Logging, Model, Truth
+from bench.world_models import Logging, Model, Truth
 from tidewheel.contracts.verdict import Phase
 
 SEEDS = 100
