@@ -46,7 +46,7 @@ _MALFORMED = 0.0005  # share of rows, so that the quarantine has work
 
 @dataclass(frozen=True)
 class Measured:
-    """One process. `phases`: its own seconds a phase; `summary`: what it wrote, see bench/verdict.py."""
+    """One process. `phases`: its own seconds a phase; `summary`: what it wrote, see bench/written.py."""
 
     engine: str
     rows: int

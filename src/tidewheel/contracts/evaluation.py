@@ -58,9 +58,10 @@ class EvaluateConfig(Contract):
 
     `top` is how many places of a request count, for NDCG, churn and replay. `replay: required`: on requests whose order was
     random, what the student puts there must be shown to earn at most `max_replay_drop` (relative) less than what production
-    does; `reported` lets students pass without. `min_rank_agreement`: Kendall's tau with production within requests, which
-    may only be proven lower where the student is proven better. `releases`: as many productions before the present one are
-    compared with, too, so that many small losses do not add up.
+    does, and no row may have been shown with less than `min_propensity`; `reported` lets students pass without.
+    `min_rank_agreement`: Kendall's tau with production within requests, which may only be proven lower where the student is
+    proven better. `releases`: as many productions before the present one are compared with, too, so that many small losses do
+    not add up.
     """
 
     min_positives: int = Field(default=50, ge=1)
@@ -77,6 +78,7 @@ class EvaluateConfig(Contract):
     top: int = Field(default=3, ge=1)
     replay: Literal["required", "reported"] = "required"
     max_replay_drop: float = Field(default=0.05, gt=0, lt=1)
+    min_propensity: float = Field(default=1e-6, gt=0, le=1)
     min_rank_agreement: float = Field(default=0.3, gt=-1, lt=1)
     releases: int = Field(default=3, ge=0, le=20)
 

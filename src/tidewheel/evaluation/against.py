@@ -51,6 +51,12 @@ def replayed(label: str, found: Replay | None, config: EvaluateConfig) -> Reason
         )
         return reason_of(check, Phase.INCONCLUSIVE, message)
     for model, support in found.support.items():
+        if support.smallest_propensity < config.min_propensity:
+            smallest = support.smallest_propensity
+            message = (
+                f"{check}: a propensity of {smallest:.3g} < {config.min_propensity:g}: what was hardly ever shown decides alone"
+            )
+            return reason_of(check, Phase.INCONCLUSIVE, message, smallest, config.min_propensity)
         if support.effective_rows < MIN_REPLAYED_ROWS:
             message = f"{check}: {support.effective_rows:,.0f} effective rows speak about {model} < {MIN_REPLAYED_ROWS}"
             return reason_of(check, Phase.INCONCLUSIVE, message, support.effective_rows, MIN_REPLAYED_ROWS)

@@ -45,6 +45,7 @@ def replay(lower, upper, earned=0.2, judged_by="snips", **changes):
         (None, Phase.INCONCLUSIVE, "evaluate.replay: reported lets students pass without"),
         (replay(0.0, 0.1, effective_rows=99.0), Phase.INCONCLUSIVE, "99 effective rows speak about student < 100"),
         (replay(0.0, 0.1, largest_share=0.2), Phase.INCONCLUSIVE, "one row has 20% of the weight of student > 10%"),
+        (replay(0.0, 0.1, smallest_propensity=1e-7), Phase.INCONCLUSIVE, "a propensity of 1e-07 < 1e-06"),
         (replay(0.0, 0.1, earned=0.0), Phase.INCONCLUSIVE, "production's picks earned nothing"),
     ],
 )
