@@ -85,23 +85,16 @@ def evaluate(
     faults = {(model, name): fault_of(by[name]) for model, by in scores.items() for name in names if name in by}
     metrics, gaps = _compare(scores, sample, names, faults, 1, config.top)
     slices, slice_gaps = _by_slice(table, scores, sample, names, faults, config)
-    stability = _stability(scores, sample, names, faults, config.top)
-    randomized: Metrics = {}
-    replays: dict[str, Replay] = {}
-    if beside.randomized is not None:
-        randomized, replays, reordered = _on_randomized(beside, beside.randomized, names, config)
-        for name in stability.keys() & reordered.keys():  # requests that were logged as a whole are mostly these
-            if reordered[name][TOP_CHURN].value is not None:
-                stability[name][TOP_CHURN] = reordered[name][TOP_CHURN]
+    randomized = _on_randomized(beside, beside.randomized, names, config) if beside.randomized is not None else _Randomized()
     comparison = ModelComparison(
         baseline=_comparability(scores, beside),
         missing_features=beside.missing_features,
         differences=gaps,
         slices=slices,
         slice_differences=slice_gaps,
-        randomized=randomized,
-        replay=replays,
-        stability=stability,
+        randomized=randomized.metrics,
+        replay=randomized.replay,
+        stability=_stability(scores, sample, names, faults, config.top, randomized.churn),
         releases={digest: _differences(scores[CANDIDATE], by, sample, names, config.top) for digest, by in releases.items()},
     )
     evidence = Evidence(
@@ -115,8 +108,7 @@ def evaluate(
     gated = [label.name for label in labels if label.gated]
     verdict = combine([*judge(evidence, config), *slice_gates(slice_gaps, gated, config)])
     reliability = {
-        model: {name: _reliability(scores[model][name], sample, name) for other, name in faults if other == model}
-        for model in scores
+        model: {name: _reliability(found, sample, name) for name, found in by.items()} for model, by in scores.items()
     }
     return Evaluation(verdict=verdict, metrics=metrics, comparison=comparison), Figures(metrics, slices, reliability)
 
@@ -175,11 +167,17 @@ def _by_slice(
     return slices, gaps
 
 
-def _on_randomized(
-    beside: Beside, table: pa.Table, labels: Sequence[str], config: EvaluateConfig
-) -> tuple[Metrics, dict[str, Replay], dict[str, dict[str, Estimate]]]:
-    """Of student and production on randomized rows: metrics, the replay of each label that the student can rank there, and
-    how far requests are reordered.
+@dataclass(frozen=True)
+class _Randomized:
+    """What requests in random order say: `metrics` of student and production, `replay` and `churn` by label."""
+
+    metrics: Metrics = field(default_factory=dict)
+    replay: dict[str, Replay] = field(default_factory=dict)
+    churn: dict[str, Estimate] = field(default_factory=dict)
+
+
+def _on_randomized(beside: Beside, table: pa.Table, labels: Sequence[str], config: EvaluateConfig) -> _Randomized:
+    """Replays are of the labels that the student can rank there, churn of those that production can, too.
 
     Raises:
         ContractError: a propensity is not in (0, 1].
@@ -201,22 +199,24 @@ def _on_randomized(
         if CANDIDATE in usable and sample.is_judgeable(name, 1):
             against = PRODUCTION if PRODUCTION in usable else None
             replays[name] = replay(usable, sample, name, propensity, config.top, against)
-    return metrics, replays, _stability(scores, sample, labels, faults, config.top)
+    reordered = _stability(scores, sample, labels, faults, config.top, {})
+    return _Randomized(metrics, replays, {name: found[TOP_CHURN] for name, found in reordered.items()})
 
 
 def _stability(
-    scores: Scores, sample: Sample, labels: Sequence[str], faults: Faults, top: int
+    scores: Scores, sample: Sample, labels: Sequence[str], faults: Faults, top: int, elsewhere: Mapping[str, Estimate]
 ) -> dict[str, dict[str, Estimate]]:
+    """How student and production order requests, by label; churn is `elsewhere` where these requests are not whole."""
     found = {}
     for name in labels:
         if any(faults.get((model, name), "missing") for model in (CANDIDATE, PRODUCTION)):
             continue
         both = scores[CANDIDATE][name], scores[PRODUCTION][name]
+        whole = top_churn(*both, sample.requests, top) if sample.has_lists else Measured.undefined(len(sample.weight))
+        churn = estimate(whole, sample)
         found[name] = {
             KENDALL_TAU: estimate(kendall_tau(*both, sample.weight, sample.requests), sample),
-            TOP_CHURN: estimate(top_churn(*both, sample.requests, top), sample)
-            if sample.has_lists
-            else estimate(Measured.undefined(len(sample.weight)), sample),
+            TOP_CHURN: churn if sample.has_lists else elsewhere.get(name, churn),
         }
     return found
 

@@ -255,3 +255,13 @@ def test_whole_lists_have_an_ndcg_and_a_churn_and_sampled_ones_do_not():
     assert found.comparison.stability["click"]["kendall_tau"].value == pytest.approx(1.0)
     sampled, _ = evaluate(table, scores(truth, production=truth**2), LABELS, CONFIG)
     assert sampled.comparison.stability["click"]["top_churn"].value is None
+
+
+def test_labels_that_only_production_knows_are_left_alone():
+    table, truth = log()
+    both = scores(truth, production=truth)
+    both["production"]["share"] = truth
+    found, figures = evaluate(table, both, LABELS, CONFIG)
+    assert found.verdict.is_successful
+    assert set(found.comparison.differences) == {"click", "like"}
+    assert set(figures.reliability["production"]) == {"click", "like"}
