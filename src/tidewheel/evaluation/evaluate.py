@@ -108,7 +108,7 @@ def evaluate(
     gated = [label.name for label in labels if label.gated]
     verdict = combine([*judge(evidence, config), *slice_gates(slice_gaps, gated, config)])
     reliability = {
-        model: {name: _reliability(found, sample, name) for name, found in by.items()} for model, by in scores.items()
+        model: {name: _reliability(by[name], sample, name) for name in names if name in by} for model, by in scores.items()
     }
     return Evaluation(verdict=verdict, metrics=metrics, comparison=comparison), Figures(metrics, slices, reliability)
 
