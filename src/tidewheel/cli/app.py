@@ -29,6 +29,9 @@ app = typer.Typer(
 schema_app = typer.Typer(help="The registered features: what a recipe may change of them.", rich_markup_mode=None)
 app.add_typer(schema_app, name="schema")
 
+rollout_app = typer.Typer(help="How candidates are tried.", rich_markup_mode=None)
+app.add_typer(rollout_app, name="rollout")
+
 bench_app = typer.Typer(help="What this machine makes of the work.", rich_markup_mode=None)
 app.add_typer(bench_app, name="bench")
 
@@ -270,6 +273,21 @@ def bench_train(
     from tidewheel.cli import bench
 
     bench.train(run_id, settings or [], home, roofline, steps, rounds, as_json)
+
+
+@rollout_app.command(name="plan")
+def rollout_plan(
+    recipe: RecipeOption,
+    requests_per_second: Annotated[
+        float | None, typer.Option("--requests-per-second", help="Of the whole traffic; says by when each step has ended.")
+    ] = None,
+    settings: SetOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Who sees a candidate at most before its canary must have ended: the plan's worst case."""
+    from tidewheel.cli import rollout
+
+    rollout.plan(recipe, requests_per_second, settings or [], as_json)
 
 
 @schema_app.command(name="plan")

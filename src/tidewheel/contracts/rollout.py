@@ -65,3 +65,34 @@ class CanaryResult(Contract):
     steps: tuple[StepResult, ...]
     requests: int = Field(ge=0)
     seconds: float = Field(ge=0)
+
+
+class PlannedStep(Contract):
+    """One step of a canary before it begins. Requests are of all users until the step must have ended.
+
+    `candidate_requests` of them reach the candidate at most: `max_requests`, and the batch in which that is noticed.
+    `exposure` is the share of all requests since the canary began that reached the candidate by then.
+    """
+
+    number: int = Field(ge=1)
+    share: float
+    min_requests: int
+    candidate_requests: int
+    requests: int
+    exposure: float
+    seconds: float | None = None  # by when it must have ended; null where the traffic is not known
+
+
+class RolloutPlan(Contract):
+    """Who sees a candidate that no signal convicts before the last step ends: the worst that the plan allows.
+
+    `first_look` is how many of the candidate's requests pass before a harm can be seen at all.
+    """
+
+    recipe: str
+    alpha: float
+    steps: tuple[PlannedStep, ...]
+    first_look: int
+    candidate_requests: int
+    requests: int
+    exposure: float

@@ -1,0 +1,45 @@
+"""How many requests a candidate can reach before its canary must have ended. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from tidewheel.contracts.recipe import DeployConfig
+from tidewheel.contracts.rollout import PlannedStep, RolloutPlan
+
+
+def worst_case(recipe: str, config: DeployConfig, requests_per_second: float | None = None) -> RolloutPlan:
+    """The plan of a canary against production, step by step, if no signal decides before `max_requests`.
+
+    Users are assigned by hash, so a step of share s brings the candidate s of all requests. It is looked at after every batch:
+    the one in which `max_requests` is reached comes on top.
+
+    Args:
+        requests_per_second: of the whole traffic; None where it is not known.
+    """
+    steps: list[PlannedStep] = []
+    reached = passed = 0
+    for number, step in enumerate(config.steps, start=1):
+        mine = step.max_requests + config.batch_requests
+        everyone = math.ceil(mine / step.share)
+        reached, passed = reached + mine, passed + everyone
+        steps.append(
+            PlannedStep(
+                number=number,
+                share=step.share,
+                min_requests=step.min_requests,
+                candidate_requests=mine,
+                requests=everyone,
+                exposure=reached / passed,
+                seconds=None if requests_per_second is None else passed / requests_per_second,
+            )
+        )
+    return RolloutPlan(
+        recipe=recipe,
+        alpha=config.alpha,
+        steps=tuple(steps),
+        first_look=config.batch_requests,
+        candidate_requests=reached,
+        requests=passed,
+        exposure=reached / passed,
+    )
