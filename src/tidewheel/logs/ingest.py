@@ -5,8 +5,7 @@ from __future__ import annotations
 import operator
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import reduce
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from tidewheel.contracts.recipe import IngestConfig, LabelConfig, Source
 from tidewheel.contracts.schema import FeatureSpec, label_column
 from tidewheel.contracts.window import Window, iso
-from tidewheel.errors import ContractError, RejectedError
+from tidewheel.errors import RejectedError
 from tidewheel.logs.adapter import LABEL_TIME_PREFIX, Adapter, Days, Request, day_number, day_of
 from tidewheel.logs.cleaning import AFTER_HORIZON, CONFLICTING_DUPLICATE, EXACT_DUPLICATE, FINE, STATUS, VALID
 from tidewheel.logs.counters import BILLION, billionths
 from tidewheel.logs.days import DayCache, FolderCache, fingerprints, judged_days
+from tidewheel.logs.engine_faults import engine_faults_named
 from tidewheel.logs.fitting import UNFIT_PREFIX
 from tidewheel.logs.hybrid import NEVER_SERVED
 from tidewheel.logs.sources import ADAPTERS, check_features, counter_names, folder_of, time_span
@@ -87,7 +87,7 @@ def ingest(
     raw_features = [feature for feature in features if feature.name in request.features]
     scratch = out / "partial"
     scratch.mkdir(parents=True)
-    with _engine_faults_named(request.folder):
+    with engine_faults_named(request.folder):
         try:
             judged, files_read = judged_days(
                 spark, adapter, request, raw_features, cache or FolderCache(scratch / "days"), scratch
@@ -264,15 +264,3 @@ def _nothing(plan: WindowPlan, complete_until: datetime | None) -> RejectedError
     return RejectedError(
         f"window {plan.window}: no valid impression in it; {base} has {has}: choose another --window-end or --data"
     )
-
-
-@contextmanager
-def _engine_faults_named(folder: Path) -> Iterator[None]:
-    """The engine's exceptions carry stack traces and no file name; its users need one line."""
-    from pyspark.errors import PySparkException
-
-    try:
-        yield
-    except PySparkException as error:
-        fault = str(error).strip().splitlines()[0]
-        raise ContractError(f"{folder}: the log cannot be read ({fault}); restore its files or correct the recipe") from error
