@@ -144,7 +144,7 @@ def engagement(candidate: ArmEvidence, control: ArmEvidence, config: DeployConfi
     name, margin = "engagement", config.max_engagement_drop
     if few := _few_users(candidate, control):
         return _unseen(name, f"engagement: {few}", margin)
-    mine, other = _adjusted(candidate, control)
+    mine, other = adjusted(candidate, control)
     if control.engagement.sum() <= 0.0 or other.value <= 0.0:
         return _unseen(name, f"engagement: no {config.goal_label} seen in the control arm", margin)
     # Delta method for mine / other of independent arms.
@@ -164,7 +164,7 @@ def engagement(candidate: ArmEvidence, control: ArmEvidence, config: DeployConfi
     return _signal(name, phase, message, difference.value, proof, -margin)
 
 
-def _adjusted(candidate: ArmEvidence, control: ArmEvidence) -> tuple[Estimate, Estimate]:
+def adjusted(candidate: ArmEvidence, control: ArmEvidence) -> tuple[Estimate, Estimate]:
     """Mean engagement of each arm had both got requests with the mean `expected` of all, clustered on users."""
     arms = (candidate, control)
     centred = [(arm.engagement - arm.engagement.mean(), arm.expected - arm.expected.mean()) for arm in arms]
@@ -212,7 +212,7 @@ def calibration(evidence: Evidence, config: DeployConfig, harm_alpha: float) -> 
         return _unseen(name, f"calibration: {few}", margin)
     if any(arm.actual.sum() <= 0.0 or arm.predicted.sum() <= 0.0 for arm in arms):
         return _unseen(name, f"calibration: no {config.goal_label} seen in an arm yet", margin)
-    own = _log_calibration(candidate)
+    own = log_calibration(candidate)
     estimates = [own] if control is None else [own, _against_control(evidence)]
     floor, ceiling = math.log(max(1.0 - margin, 1e-9)), math.log1p(margin)
     proofs = [bounds(estimate, config.alpha / len(estimates), margin / PRECISION) for estimate in estimates]
@@ -233,7 +233,8 @@ def calibration(evidence: Evidence, config: DeployConfig, harm_alpha: float) -> 
     return _signal(name, phase, message, math.exp(estimates[shown].value), (_exp(lower), _exp(upper)), margin)
 
 
-def _log_calibration(arm: ArmEvidence) -> Estimate:
+def log_calibration(arm: ArmEvidence) -> Estimate:
+    """log(predicted / actual) of the goal label, clustered on users."""
     value = math.log(float(arm.predicted.sum()) / float(arm.actual.sum()))
     return Estimate(value, clustered_error(_calibration_influence(arm), arm.users))
 
@@ -242,7 +243,7 @@ def _against_control(evidence: Evidence) -> Estimate:
     """Difference of the arms' log(predicted / actual); in replay the arms share requests, so their errors cancel."""
     candidate, control = evidence.candidate, evidence.control
     assert control is not None
-    mine, other = _log_calibration(candidate), _log_calibration(control)
+    mine, other = log_calibration(candidate), log_calibration(control)
     if evidence.is_closed_loop:
         return Estimate(mine.value - other.value, math.hypot(mine.standard_error, other.standard_error))
     influence = _calibration_influence(candidate) - _calibration_influence(control)
