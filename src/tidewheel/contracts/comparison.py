@@ -75,7 +75,8 @@ class ModelComparison(Contract):
     slices: slice column -> its value, as text -> label -> metric -> estimate of the student.
     slice_differences: as `differences`, in each slice.
     randomized: as a run's `metrics`, on the rows of requests whose order was random; `replay` by label.
-    stability: label -> `kendall_tau` and, of whole requests, `top_churn` between student and production within requests.
+    stability: label -> `kendall_tau`, where a request has two rows, and, of whole requests, `top_churn` between student and
+        production within requests.
     releases: digest of an earlier release -> label -> metric -> student minus that release.
     """
 

@@ -86,7 +86,7 @@ class PlannedStep(Contract):
 class RolloutPlan(Contract):
     """Who sees a candidate that no signal convicts before the last step ends: the worst that the plan allows.
 
-    `first_look` is how many of the candidate's requests pass before a harm can be seen at all.
+    `first_look` is how many requests of both arms pass before a harm can be seen at all.
     """
 
     recipe: str

@@ -78,9 +78,12 @@ def replayed(label: str, found: Replay | None, config: EvaluateConfig) -> Reason
 def stability(label: str, found: Mapping[str, Estimate], difference: Mapping[str, Estimate], limit: float) -> Reason:
     """Requests are not proven to be reordered more than `limit` allows, unless the student is proven to rank better."""
     check = f"rank agreement {label} with production"
-    lower, upper = bounds_of(found.get(KENDALL_TAU))
+    if KENDALL_TAU not in found:
+        return reason_of(check, Phase.SUCCESSFUL, f"{check}: no request has two rows, nothing can be reordered")
+    lower, upper = bounds_of(found[KENDALL_TAU])
     if lower is None or upper is None:
-        return reason_of(check, Phase.SUCCESSFUL, f"{check}: no request has two rows that are told apart, nothing is reordered")
+        message = f"{check}: not known: a model tells no rows of a request apart, or too few pairs carry the weight of all"
+        return reason_of(check, Phase.INCONCLUSIVE, message, None, limit)
     if upper >= limit:
         message = f"{check}: Kendall's tau in [{lower:.4f}, {upper:.4f}], not below {limit:.4f}"
         return reason_of(check, Phase.SUCCESSFUL, message, upper, limit)

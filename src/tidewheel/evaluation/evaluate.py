@@ -206,18 +206,21 @@ def _on_randomized(beside: Beside, table: pa.Table, labels: Sequence[str], confi
 def _stability(
     scores: Scores, sample: Sample, labels: Sequence[str], faults: Faults, top: int, elsewhere: Mapping[str, Estimate]
 ) -> dict[str, dict[str, Estimate]]:
-    """How student and production order requests, by label; churn is `elsewhere` where these requests are not whole."""
-    found = {}
+    """How student and production order requests, by label; churn is `elsewhere` where these requests are not whole.
+
+    Without a request of two rows there is no order, and no agreement on one.
+    """
+    found: dict[str, dict[str, Estimate]] = {}
+    has_pairs = len(np.unique(sample.requests)) < len(sample.requests)
     for name in labels:
         if any(faults.get((model, name), "missing") for model in (CANDIDATE, PRODUCTION)):
             continue
         both = scores[CANDIDATE][name], scores[PRODUCTION][name]
         whole = top_churn(*both, sample.requests, top) if sample.has_lists else Measured.undefined(len(sample.weight))
         churn = estimate(whole, sample)
-        found[name] = {
-            KENDALL_TAU: estimate(kendall_tau(*both, sample.weight, sample.requests), sample),
-            TOP_CHURN: churn if sample.has_lists else elsewhere.get(name, churn),
-        }
+        found[name] = {TOP_CHURN: churn if sample.has_lists else elsewhere.get(name, churn)}
+        if has_pairs:
+            found[name][KENDALL_TAU] = estimate(kendall_tau(*both, sample.weight, sample.requests), sample)
     return found
 
 

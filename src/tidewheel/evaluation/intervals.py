@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from tidewheel.contracts.comparison import Estimate
 from tidewheel.evaluation.metrics import Measured
 
 CONFIDENCE = 0.95
@@ -81,3 +82,9 @@ def interval(found: Measured, users: Users, scale: Scale = PLAIN, confidence: fl
     reach = float(stdtrit(degrees, (1 + confidence) / 2)) * error * scale.slope(found.value)
     middle = scale.to(found.value)
     return Interval(scale.back(middle - reach), scale.back(middle + reach))
+
+
+def as_estimate(value: float, bounds: Interval, effective_rows: float) -> Estimate:
+    """As a contract: null for what is not finite."""
+    numbers = [float(x) if math.isfinite(x) else None for x in (value, *bounds)]
+    return Estimate(value=numbers[0], lower=numbers[1], upper=numbers[2], effective_rows=effective_rows)

@@ -10,7 +10,7 @@ import numpy as np
 from tidewheel.contracts.comparison import Estimate
 from tidewheel.contracts.evaluation import Compared
 from tidewheel.evaluation.calibration_error import debiased_ece
-from tidewheel.evaluation.intervals import PLAIN, POSITIVE, SHARE, Interval, interval
+from tidewheel.evaluation.intervals import PLAIN, POSITIVE, SHARE, UNDEFINED, as_estimate, interval
 from tidewheel.evaluation.metrics import (
     Measured,
     auc,
@@ -57,12 +57,12 @@ def estimates(found: Mapping[str, Measured], probabilities: np.ndarray, sample: 
 
     A metric that no row could have changed, like the AUC of rows that are all in the right order, has no interval.
     """
-    shown = {}
+    shown, effective = {}, sample.effective_rows
     for name, scale in SCALES.items():
         bounds = interval(found[name], sample.users, scale)
-        shown[name] = _shown(found[name].value, bounds if bounds.lower < bounds.upper else None, sample)
+        shown[name] = as_estimate(found[name].value, bounds if bounds.lower < bounds.upper else UNDEFINED, effective)
     value, bounds = debiased_ece(probabilities, sample.labels[label], sample.weight, sample.users)
-    return shown | {ECE: _shown(value, bounds, sample)}
+    return shown | {ECE: as_estimate(value, bounds, effective)}
 
 
 def differences(one: Mapping[str, Measured], other: Mapping[str, Measured], sample: Sample) -> dict[str, Estimate]:
@@ -73,14 +73,9 @@ def differences(one: Mapping[str, Measured], other: Mapping[str, Measured], samp
 
 def unknown(sample: Sample, names: tuple[str, ...] = METRICS) -> dict[str, Estimate]:
     """The same metrics where there was nothing to measure."""
-    return {name: _shown(math.nan, None, sample) for name in names}
+    return dict.fromkeys(names, as_estimate(math.nan, UNDEFINED, sample.effective_rows))
 
 
 def estimate(found: Measured, sample: Sample) -> Estimate:
     """Any metric of the sample's rows, with its interval; null where it is not defined."""
-    return _shown(found.value, interval(found, sample.users), sample)
-
-
-def _shown(value: float, bounds: Interval | None, sample: Sample) -> Estimate:
-    numbers = [float(x) if math.isfinite(x) else None for x in (value, *(bounds or (math.nan, math.nan)))]
-    return Estimate(value=numbers[0], lower=numbers[1], upper=numbers[2], effective_rows=sample.effective_rows)
+    return as_estimate(found.value, interval(found, sample.users), sample.effective_rows)

@@ -93,9 +93,10 @@ def test_a_reordering_has_to_be_explained_by_a_proven_gain():
     assert "request_auc by +0.0020 or more" in explained.message
 
 
-def test_requests_of_one_row_are_never_reordered():
+def test_requests_of_one_row_are_never_reordered_and_an_unknown_agreement_is_none():
     unknown = Estimate(value=None, lower=None, upper=None, effective_rows=10)
-    assert stability("click", {KENDALL_TAU: unknown}, {}, 0.3).phase is Phase.SUCCESSFUL
+    assert stability("click", {}, {}, 0.3).phase is Phase.SUCCESSFUL
+    assert stability("click", {KENDALL_TAU: unknown}, {}, 0.3).phase is Phase.INCONCLUSIVE
 
 
 def evidence(**changes):

@@ -265,3 +265,17 @@ def test_labels_that_only_production_knows_are_left_alone():
     assert found.verdict.is_successful
     assert set(found.comparison.differences) == {"click", "like"}
     assert set(figures.reliability["production"]) == {"click", "like"}
+
+
+def test_a_candidate_that_orders_no_request_is_not_passed_for_lack_of_an_order():
+    """One score a request: the AUC over all rows says nothing of it."""
+    table, truth = log()
+    of_request = np.unique(np.asarray(table["request_id"].to_pylist()), return_inverse=True)[1]
+    same = (np.bincount(of_request, truth) / np.bincount(of_request))[of_request]
+    found, _ = evaluate(table, scores(same, production=truth), LABELS, CONFIG)
+    (reason,) = (one for one in found.verdict.reasons if one.check == "rank agreement click with production")
+    assert reason.phase is Phase.INCONCLUSIVE
+    alone = table.drop_columns(["request_id"]).append_column("request_id", pa.array([str(at) for at in range(len(truth))]))
+    found, _ = evaluate(alone, scores(truth, production=truth), LABELS, CONFIG)
+    assert "kendall_tau" not in found.comparison.stability["click"]
+    assert found.verdict.is_successful, message_of(found)

@@ -5,7 +5,6 @@ Legend: B rows of a group, N rows of all groups.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from tidewheel.contracts.comparison import Estimate
 from tidewheel.contracts.diagnosis import Behaviour
-from tidewheel.evaluation.intervals import PLAIN, POSITIVE, SHARE, Scale, Users, interval
+from tidewheel.evaluation.intervals import PLAIN, POSITIVE, SHARE, Scale, Users, as_estimate, interval
 from tidewheel.evaluation.metrics import Measured, auc, base_rate, calibration_ratio, effective_rows, logloss
 
 EPSILON = 1e-7  # a probability beyond it is a rounding error of float32, and its logit a number of no meaning
@@ -100,9 +99,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def estimate(found: Measured, users: Users, effective: float, scale: Scale = PLAIN) -> Estimate:
     """The value with its 95% interval; null where it is not defined."""
-    numbers = (found.value, *interval(found, users, scale))
-    shown = [float(x) if math.isfinite(x) else None for x in numbers]
-    return Estimate(value=shown[0], lower=shown[1], upper=shown[2], effective_rows=effective)
+    return as_estimate(found.value, interval(found, users, scale), effective)
 
 
 def behaviour(rows: Rows, scores: np.ndarray) -> Behaviour:
