@@ -23,13 +23,15 @@ import numpy as np
 
 from tidewheel.contracts.recipe import CanaryStep, DeployConfig
 from tidewheel.contracts.verdict import Phase
-from tidewheel.rollout.analysis import ArmEvidence, Evidence, adjusted, assess, log_calibration
+from tidewheel.rollout.analysis import assess
+from tidewheel.rollout.evidence import ArmEvidence, Evidence, adjusted, log_calibration
 
 SHOWN, USERS = 8, 1500
 STEP = CanaryStep(share=0.1, min_requests=400, max_requests=3000)
 HEALTHY = DeployConfig(steps=(STEP,))
 ALPHA, POWER = HEALTHY.alpha, 0.95
-SERIES = ("latencies", "users", "engagement", "predicted", "actual", "impressions", "expected")
+SIGNALS = 6  # among which the level of a proof of harm is split
+SERIES = ("latencies", "users", "engagement", "predicted", "actual", "impressions", "scored", "expected")
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def an_arm(rng: np.random.Generator, count: int, harm: Harm | None) -> ArmEviden
         predicted=SHOWN * rate * engagement * overconfidence,
         actual=clicks,
         impressions=np.full(count, float(SHOWN)),
+        scored=rate * engagement * overconfidence,
         expected=SHOWN * rate,
     )
 
@@ -141,10 +144,10 @@ def convicted_after(harm: Harm, look: int, seed: int) -> int | None:
 def fixed_horizon(harm: Harm) -> float:
     """Requests an arm at which one look at the signal's level convicts with a power of 95%: one-sided z-test on the spread
     that the same statistic has in a large canary of this kind."""
-    level = NormalDist().inv_cdf(1 - ALPHA / 4) + NormalDist().inv_cdf(POWER)
+    level = NormalDist().inv_cdf(1 - ALPHA / SIGNALS) + NormalDist().inv_cdf(POWER)
     if harm.signal == "errors":
         limit, rate = harm.config.max_error_rate, harm.error_rate
-        spread = NormalDist().inv_cdf(1 - ALPHA / 4) * math.sqrt(limit * (1 - limit))
+        spread = NormalDist().inv_cdf(1 - ALPHA / SIGNALS) * math.sqrt(limit * (1 - limit))
         return ((spread + NormalDist().inv_cdf(POWER) * math.sqrt(rate * (1 - rate))) / (rate - limit)) ** 2
     size = 20_000
     _, evidence = next(looks(10_000, harm.config, harm, size, size))

@@ -30,6 +30,7 @@ SMALL = (
     "evaluate.min_rank_agreement=-0.9",
     "evaluate.min_auc={click: 0.52, long_view: 0.52}",
     "deploy.max_calibration_error=0.8",
+    "deploy.max_score_shift=0.9",
     "deploy.steps=[{share: 0.5, min_requests: 200, max_requests: 3000}]",
     "deploy.max_engagement_drop=0.3",
 )

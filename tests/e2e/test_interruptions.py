@@ -102,14 +102,16 @@ def test_the_run_after_an_interruption_reuses_what_was_finished_and_says_so(home
     assert "reused" in ended.err
 
 
-def test_a_pipeline_killed_without_warning_is_concluded_and_leaves_no_server(home: Path) -> None:
-    before = production(home)
-    process = subprocess.Popen([*PROGRAM, *RUN], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(home))
-    deadline, servers = time.monotonic() + PATIENCE_SECONDS, []
-    while time.monotonic() < deadline and len(servers) < 2:
-        children = psutil.Process(process.pid).children(recursive=True)
-        servers = [child for child in children if "tidewheel.serving" in _command(child)]
-        time.sleep(0.02)
+def test_a_pipeline_killed_without_warning_is_concluded_and_its_canary_goes_on_where_it_was(home: Path) -> None:
+    before, led = production(home), set(home.glob("store/canaries/*/*"))
+    run = [*RUN, *settings("deploy.batch_requests=40")]
+    process = subprocess.Popen([*PROGRAM, *run], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(home))
+    deadline, servers, records = time.monotonic() + PATIENCE_SECONDS, [], []
+    while time.monotonic() < deadline and len(records) < 3:  # its lead and two batches
+        records = [path for canary in set(home.glob("store/canaries/*/*")) - led for path in sorted(canary.glob("*.json"))]
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    servers = [child for child in children if "tidewheel.serving" in _command(child)]
     assert len(servers) == 2
     steps = [child for child in psutil.Process(process.pid).children(recursive=True) if "executor_main" in _command(child)]
 
@@ -121,6 +123,22 @@ def test_a_pipeline_killed_without_warning_is_concluded_and_leaves_no_server(hom
     assert code == 1
     assert alive == []
     assert production(home) == before
+
+    ended = tidewheel(*run, "--json", home=home)
+
+    assert ended.document["outcome"] in ("promoted", "rolled_back"), ended.err
+    (canary,) = set(home.glob("store/canaries/*/*")) - led
+    journal = [json.loads(path.read_text()) for path in sorted(canary.glob("*.json"))]
+    leads = [record["number"] for record in journal if record["batch"] is None]
+    assert leads[0] == 1
+    assert len(leads) == 2
+    assert leads[1] > len(records)
+    seen = sum(step["looks"] for step in json.loads(_canary_of(home, ended))["steps"])
+    assert seen == len(journal) - len(leads)  # batches of the killed process count, too
+
+
+def _canary_of(home: Path, ended: Ended) -> str:
+    return (home / "store/documents" / ended.document["run_id"] / "deploy.canary.json").read_text()
 
 
 def _command(process: psutil.Process) -> str:

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from tidewheel.cli.output import emit, table
 from tidewheel.cli.recipes import load_recipe
-from tidewheel.contracts.rollout import RolloutPlan
+from tidewheel.contracts.recipe import WorldSource
+from tidewheel.contracts.rollout import PlannedStep, RolloutPlan
 from tidewheel.errors import ConfigError
 from tidewheel.rollout.exposure import worst_case
 
@@ -19,7 +20,9 @@ def plan(recipe: Path, requests_per_second: float | None, settings: list[str], a
     if requests_per_second is not None and not 0 < requests_per_second < float("inf"):
         raise ConfigError(f"--requests-per-second is {requests_per_second:g}; expected a number above 0")
     chosen = load_recipe(recipe, settings, needs_data=False)
-    found = worst_case(chosen.name, chosen.deploy, requests_per_second)
+    labels = [label.name for label in chosen.labels if label.gated]
+    is_closed_loop = isinstance(chosen.source, WorldSource)
+    found = worst_case(chosen.name, chosen.deploy, labels, is_closed_loop, requests_per_second)
     emit(found, as_json, lambda: _show(found))
 
 
@@ -28,19 +31,42 @@ def _show(found: RolloutPlan) -> None:
         [
             str(step.number),
             f"{step.share:.0%}",
-            f"{step.min_requests:,}",
+            _passes_from(step),
             f"{step.candidate_requests:,}",
             f"{step.requests:,}",
             f"{step.exposure:.1%}",
+            str(timedelta(seconds=round(step.max_seconds))),
             "" if step.seconds is None else str(timedelta(seconds=round(step.seconds))),
         ]
         for step in found.steps
     ]
-    head = ("step", "of users", "passes from", "candidate at most", "of all requests", "exposure so far", "ended by")
+    head = (
+        "step",
+        "of users",
+        "passes from",
+        "candidate at most",
+        "of all requests",
+        "exposure so far",
+        "held at most",
+        "ended by",
+    )
     table(head, rows)
+    print()
+    signals = [
+        [each.name, each.role.value, each.better, f"{each.limit:+g}", f"{found.alpha:g}", f"{each.harm_alpha:.4f}"]
+        for each in found.signals
+    ]
+    table(("signal", "role", "better", "limit", "level to pass", "level to convict"), signals)
     Console(highlight=False, soft_wrap=True).print(
         f"\nIf nothing convicts it, a harmful candidate answers {found.candidate_requests:,} of {found.requests:,} requests, "
         f"{found.exposure:.1%}, before the last step ends and production takes all back. The first look comes after "
         f"{found.first_look:,} requests of both arms; a proof of harm ends a step at any look, wrongly in at most "
         f"{found.alpha:.0%} of canaries."
     )
+
+
+def _passes_from(step: PlannedStep) -> str:
+    minima = [f"{step.min_requests:,} requests"]
+    minima += [f"{step.min_events:,} events"] if step.min_events else []
+    minima += [str(timedelta(seconds=round(step.min_seconds)))] if step.min_seconds else []
+    return ", ".join(minima)

@@ -174,17 +174,27 @@ class ValidateConfig(Contract):
         return self
 
 
+WEEK_SECONDS = 7 * 86_400.0
+
+
 class CanaryStep(Contract):
-    """One step: `share` of users see the candidate until the test decides or `max_requests` candidate requests ended."""
+    """One step: `share` of users see the candidate until the test decides, or until `max_requests` of the candidate or
+    `max_seconds` of the traffic's time have passed. It passes after all three minima; events are goal labels of the candidate.
+    """
 
     share: Rate
     min_requests: int = Field(ge=1)
     max_requests: int = Field(ge=1)
+    min_events: int = Field(default=0, ge=0)
+    min_seconds: float = Field(default=0.0, ge=0)
+    max_seconds: float = Field(default=WEEK_SECONDS, gt=0)  # silence holds a step so long, and then ends it undecided
 
     @model_validator(mode="after")
     def _min_is_not_above_max(self) -> Self:
         if self.min_requests > self.max_requests:
             raise ValueError(f"min_requests {self.min_requests} is above max_requests {self.max_requests}")
+        if self.min_seconds >= self.max_seconds:
+            raise ValueError(f"min_seconds {self.min_seconds:g} is not below max_seconds {self.max_seconds:g}")
         return self
 
 
@@ -192,7 +202,9 @@ class DeployConfig(Contract):
     """The canary. One error budget `alpha` is split over signals and steps; margins are non-inferiority margins.
 
     `max_engagement_drop` is relative (world only), `max_logloss_rise` absolute per impression, `max_latency_ratio` of the
-    arms' median latency, `max_error_rate` of requests, `max_calibration_error` of predicted / actual against 1.
+    arms' median latency, `max_error_rate` of requests, `max_calibration_error` of predicted / actual against 1,
+    `max_score_shift` relative, of the mean score, `max_coverage_drop` of the share of a feature's values that are there.
+    `goals` are signals that must get better, not only no worse: `engagement`, `logloss LABEL`.
     """
 
     steps: tuple[CanaryStep, ...] = Field(min_length=1)
@@ -203,7 +215,17 @@ class DeployConfig(Contract):
     max_error_rate: float = Field(default=0.01, gt=0, lt=1)
     max_latency_ratio: float = Field(default=3.0, gt=1)
     max_calibration_error: float = Field(default=0.2, gt=0)
+    max_score_shift: float = Field(default=0.3, gt=0)
+    max_coverage_drop: float = Field(default=0.05, gt=0, lt=1)
+    goals: tuple[str, ...] = ()
+    max_broken_batches: int = Field(default=2, ge=0)  # more whose measurement broke (NaN, a missing series) end the canary
     batch_requests: int = Field(default=200, ge=1)  # requests between two looks of the sequential test
+
+    @model_validator(mode="after")
+    def _goals_can_get_better(self) -> Self:
+        if unknown := [name for name in self.goals if name != "engagement" and not name.startswith("logloss ")]:
+            raise ValueError(f"goals names {unknown[0]}; expected engagement or logloss LABEL")
+        return self
 
 
 class Recipe(Contract):
@@ -239,6 +261,7 @@ class Recipe(Contract):
             "evaluate.min_auc": set(self.evaluate.min_auc),
             "evaluate.claims": {label for claim in self.evaluate.claims for label in claim.labels},
             "deploy.goal_label": {self.deploy.goal_label},
+            "deploy.goals": {name.removeprefix("logloss ") for name in self.deploy.goals} - {"engagement"},
             "train.teacher.by_label": set(self.train.teacher.by_label),
             "distill.calibrators": set(self.distill.calibrators),
         }

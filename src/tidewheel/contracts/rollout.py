@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Literal
+
 from pydantic import Field
 
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.verdict import Phase, Reason, Verdict
+
+
+class Role(StrEnum):
+    GUARD = "guard"  # may not get worse by more than its margin
+    GOAL = "goal"  # must get better
+
+
+Better = Literal["higher", "lower", "near"]
+
+
+class PlannedSignal(Contract):
+    """One signal before the canary begins: which way is `better` (`near`: neither), its limit, the level of a proof of harm."""
+
+    name: str
+    better: Better
+    limit: float
+    role: Role
+    harm_alpha: float
 
 
 class Signal(Contract):
@@ -22,6 +43,7 @@ class Signal(Contract):
     lower: float | None = None
     upper: float | None = None
     limit: float | None = None
+    role: Role = Role.GUARD
 
     def reason(self, step: int) -> Reason:
         """This signal as a reason of a verdict; `step` counts from 1."""
@@ -45,8 +67,52 @@ class ArmSummary(Contract):
     means: dict[str, float]
 
 
+class ArmBatch(Contract):
+    """What one arm did in one batch: `latencies` of its answers in seconds, and one value for each of N answered requests whose
+    outcome is known; `rollout.evidence.ArmEvidence` says what each means. Features without a missing value are left out."""
+
+    requests: int = Field(ge=0)
+    errors: int = Field(ge=0)
+    latencies: tuple[float, ...]
+    users: tuple[int, ...]
+    engagement: tuple[float, ...]
+    predicted: tuple[float, ...]
+    actual: tuple[float, ...]
+    impressions: tuple[float, ...]
+    scored: tuple[float, ...]
+    expected: tuple[float, ...]
+    losses: dict[str, tuple[float, ...]] = {}
+    missing: dict[str, tuple[float, ...]] = {}
+
+
+class CanaryBatch(Contract):
+    """What was seen between two looks: the only thing that a canary's end depends on.
+
+    `seconds` are of the traffic's own time, `took_seconds` of the clock on the wall. `fault`: the measurement broke, and both
+    arms are empty; `is_fatal`: it will not work again. `is_last`: the traffic has ended.
+    """
+
+    taken: int = Field(ge=0)  # requests of compared users
+    seconds: float = Field(ge=0)
+    took_seconds: float = Field(ge=0)
+    candidate: ArmBatch | None
+    control: ArmBatch | None
+    is_last: bool = False
+    fault: str = ""
+    is_fatal: bool = False
+
+
+class CanaryRecord(Contract):
+    """One line of a canary's journal: a batch, or (null) that `controller` took the lead."""
+
+    schema_: Literal["tidewheel/canary-record/v1"] = Field(default="tidewheel/canary-record/v1", alias="schema")
+    number: int = Field(ge=1)
+    controller: str
+    batch: CanaryBatch | None
+
+
 class StepResult(Contract):
-    """One step of a canary as it ended. `looks` is how often the sequential test looked."""
+    """One step of a canary as it ended. `looks` is how often the sequential test looked, `seconds` on the wall."""
 
     number: int = Field(ge=1)
     share: float
@@ -77,6 +143,9 @@ class PlannedStep(Contract):
     number: int = Field(ge=1)
     share: float
     min_requests: int
+    min_events: int
+    min_seconds: float
+    max_seconds: float
     candidate_requests: int
     requests: int
     exposure: float
@@ -91,6 +160,7 @@ class RolloutPlan(Contract):
 
     recipe: str
     alpha: float
+    signals: tuple[PlannedSignal, ...]
     steps: tuple[PlannedStep, ...]
     first_look: int
     candidate_requests: int

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from tidewheel.contracts.ledger import LedgerEntry, production_after, production_at
 from tidewheel.errors import ContractError, RetryableError
-from tidewheel.registry.records import name_of, read_all
 from tidewheel.store import Store
+from tidewheel.store.records import name_of, read_all
 
 PREFIX = "ledger"
 

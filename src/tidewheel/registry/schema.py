@@ -9,8 +9,8 @@ from itertools import pairwise
 from tidewheel.contracts.schema import FeatureSpec, feature_digest
 from tidewheel.contracts.schema_changes import SchemaPlan, SchemaRecord, plan
 from tidewheel.errors import ConfigError, ContractError, RetryableError
-from tidewheel.registry.records import name_of, read_all
 from tidewheel.store import Store
+from tidewheel.store.records import name_of, read_all
 
 PREFIX = "schema"
 MAX_LOST_RACES = 20

@@ -13,12 +13,12 @@ import numpy as np
 
 from tidewheel.contracts.progress import Progress, silent
 from tidewheel.contracts.recipe import CanaryStep, DeployConfig, LabelConfig
-from tidewheel.contracts.rollout import CanaryResult, Signal, StepResult
-from tidewheel.contracts.verdict import Phase, Reason, combine
+from tidewheel.contracts.rollout import CanaryBatch, CanaryResult
 from tidewheel.errors import ContractError, RetryableError, TidewheelError
-from tidewheel.rollout.analysis import Evidence, assess
-from tidewheel.rollout.plan import Arm, arms, decide
-from tidewheel.rollout.recording import ArmRecorder
+from tidewheel.rollout.canary import Canary
+from tidewheel.rollout.controller import Controller, Journal, MemoryJournal
+from tidewheel.rollout.plan import Arm, arms
+from tidewheel.rollout.recording import ArmRecorder, lost_shares
 from tidewheel.rollout.traffic import Request, SelectiveTraffic, Traffic
 
 SENDERS = 4  # threads that ask the servers
@@ -55,11 +55,16 @@ class Server(Protocol):
 StartServer = Callable[[Path], Server]
 
 
-class BrokenCanary(TidewheelError):
-    """The measurement itself broke: a server is gone or says what it cannot mean. Never a pass."""
+class BrokenBatch(TidewheelError):
+    """The measurement broke: a server says what it cannot mean."""
+
+
+class ServerGone(BrokenBatch):
+    """A server ended, and will not come back."""
 
 
 Answers = Mapping[Arm, Answer | None]  # None: no usable answer
+Columns = Mapping[Arm, Mapping[str, np.ndarray]]
 
 
 def run_canary(
@@ -70,6 +75,7 @@ def run_canary(
     traffic: Traffic,
     start: StartServer,
     progress: Progress = silent,
+    journal: Journal | None = None,
 ) -> CanaryResult:
     """Lead the candidate through the steps of `config` against production, and say what was seen.
 
@@ -78,29 +84,27 @@ def run_canary(
 
     Args:
         labels: of the recipe; in replay the log-loss of the gated ones is judged.
+        traffic: from its beginning; what the journal holds of it is passed over.
         start: starts a server of a bundle's folder, e.g. `tidewheel.serving.start_server`.
+        journal: of this candidate against this production; what an earlier controller wrote there counts.
 
     Raises:
-        ContractError: a server refused its bundle.
-        RetryableError: a server did not start.
+        ContractError: a server refused its bundle, or the journal is damaged.
+        RetryableError: a server did not start, or another controller took the lead.
     """
-    started = time.monotonic()
-    gated = [label.name for label in labels if label.gated]
+    canary = Canary(config, has_control=production is not None, is_closed_loop=traffic.is_closed_loop)
+    controller = Controller(canary, journal or MemoryJournal(), progress)
+    if controller.has_ended:
+        return canary.result()
     with ExitStack() as stack:
         servers = _start_servers(stack, start, production, candidate)
         pool = ThreadPoolExecutor(SENDERS, thread_name_prefix="router")
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        router = _Router(config, gated, servers, pool, traffic, progress)
-        try:
-            router.run()
-        except BrokenCanary as error:
-            router.reasons.append(Reason(check="canary", phase=Phase.ERROR, message=str(error)))
-    return CanaryResult(
-        verdict=combine(router.reasons),
-        steps=tuple(router.results),
-        requests=router.requests,
-        seconds=time.monotonic() - started,
-    )
+        router = _Router(config, [label.name for label in labels if label.gated], servers, pool, traffic)
+        controller.resume(router)
+        while not controller.has_ended:
+            controller.advance(router)
+    return canary.result()
 
 
 def _start_servers(stack: ExitStack, start: StartServer, production: Path | None, candidate: Path) -> dict[Arm, Server]:
@@ -118,7 +122,7 @@ def _start_servers(stack: ExitStack, start: StartServer, production: Path | None
 
 
 class _Router:
-    """Splits requests by user, asks, records, and looks after every batch."""
+    """Splits requests by user, asks, and records: the `Source` of an embedded canary."""
 
     def __init__(
         self,
@@ -127,57 +131,40 @@ class _Router:
         servers: Mapping[Arm, Server],
         pool: ThreadPoolExecutor,
         traffic: Traffic,
-        progress: Progress,
     ) -> None:
         self.config = config
         self.servers = servers
         self.pool = pool
         self.traffic = traffic
-        self.progress = progress
         self.is_paired = not traffic.is_closed_loop and Arm.CONTROL in servers
         self.baseline_arm = Arm.CONTROL if Arm.CONTROL in servers else Arm.CANDIDATE
         self.labels = {config.goal_label, *gated}
-        loss_labels = [] if traffic.is_closed_loop else sorted(gated)
-        self.recorders = {arm: ArmRecorder(config.goal_label, loss_labels) for arm in servers}
+        self.loss_labels = [] if traffic.is_closed_loop else sorted(gated)
         self.salt = int(servers[Arm.CANDIDATE].bundle[:16], 16)
-        self.results: list[StepResult] = []
-        self.reasons: list[Reason] = []
-        self.requests = 0
 
-    def run(self) -> None:
-        """All steps until one is not `Successful`."""
-        has_control = Arm.CONTROL in self.servers
-        steps = self.config.steps if has_control else self.config.steps[:1]
-        for number, step in enumerate(steps, start=1):
-            share = step.share if has_control else 1.0
-            if self._run_step(number, len(steps), step, share) is not Phase.SUCCESSFUL:
-                return
+    def skip(self, step: CanaryStep) -> None:
+        self._take(step.share)
 
-    def _run_step(self, number: int, num_steps: int, step: CanaryStep, share: float) -> Phase:
-        began, looks, sent, phase = time.monotonic(), 0, 0, Phase.RUNNING
-        is_exhausted = False
-        for recorder in self.recorders.values():
-            recorder.start_step()
-        signals = self._assess()
-        mine = self.recorders[Arm.CANDIDATE]
+    def observe(self, step: CanaryStep) -> CanaryBatch:
+        began, seconds = time.monotonic(), self.traffic.seconds
+        requests = self._take(step.share)
+        recorders = {arm: ArmRecorder(self.config.goal_label, self.loss_labels) for arm in self.servers}
+        fault, is_fatal = "", False
         try:
-            while phase is Phase.RUNNING:
-                requests = self._take(share)
-                # Endless traffic that hardly ever brings the candidate a request is no evidence either.
-                sent += len(requests)
-                is_exhausted = len(requests) < self.config.batch_requests or sent > 5 * step.max_requests
-                self._serve(requests, share)
-                signals, looks = self._assess(), looks + 1
-                phase = decide(step, mine.requests, signals, is_exhausted)
-                done = min(mine.requests / step.min_requests, 1.0)
-                words = f"step {number}/{num_steps}: {share:.0%} of users, {mine.requests} requests, {_words(signals)}"
-                self.progress((number - 1 + done) / num_steps, words)
-        except BaseException:
-            phase = Phase.ERROR
-            raise
-        finally:
-            self._conclude(number, step, share, phase, looks, time.monotonic() - began, signals, is_exhausted)
-        return phase
+            self._serve(requests, step.share, recorders)
+        except BrokenBatch as error:
+            fault, is_fatal = str(error), isinstance(error, ServerGone)
+        batches = {} if fault else {arm: recorder.batch() for arm, recorder in recorders.items()}
+        return CanaryBatch(
+            taken=len(requests),
+            seconds=self.traffic.seconds - seconds,
+            took_seconds=time.monotonic() - began,
+            candidate=batches.get(Arm.CANDIDATE),
+            control=batches.get(Arm.CONTROL),
+            is_last=len(requests) < self.config.batch_requests,
+            fault=fault,
+            is_fatal=is_fatal,
+        )
 
     def _take(self, share: float) -> list[Request]:
         """The next requests of the users that are compared; fewer than a batch only when the traffic has ended."""
@@ -200,25 +187,24 @@ class _Router:
                 break
         return taken
 
-    def _serve(self, requests: Sequence[Request], share: float) -> None:
+    def _serve(self, requests: Sequence[Request], share: float, recorders: Mapping[Arm, ArmRecorder]) -> None:
         """Ask with several threads, record in the order of the requests: the same traffic gives the same evidence."""
         chosen = arms(np.array([request.user_id for request in requests], dtype=np.int64), share, self.salt)
         asked = [tuple(self.servers) if self.is_paired else (Arm(int(arm)),) for arm in chosen]
-        answers = self._ask(requests, asked)
-        baselines = self._baselines(requests, answers)
-        for request, answered, baseline in zip(requests, answers, baselines, strict=True):
-            self.requests += 1
-            self._record(request, answered, baseline)
-        for arm, server in self.servers.items():
-            if not server.is_alive():
-                raise BrokenCanary(f"the {arm.name.lower()} server ended during the canary")
-
-    def _ask(self, requests: Sequence[Request], asked: Sequence[Sequence[Arm]]) -> list[Answers]:
-        features = (  # made here and not in the threads, for which traffic is not
+        columns: list[Columns] = [  # made here and not in the threads, for which traffic is not
             {arm: self.traffic.served_features(request, arm is Arm.CANDIDATE) for arm in to}
             for request, to in zip(requests, asked, strict=True)
-        )
-        return list(self.pool.map(self._answers, features))
+        ]
+        answers = list(self.pool.map(self._answers, columns))
+        baselines = self._baselines(requests, columns, answers)
+        for request, sent, answered, baseline in zip(requests, columns, answers, baselines, strict=True):
+            self._record(request, sent, answered, baseline, recorders)
+        for arm, server in self.servers.items():
+            if not server.is_alive():
+                raise ServerGone(f"the {arm.name.lower()} server ended during the canary")
+        for arm, recorder in recorders.items():
+            if fault := recorder.fault():
+                raise BrokenBatch(f"{arm.name.lower()} arm: {fault}")
 
     def _answers(self, features: Mapping[Arm, Mapping[str, np.ndarray]]) -> Answers:
         answers: dict[Arm, Answer | None] = {}
@@ -229,36 +215,47 @@ class _Router:
                 answers[arm] = None
         return answers
 
-    def _baselines(self, requests: Sequence[Request], answers: Sequence[Answers]) -> list[Answer | None]:
-        """What production says to every request, whichever arm it went to; without production, the candidate.
+    def _baselines(
+        self, requests: Sequence[Request], columns: Sequence[Columns], answers: Sequence[Answers]
+    ) -> list[tuple[Mapping[str, np.ndarray], Answer | None]]:
+        """What production gets and says to every request, whichever arm it went to; without production, the candidate.
 
         Nobody sees production's answers to the candidate's requests: they say what a request was worth before any
         treatment. They are asked for after the others, so that they slow down no answer whose latency is judged.
         """
-        if Arm.CONTROL not in self.servers:
-            return [answered[Arm.CANDIDATE] for answered in answers]
-        unasked = [at for at, answered in enumerate(answers) if Arm.CONTROL not in answered]
-        later = self._ask([requests[at] for at in unasked], [(Arm.CONTROL,)] * len(unasked))
-        baselines = [answered.get(Arm.CONTROL) for answered in answers]
-        for at, answered in zip(unasked, later, strict=True):
-            baselines[at] = answered[Arm.CONTROL]
-        return baselines
+        arm = self.baseline_arm
+        unasked = [at for at, answered in enumerate(answers) if arm not in answered]
+        later: list[Columns] = [{arm: self.traffic.served_features(requests[at], False)} for at in unasked]
+        answered_later = self.pool.map(self._answers, later)
+        found = [(sent.get(arm, {}), answered.get(arm)) for sent, answered in zip(columns, answers, strict=True)]
+        for at, sent, answered in zip(unasked, later, answered_later, strict=True):
+            found[at] = (sent[arm], answered[arm])
+        return found
 
-    def _record(self, request: Request, answered: Answers, baseline: Answer | None) -> None:
+    def _record(
+        self,
+        request: Request,
+        sent: Columns,
+        answered: Answers,
+        production: tuple[Mapping[str, np.ndarray], Answer | None],
+        recorders: Mapping[Arm, ArmRecorder],
+    ) -> None:
+        columns, baseline = production
         for arm, answer in (*answered.items(), (self.baseline_arm, baseline)):
             if answer is not None and (fault := self._fault(arm, answer, len(request.item_ids))):
-                raise BrokenCanary(f"the {arm.name.lower()} server's answer to request {request.request_id}: {fault}")
+                raise BrokenBatch(f"the {arm.name.lower()} server's answer to request {request.request_id}: {fault}")
         for arm, answer in answered.items():
             if answer is None:
-                self.recorders[arm].add_error()
+                recorders[arm].add_error()
             else:
-                self.recorders[arm].add_latency(answer.latency_seconds)
+                recorders[arm].add_latency(answer.latency_seconds)
         answers = {arm: answer for arm, answer in answered.items() if answer is not None}
         if baseline is None or len(answers) < len(answered):
             return  # the user got production's ranking then, or there is nothing to compare with
         for arm, answer in answers.items():
             outcome = self.traffic.react(request, answer.scores)
-            self.recorders[arm].add_outcome(request.user_id, answer.scores, outcome, baseline.scores)
+            missing = lost_shares(sent[arm], columns)
+            recorders[arm].add_outcome(request.user_id, answer.scores, outcome, baseline.scores, missing)
 
     def _fault(self, arm: Arm, answer: Answer, candidates: int) -> str | None:
         if answer.bundle != self.servers[arm].bundle:
@@ -270,57 +267,3 @@ class _Router:
             if scores.shape != (candidates,) or not np.isfinite(scores).all():
                 return f"{label}: scores {scores.shape} for {candidates} candidates, or not finite"
         return None
-
-    def _assess(self) -> tuple[Signal, ...]:
-        control = self.recorders.get(Arm.CONTROL)
-        evidence = Evidence(
-            candidate=self.recorders[Arm.CANDIDATE].evidence(),
-            control=None if control is None else control.evidence(),
-            is_closed_loop=self.traffic.is_closed_loop,
-        )
-        return assess(evidence, self.config)
-
-    def _conclude(
-        self,
-        number: int,
-        step: CanaryStep,
-        share: float,
-        phase: Phase,
-        looks: int,
-        seconds: float,
-        signals: Sequence[Signal],
-        is_exhausted: bool,
-    ) -> None:
-        """Write down the step as it ended; what is still undecided then is `Inconclusive`."""
-        ended = [
-            signal.model_copy(update={"phase": Phase.INCONCLUSIVE}) if signal.phase is Phase.RUNNING else signal
-            for signal in signals
-        ]
-        self.reasons += [signal.reason(number) for signal in ended]
-        control = self.recorders.get(Arm.CONTROL)
-        mine = self.recorders[Arm.CANDIDATE]
-        if phase is Phase.INCONCLUSIVE:
-            why = "the traffic ended" if is_exhausted else f"max_requests is {step.max_requests}"
-            text = f"step {number}: undecided after {mine.requests} requests of the candidate, {why}"
-            self.reasons.append(Reason(check=f"step {number}", phase=phase, message=text))
-        self.results.append(
-            StepResult(
-                number=number,
-                share=share,
-                phase=phase,
-                looks=looks,
-                seconds=seconds,
-                candidate=mine.summary(),
-                control=None if control is None else control.summary(),
-                signals=tuple(ended),
-            )
-        )
-
-
-def _words(signals: Sequence[Signal]) -> str:
-    """The signal that a reader waits for: the worst decided one, else the first undecided one, else the last."""
-    for phase in (Phase.FAILED, Phase.ERROR, Phase.RUNNING):
-        for signal in reversed(signals):
-            if signal.phase is phase:
-                return signal.message
-    return signals[-1].message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -50,19 +51,35 @@ def arms(user_ids: np.ndarray, share: float, salt: int) -> np.ndarray:
     return chosen
 
 
-def decide(step: CanaryStep, candidate_requests: int, signals: Sequence[Signal], is_exhausted: bool) -> Phase:
+@dataclass(frozen=True)
+class Seen:
+    """How far a step is: requests of the candidate, goal labels among them, seconds of the traffic's own time."""
+
+    requests: int
+    events: int
+    seconds: float
+
+
+def decide(step: CanaryStep, seen: Seen, signals: Sequence[Signal], is_exhausted: bool) -> Phase:
     """Phase of a step after a look; `Running` asks for more requests.
 
-    Proven harm ends the step at once, so does a broken measurement. `Successful` needs every signal to be so and
-    `min_requests`. Whatever is undecided at `max_requests`, or when the traffic ends, is `Inconclusive`.
+    Proven harm ends the step at once, so does evidence that cannot be judged. `Successful` needs every signal to be so and
+    every minimum to be reached. Whatever is undecided at `max_requests`, at `max_seconds` or when the traffic ends is
+    `Inconclusive`; until then silence is waited for.
     """
     phases = {signal.phase for signal in signals}
     if Phase.FAILED in phases:
         return Phase.FAILED
     if Phase.ERROR in phases:
         return Phase.ERROR
-    if candidate_requests >= step.min_requests and phases == {Phase.SUCCESSFUL}:
+    is_long_enough = seen.requests >= step.min_requests and seen.events >= step.min_events and seen.seconds >= step.min_seconds
+    if is_long_enough and phases == {Phase.SUCCESSFUL}:
         return Phase.SUCCESSFUL
-    if is_exhausted or candidate_requests >= step.max_requests:
+    if is_exhausted or _is_over(step, seen, phases == {Phase.SUCCESSFUL}):
         return Phase.INCONCLUSIVE
     return Phase.RUNNING
+
+
+def _is_over(step: CanaryStep, seen: Seen, is_proven: bool) -> bool:
+    """A proof that only waits for its minimum time or events may take more than `max_requests`."""
+    return seen.seconds >= step.max_seconds or (seen.requests >= step.max_requests and not is_proven)

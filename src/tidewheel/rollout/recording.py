@@ -1,37 +1,31 @@
-"""Turns answered requests into the evidence that `analysis` judges."""
+"""Turns the answered requests of one batch into what `canary` folds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tidewheel.contracts.rollout import ArmSummary
-from tidewheel.rollout.analysis import ArmEvidence
+from tidewheel.contracts.rollout import ArmBatch
 from tidewheel.rollout.traffic import Outcome
 
 SMALLEST = 1e-7  # probabilities are kept this far from 0 and 1, else one sure mistake would cost infinitely much
 
 
 class ArmRecorder:
-    """Collects one arm. Latencies, requests and errors start anew with every step, outcomes accumulate."""
+    """Collects one arm of one batch."""
 
     def __init__(self, goal_label: str, loss_labels: Sequence[str]) -> None:
         self._goal = goal_label
-        self._losses: dict[str, list[float]] = {label: [] for label in loss_labels}
-        self._users: list[int] = []
-        self._engagement: list[float] = []
-        self._predicted: list[float] = []
-        self._actual: list[float] = []
-        self._impressions: list[float] = []
-        self._expected: list[float] = []
-        self.start_step()
-
-    def start_step(self) -> None:
-        self.requests = 0
-        self.errors = 0
+        self.requests = self.errors = 0
         self._latencies: list[float] = []
-        self._first = len(self._users)
+        self._users: list[int] = []
+        self._series: dict[str, list[float]] = {
+            name: [] for name in ("engagement", "predicted", "actual", "impressions", "scored", "expected")
+        }
+        self._losses: dict[str, list[float]] = {label: [] for label in loss_labels}
+        self._missing: dict[str, dict[int, float]] = {}
 
     def add_error(self) -> None:
         """A request that got no usable answer."""
@@ -44,52 +38,83 @@ class ArmRecorder:
         self._latencies.append(seconds)
 
     def add_outcome(
-        self, user_id: int, scores: Mapping[str, np.ndarray], outcome: Outcome, baseline: Mapping[str, np.ndarray]
+        self,
+        user_id: int,
+        scores: Mapping[str, np.ndarray],
+        outcome: Outcome,
+        baseline: Mapping[str, np.ndarray],
+        missing: Mapping[str, float],
     ) -> None:
         """What became of an answered request.
 
-        `scores` are this arm's of all candidates, `baseline` production's of the same; the outcome is of what was shown.
+        Args:
+            scores: this arm's of all candidates; the outcome is of what was shown.
+            baseline: production's of all candidates.
+            missing: see `lost_shares`.
         """
         shown = outcome.shown
         weights = np.ones(len(shown)) if outcome.weights is None else outcome.weights
+        goal = scores[self._goal].astype(np.float64)
         actual = float(weights @ outcome.labels[self._goal])
+        for feature, share in missing.items():
+            self._missing.setdefault(feature, {})[len(self._users)] = share
         self._users.append(user_id)
-        self._engagement.append(actual)
-        self._actual.append(actual)
-        self._predicted.append(float(weights @ scores[self._goal][shown].astype(np.float64)))
-        self._impressions.append(float(weights.sum()))
-        self._expected.append(float(np.sort(baseline[self._goal])[-len(shown) :].sum(dtype=np.float64)))
+        found = {
+            "engagement": actual,
+            "actual": actual,
+            "predicted": float(weights @ goal[shown]),
+            "impressions": float(weights.sum()),
+            "scored": float(goal.mean()),
+            "expected": float(np.sort(baseline[self._goal])[-len(shown) :].sum(dtype=np.float64)),
+        }
+        for name, value in found.items():
+            self._series[name].append(value)
         for label, losses in self._losses.items():
             losses.append(logloss_sum(scores[label][shown], outcome.labels[label], weights))
 
-    def evidence(self) -> ArmEvidence:
-        return ArmEvidence(
+    def fault(self) -> str:
+        """Which series holds a number that is none, or an empty text."""
+        series = self._series | {"latency": self._latencies} | {f"logloss {x}": y for x, y in self._losses.items()}
+        for name, values in series.items():
+            if num := sum(not math.isfinite(value) for value in values):
+                return f"{name} is not finite in {num} of {len(values)} requests"
+        return ""
+
+    def batch(self) -> ArmBatch:
+        return ArmBatch(
             requests=self.requests,
             errors=self.errors,
-            latencies=np.array(self._latencies),
-            users=np.array(self._users, dtype=np.int64),
-            engagement=np.array(self._engagement),
-            predicted=np.array(self._predicted),
-            actual=np.array(self._actual),
-            impressions=np.array(self._impressions, dtype=np.float64),
-            expected=np.array(self._expected),
-            losses={label: np.array(losses) for label, losses in self._losses.items()},
+            latencies=tuple(self._latencies),
+            users=tuple(self._users),
+            losses={label: tuple(losses) for label, losses in self._losses.items()},
+            missing={
+                feature: tuple(shares.get(at, 0.0) for at in range(len(self._users)))
+                for feature, shares in self._missing.items()
+            },
+            **{name: tuple(values) for name, values in self._series.items()},
         )
 
-    def summary(self) -> ArmSummary:
-        """This step alone, for people."""
-        latencies = np.array(self._latencies)
-        series = {"engagement": self._engagement, "predicted": self._predicted, "actual": self._actual}
-        series |= {f"logloss {label}": losses for label, losses in self._losses.items()}
-        means = {name: float(np.mean(values[self._first :])) for name, values in series.items() if values[self._first :]}
-        return ArmSummary(
-            requests=self.requests,
-            errors=self.errors,
-            users=len(set(self._users[self._first :])),
-            latency_p50_seconds=float(np.quantile(latencies, 0.5)) if len(latencies) else None,
-            latency_p95_seconds=float(np.quantile(latencies, 0.95)) if len(latencies) else None,
-            means={name: mean for name, mean in means.items() if np.isfinite(mean)},
-        )
+
+def lost_shares(columns: Mapping[str, np.ndarray], production: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Feature -> how much more of its values is null than of what production gets for the same request, where they differ."""
+    if columns is production:
+        return {}
+    lost = {
+        name: (_missing_share(columns[name]) if name in columns else 1.0) - _missing_share(production[name])
+        for name in production
+    }
+    return {name: share for name, share in lost.items() if share}
+
+
+def _missing_share(values: np.ndarray) -> float:
+    """Share of NaN, None, or of the histories that are empty."""
+    if values.ndim > 1:
+        return float(values.shape[1] == 0)
+    if not len(values):
+        return 1.0
+    if values.dtype.kind == "f":
+        return float(np.isnan(values).mean())
+    return float(np.mean([value is None for value in values])) if values.dtype.kind == "O" else 0.0
 
 
 def logloss_sum(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:

@@ -51,12 +51,18 @@ class ReplayTraffic:
         self._labels = {label: table[label_column(label)].to_numpy().astype(np.int8) for label in labels}
         self._weights = table[WEIGHT].to_numpy().astype(np.float64) if WEIGHT in table.column_names else np.ones(table.num_rows)
         self._request_users = self._users[self._rows[self._starts[:-1]]]
+        times = table["event_time"].to_numpy().astype("datetime64[us]").astype(np.int64)
+        self._seconds = (times[self._rows[self._starts[:-1]]] - times[0]) / 1e6
         self._next = 0
         self._rows_of: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         """How many requests are left."""
         return len(self._request_users) - self._next
+
+    @property
+    def seconds(self) -> float:
+        return float(self._seconds[self._next - 1]) if self._next else 0.0
 
     def take(self, count: int) -> Sequence[Request]:
         return self.take_of(count, lambda users: np.ones(len(users), dtype=bool))

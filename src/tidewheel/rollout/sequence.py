@@ -55,14 +55,17 @@ def width(standard_error: float, alpha: float, sharpest_at: float) -> float:
     return standard_error * math.sqrt(2.0 * (x + 1.0) / x * math.log1p(math.sqrt(x + 1.0) / (2.0 * alpha)))
 
 
-def bounds(estimate: Estimate, alpha: float, sharpest_at: float) -> tuple[float, float]:
+def bounds(estimate: Estimate, alpha: float, *sharpest_at: float) -> tuple[float, float]:
     """Lower and upper bound, each of which misses the truth at some look with probability at most `alpha`.
+
+    Several `sharpest_at` share `alpha`, and the narrowest of their bounds holds (union bound): one sees small effects late,
+    another large ones soon.
 
     An exact zero of the standard error (all observations alike) gives no bound: it is lack of evidence, not certainty.
     """
     if not estimate.is_finite or estimate.standard_error <= 0.0:
         return -math.inf, math.inf
-    distance = width(estimate.standard_error, alpha, sharpest_at)
+    distance = min(width(estimate.standard_error, alpha / len(sharpest_at), sharpest) for sharpest in sharpest_at)
     return estimate.value - distance, estimate.value + distance
 
 

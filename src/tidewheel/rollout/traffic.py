@@ -42,6 +42,10 @@ class Traffic(Protocol):
     def is_closed_loop(self) -> bool:
         """Whether users react to the ranking (world), or outcomes were recorded before (replay)."""
 
+    @property
+    def seconds(self) -> float:
+        """How much of the traffic's own time has passed since its beginning."""
+
     def take(self, count: int) -> Sequence[Request]:
         """The next requests: `count` of them, fewer when the source ends."""
 

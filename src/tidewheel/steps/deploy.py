@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.evidence import Baseline, Rollout
 from tidewheel.contracts.recipe import WorldSource
@@ -11,7 +14,7 @@ from tidewheel.ranker.bundle import BUNDLES, OpenBundle, load_bundle
 from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.release import decision_of, release
-from tidewheel.rollout import ReplayTraffic, Traffic, run_canary
+from tidewheel.rollout import ReplayTraffic, StoredJournal, Traffic, run_canary
 from tidewheel.serving import start_server
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.production import missing_features, with_production, without
@@ -50,6 +53,9 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
             traffic_of(part, job, candidate, production),
             start_server,
             job.progress,
+            None
+            if dry_run
+            else StoredJournal(job.store, canary_of(part, job, baseline, candidate), f"{job.run_id}/{os.getpid()}"),
         )
         decision = decision_of(canary.verdict, is_canaried=True, production=baseline.production)
         if dry_run:
@@ -74,6 +80,18 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
         documents={"rollout": rollout.to_json(), "canary": canary.to_json()},
         summary=summary_of(canary, decision.value, note),
     )
+
+
+def canary_of(part: DeployPart, job: Job, baseline: Baseline, candidate: OpenBundle) -> str:
+    """Name of a canary's journal: the same while the same is compared under the same plan and nothing else was decided."""
+    key = {
+        "candidate": candidate.digest,
+        "production": baseline.production,
+        "decided": baseline.ledger_number,
+        "plan": part.model_dump(mode="json"),
+        "window_end": job.window_end.isoformat(),
+    }
+    return f"{part.recipe}/{digest_of(key)[:16]}"
 
 
 def traffic_of(part: DeployPart, job: Job, candidate: OpenBundle, production: OpenBundle | None) -> Traffic:

@@ -63,6 +63,10 @@ class WorldTraffic:
     def is_closed_loop(self) -> bool:
         return True
 
+    @property
+    def seconds(self) -> float:
+        return self._taken * REQUEST_INTERVAL.total_seconds()
+
     def take(self, count: int) -> Sequence[Request]:
         """The next `count` requests."""
         taken: list[Request] = []

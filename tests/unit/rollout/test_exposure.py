@@ -18,7 +18,7 @@ CONFIG = DeployConfig(
 
 
 def test_every_step_ends_with_the_batch_in_which_its_requests_are_reached() -> None:
-    found = worst_case("shop", CONFIG)
+    found = worst_case("shop", CONFIG, [], True)
     assert [step.candidate_requests for step in found.steps] == [1000, 2000]
     assert [step.requests for step in found.steps] == [10_000, 4_000]
     assert [step.exposure for step in found.steps] == [pytest.approx(0.1), pytest.approx(3000 / 14_000)]
@@ -27,13 +27,16 @@ def test_every_step_ends_with_the_batch_in_which_its_requests_are_reached() -> N
 
 
 def test_the_traffic_says_by_when_each_step_has_ended() -> None:
-    assert [step.seconds for step in worst_case("shop", CONFIG, 100.0).steps] == [pytest.approx(100.0), pytest.approx(140.0)]
-    assert [step.seconds for step in worst_case("shop", CONFIG).steps] == [None, None]
+    assert [step.seconds for step in worst_case("shop", CONFIG, [], True, 100.0).steps] == [
+        pytest.approx(100.0),
+        pytest.approx(140.0),
+    ]
+    assert [step.seconds for step in worst_case("shop", CONFIG, [], True).steps] == [None, None]
 
 
 def test_half_a_request_is_a_whole_one() -> None:
     steps = (CanaryStep(share=0.3, min_requests=1, max_requests=1),)
-    assert worst_case("shop", CONFIG.model_copy(update={"steps": steps, "batch_requests": 1})).requests == 7
+    assert worst_case("shop", CONFIG.model_copy(update={"steps": steps, "batch_requests": 1}), [], True).requests == 7
 
 
 def test_the_verb_shows_the_plan_of_a_recipe() -> None:

@@ -70,6 +70,10 @@ class ClickTraffic:
         self.left = end
         self.number = 0
 
+    @property
+    def seconds(self) -> float:
+        return float(self.number)
+
     def take(self, count: int) -> Sequence[Request]:
         count = min(count, self.left)
         self.left -= count
@@ -291,3 +295,15 @@ def test_a_canary_over_two_real_servers_compares_a_bundle_with_itself(tiny_bundl
     assert result.steps[0].candidate.errors == result.steps[0].control.errors == 0
     assert result.steps[0].candidate.latency_p50_seconds > 0
     assert lines[0].startswith("step 1/1: 50% of users")
+
+
+def test_a_source_that_is_silent_for_the_candidate_alone_is_seen_in_its_coverage() -> None:
+    class Blind(ClickTraffic):
+        def served_features(self, request: Request, is_candidate: bool) -> Mapping[str, np.ndarray]:
+            extra = np.full(6, np.nan) if is_candidate else np.ones(6)
+            return {**request.features, "age": extra, "rare": np.full(6, np.nan)}
+
+    result = canary(in_memory()[0], Blind())
+    assert result.verdict.phase is Phase.FAILED
+    assert "coverage of age -100.0%" in result.verdict.explain()
+    assert result.steps[0].candidate.requests < 400

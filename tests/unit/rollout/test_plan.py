@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tidewheel.contracts.recipe import CanaryStep
 from tidewheel.contracts.rollout import Signal
 from tidewheel.contracts.verdict import Phase
-from tidewheel.rollout.plan import Arm, arms, decide, positions
+from tidewheel.rollout.plan import Arm, Seen, arms, decide, positions
 
 STEP = CanaryStep(share=0.1, min_requests=100, max_requests=500)
 USERS = np.arange(20_000)
@@ -62,12 +62,12 @@ def test_everybody_at_the_candidate_leaves_no_control() -> None:
     ],
 )
 def test_a_step_ends_as_its_evidence_says(phases, requests: int, is_exhausted: bool, want: Phase) -> None:
-    assert decide(STEP, requests, signals(*phases), is_exhausted) is want
+    assert decide(STEP, Seen(requests, 0, 0.0), signals(*phases), is_exhausted) is want
 
 
 @given(st.lists(st.sampled_from(list(Phase))), st.integers(0, 1000), st.booleans())
 def test_only_unanimous_success_with_enough_requests_passes(phases: list[Phase], requests: int, is_exhausted: bool) -> None:
-    if decide(STEP, requests, signals(*phases), is_exhausted) is Phase.SUCCESSFUL:
+    if decide(STEP, Seen(requests, 0, 0.0), signals(*phases), is_exhausted) is Phase.SUCCESSFUL:
         assert phases
         assert set(phases) == {Phase.SUCCESSFUL}
         assert requests >= STEP.min_requests

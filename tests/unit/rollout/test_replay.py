@@ -82,8 +82,8 @@ def test_a_row_of_a_sampled_log_counts_for_all_that_it_stands_for() -> None:
     scores = {"click": np.array([0.5, 0.25])}
     outcome = traffic.react(request, scores)
     recorder = ArmRecorder("click", ["click"])
-    recorder.add_outcome(request.user_id, scores, outcome, scores)
-    evidence = recorder.evidence()
+    recorder.add_outcome(request.user_id, scores, outcome, scores, {})
+    evidence = recorder.batch()
     assert (evidence.impressions[0], evidence.actual[0], evidence.predicted[0]) == (5.0, 1.0, 0.5 + 4 * 0.25)
     assert evidence.losses["click"][0] == pytest.approx(-np.log(0.5) - 4 * np.log(0.75))
 

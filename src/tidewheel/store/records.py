@@ -6,7 +6,7 @@ import re
 from typing import Protocol, Self, TypeVar
 
 from tidewheel.errors import ContractError
-from tidewheel.store import Store
+from tidewheel.store.store import Store
 
 _NAME = re.compile(r"^\d{6}\.json$")
 
