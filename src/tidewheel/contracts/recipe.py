@@ -219,7 +219,7 @@ class DeployConfig(Contract):
     max_coverage_drop: float = Field(default=0.05, gt=0, lt=1)
     goals: tuple[str, ...] = ()
     max_broken_batches: int = Field(default=2, ge=0)  # more whose measurement broke (NaN, a missing series) end the canary
-    batch_requests: int = Field(default=200, ge=1)  # requests between two looks of the sequential test
+    batch_requests: int = Field(default=100, ge=1)  # requests between two looks of the sequential test
 
     @model_validator(mode="after")
     def _goals_can_get_better(self) -> Self:

@@ -125,11 +125,15 @@ class StepResult(Contract):
 
 
 class CanaryResult(Contract):
-    """The whole canary: only the `Successful` verdict of all steps lets the candidate become production."""
+    """The whole canary: only the `Successful` verdict of all steps lets the candidate become production.
+
+    `requests` are those that were compared; `exposure` is the candidate's share of all that users made meanwhile.
+    """
 
     verdict: Verdict
     steps: tuple[StepResult, ...]
     requests: int = Field(ge=0)
+    exposure: float = Field(ge=0, le=1)
     seconds: float = Field(ge=0)
 
 

@@ -91,8 +91,14 @@ class Canary:
 
     def result(self) -> CanaryResult:
         """How it ended; a canary that has not is `Inconclusive`."""
+        mine = sum(step.candidate.requests for step in self._results)
+        everyone = sum(step.candidate.requests / step.share for step in self._results)  # users are assigned by hash
         return CanaryResult(
-            verdict=combine(self._reasons), steps=tuple(self._results), requests=self._requests, seconds=self._seconds
+            verdict=combine(self._reasons),
+            steps=tuple(self._results),
+            requests=self._requests,
+            exposure=mine / everyone if everyone else 0.0,
+            seconds=self._seconds,
         )
 
     def _start_step(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -37,6 +38,15 @@ class ArmEvidence:
     expected: np.ndarray
     losses: Mapping[str, np.ndarray] = field(default_factory=dict)
     missing: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def clusters(self) -> np.ndarray:
+        """(N,) the users, numbered from 0."""
+        return np.unique(self.users, return_inverse=True)[1]
+
+    @property
+    def num_users(self) -> int:
+        return int(self.clusters.max()) + 1 if len(self.users) else 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ def relative_difference(evidence: Evidence, series: str) -> Estimate | None:
     if not (len(mine) and len(other)) or other.sum() <= 0.0:
         return None
     if not evidence.is_closed_loop:
-        found = ratio_of_sums(mine, other, candidate.users)
+        found = ratio_of_sums(mine, other, candidate.clusters)
         return Estimate(found.value - 1.0, found.standard_error)
     (a, b) = adjusted(candidate, control, series)
     if b.value <= 0.0:
@@ -141,7 +151,7 @@ def adjusted(candidate: ArmEvidence, control: ArmEvidence, series: str = "engage
     estimates = [
         Estimate(
             float(raw.mean()) - slope * (float(arm.expected.mean()) - overall),
-            clustered_error((y - slope * x) / len(y), arm.users),
+            clustered_error((y - slope * x) / len(y), arm.clusters),
         )
         for raw, arm, (y, x) in zip(values, arms, centred, strict=True)
     ]
@@ -151,7 +161,7 @@ def adjusted(candidate: ArmEvidence, control: ArmEvidence, series: str = "engage
 def log_calibration(arm: ArmEvidence) -> Estimate:
     """log(predicted / actual) of the goal label, clustered on users; both sums are above 0."""
     value = math.log(float(arm.predicted.sum()) / float(arm.actual.sum()))
-    return Estimate(value, clustered_error(_calibration_influence(arm), arm.users))
+    return Estimate(value, clustered_error(_calibration_influence(arm), arm.clusters))
 
 
 def calibration_against_control(evidence: Evidence) -> Estimate:
@@ -163,7 +173,7 @@ def calibration_against_control(evidence: Evidence) -> Estimate:
         return Estimate(mine.value - other.value, math.hypot(mine.standard_error, other.standard_error))
     influence = _calibration_influence(candidate) - _calibration_influence(control)
     # The same outcomes stand in both arms; rounding may leave an error of exactly zero where the bundles answer alike.
-    return Estimate(mine.value - other.value, max(clustered_error(influence, candidate.users), 1e-12))
+    return Estimate(mine.value - other.value, max(clustered_error(influence, candidate.clusters), 1e-12))
 
 
 def _calibration_influence(arm: ArmEvidence) -> np.ndarray:
@@ -182,6 +192,6 @@ def rise_of_missing(candidate: ArmEvidence, control: ArmEvidence, feature: str) 
         values, count = arm.missing.get(feature, np.zeros(len(arm.users))), len(arm.users)
         share = float(values.mean())
         succession = math.sqrt(1 / (count + 2) * (1 - 1 / (count + 2)) / count)
-        errors.append(max(clustered_error((values - share) / count, arm.users), succession))
+        errors.append(max(clustered_error((values - share) / count, arm.clusters), succession))
         shares.append(share)
     return Estimate(shares[0] - shares[1], math.hypot(*errors))

@@ -87,9 +87,10 @@ def ratio_of_sums(numerator: np.ndarray, denominator: np.ndarray, clusters: np.n
 
 def clustered_error(influence: np.ndarray, clusters: np.ndarray) -> float:
     """Standard error of a sum of influences (N,), added up within users first; NaN below two users."""
-    _, users = np.unique(clusters, return_inverse=True)
-    sums = np.bincount(users, weights=influence)
-    count = len(sums)
+    if len(clusters) and not 0 <= clusters.min() <= clusters.max() < 2 * len(clusters):
+        _, clusters = np.unique(clusters, return_inverse=True)  # else they are places of sums already
+    sums = np.bincount(clusters, weights=influence)
+    count = int(np.count_nonzero(np.bincount(clusters)))
     if count < 2:
         return math.nan
     return math.sqrt(count / (count - 1) * float(np.square(sums).sum()))

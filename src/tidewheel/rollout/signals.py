@@ -110,7 +110,7 @@ def logloss(plan: PlannedSignal, evidence: Evidence, config: DeployConfig) -> Si
     if few := _few_users(candidate):
         return _unseen(plan, few)
     label, margin = plan.name.partition(" ")[2], plan.limit
-    difference = ratio_of_sums(candidate.losses[label] - control.losses[label], candidate.impressions, candidate.users)
+    difference = ratio_of_sums(candidate.losses[label] - control.losses[label], candidate.impressions, candidate.clusters)
     are_alike = difference.value == 0.0 and difference.standard_error == 0.0
     # Both bundles answer alike: the same losses, not a lack of evidence.
     proof = (0.0, 0.0) if are_alike else bounds(difference, config.alpha, margin / PRECISION)
@@ -222,7 +222,7 @@ def _both(evidence: Evidence) -> tuple[ArmEvidence, ArmEvidence]:
 
 
 def _few_users(*arms: ArmEvidence) -> str | None:
-    users = min(len(np.unique(arm.users)) for arm in arms)
+    users = min(arm.num_users for arm in arms)
     return f"{users} users < {MIN_USERS}" if users < MIN_USERS else None
 
 

@@ -127,6 +127,7 @@ def test_a_candidate_that_ranks_by_noise_fails_in_the_first_step_with_the_number
     assert result.verdict.phase is Phase.FAILED
     assert len(result.steps) == 1
     assert "step 1" in result.verdict.explain()
+    assert result.exposure == pytest.approx(0.25)  # the share of the only step
 
 
 def test_the_same_traffic_gives_the_same_evidence() -> None:
