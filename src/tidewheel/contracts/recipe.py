@@ -11,7 +11,9 @@ from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.evaluation import EvaluateConfig
 from tidewheel.contracts.faults import AnyFault
 from tidewheel.contracts.learning import DistillConfig, TrainConfig
+from tidewheel.contracts.ledger import AfterRollback
 from tidewheel.contracts.network import context_fault
+from tidewheel.contracts.retention import RetentionRules
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec, active, feature_columns
 from tidewheel.contracts.student import student_fault, student_features
@@ -193,6 +195,7 @@ class DeployConfig(Contract):
 
     `max_engagement_drop` is relative (world only), `max_logloss_rise` absolute per impression, `max_latency_ratio` of the
     arms' median latency, `max_error_rate` of requests, `max_calibration_error` of predicted / actual against 1.
+    `after_rollback` is what becomes of retraining when production is taken back later; `retention` what `tidewheel gc` keeps.
     """
 
     steps: tuple[CanaryStep, ...] = Field(min_length=1)
@@ -204,6 +207,8 @@ class DeployConfig(Contract):
     max_latency_ratio: float = Field(default=3.0, gt=1)
     max_calibration_error: float = Field(default=0.2, gt=0)
     batch_requests: int = Field(default=200, ge=1)  # requests between two looks of the sequential test
+    after_rollback: AfterRollback = AfterRollback.REANCHOR
+    retention: RetentionRules = RetentionRules()
 
 
 class Recipe(Contract):
