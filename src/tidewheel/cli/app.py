@@ -183,6 +183,9 @@ def lineage(name: NameOption = "", home: HomeOption = "", as_json: JsonFlag = Fa
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")],
     to: Annotated[str, typer.Option(help="Digest of an earlier production, or its beginning. Default: the one before.")] = "",
+    retraining: Annotated[
+        str, typer.Option(help="reanchor, pause or continue. Default: what the recipe says in deploy.after_rollback.")
+    ] = "",
     name: NameOption = "",
     home: HomeOption = "",
     as_json: JsonFlag = False,
@@ -190,7 +193,7 @@ def rollback(
     """Make an earlier production serve again: one ledger entry, then everything that follows from it."""
     from tidewheel.cli import release
 
-    release.rollback(reason, to, name, home, as_json)
+    release.rollback(reason, to, retraining, name, home, as_json)
 
 
 @app.command()
@@ -208,8 +211,21 @@ def quarantine(
 
 
 @app.command()
+def resume(
+    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")],
+    name: NameOption = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Let runs begin and teachers teach again, which a rollback held up."""
+    from tidewheel.cli import release
+
+    release.resume(reason, name, home, as_json)
+
+
+@app.command()
 def reconcile(name: NameOption = "", home: HomeOption = "", as_json: JsonFlag = False) -> None:
-    """Make the registry say what the ledger says. Safe to repeat, and after a crash between any two writes."""
+    """Make traffic, state and registry say what the ledger says. Safe to repeat, and after a crash between any two writes."""
     from tidewheel.cli import release
 
     release.reconcile(name, home, as_json)

@@ -195,7 +195,7 @@ class DeployConfig(Contract):
 
     `max_engagement_drop` is relative (world only), `max_logloss_rise` absolute per impression, `max_latency_ratio` of the
     arms' median latency, `max_error_rate` of requests, `max_calibration_error` of predicted / actual against 1.
-    `after_rollback` is what becomes of retraining when production is taken back later; `retention` what `tidewheel gc` keeps.
+    `after_rollback` is what becomes of retraining when production is taken back later.
     """
 
     steps: tuple[CanaryStep, ...] = Field(min_length=1)
@@ -208,7 +208,6 @@ class DeployConfig(Contract):
     max_calibration_error: float = Field(default=0.2, gt=0)
     batch_requests: int = Field(default=200, ge=1)  # requests between two looks of the sequential test
     after_rollback: AfterRollback = AfterRollback.REANCHOR
-    retention: RetentionRules = RetentionRules()
 
 
 class Recipe(Contract):
@@ -226,6 +225,7 @@ class Recipe(Contract):
     distill: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     deploy: DeployConfig
+    retention: RetentionRules = RetentionRules()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

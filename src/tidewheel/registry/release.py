@@ -17,7 +17,7 @@ from tidewheel.contracts.ledger import (
 )
 from tidewheel.contracts.retraining import policy_after, retraining_after
 from tidewheel.contracts.verdict import Verdict
-from tidewheel.errors import ConfigError, RetryableError
+from tidewheel.errors import ConfigError, PausedError, RetryableError
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.projections import project, projections_of
 from tidewheel.registry.versions import Registry
@@ -112,6 +112,18 @@ def decided_by(entries: Sequence[LedgerEntry], run_id: str, bundle: str) -> Ledg
     """What a run decided about its candidate already, or None."""
     by_run = (entry for entry in entries if (entry.run_id, entry.bundle) == (run_id, bundle))
     return next((entry for entry in by_run if entry.decision in OF_RUNS), None)
+
+
+def expect_open(entries: Sequence[LedgerEntry], recipe: str) -> None:
+    """Refuse to begin a run while retraining is paused.
+
+    Raises:
+        PausedError: a reversion paused it, and nobody resumed.
+    """
+    if (found := retraining_after(entries)).is_paused:
+        raise PausedError(
+            f"recipe {recipe}: retraining is paused since {found.explain()}; look into it, then tidewheel resume --reason WHY"
+        )
 
 
 def rollback(
