@@ -40,7 +40,7 @@ def rollback(reason: str, to: str, retraining: str, name: str, home: str, as_jso
     store, ledger = place.store(), ledger_of(place, name)
     done = take_back(
         ledger,
-        _registry(place, ledger),
+        registry_of(place, ledger),
         reason=reason,
         to=to or None,
         check=lambda bundle: load_bundle(store, bundle),
@@ -55,7 +55,7 @@ def resume(reason: str, name: str, home: str, as_json: bool) -> None:
     """Let runs begin and teachers teach again, which a rollback held up: one ledger entry."""
     place = existing_home(home)
     ledger = ledger_of(place, name)
-    done = go_on(ledger, _registry(place, ledger), reason=reason)
+    done = go_on(ledger, registry_of(place, ledger), reason=reason)
     _emit(done, [f"runs begin and teachers teach again, ledger entry {done.entry.number}"], {}, as_json)
 
 
@@ -64,7 +64,7 @@ def quarantine(bundle: str, reason: str, name: str, home: str, as_json: bool) ->
     place = existing_home(home)
     ledger = ledger_of(place, name)
     before = untrusted(ledger.entries())
-    done = keep_from_teaching(ledger, _registry(place, ledger), bundle=bundle, reason=reason)
+    done = keep_from_teaching(ledger, registry_of(place, ledger), bundle=bundle, reason=reason)
     new = {digest: why for digest, why in untrusted(ledger.entries()).items() if digest not in before}
     lines = [f"{short(digest)} teaches no more: {why}" for digest, why in new.items()]
     if done.entry.production in new:
@@ -86,7 +86,7 @@ def reconcile(name: str, home: str, as_json: bool) -> None:
     """Make traffic, state and registry say what the ledger says. Safe to repeat, and after a crash between any two writes."""
     place = existing_home(home)
     ledger = ledger_of(place, name)
-    repaired = repair(ledger, _registry(place, ledger))
+    repaired = repair(ledger, registry_of(place, ledger))
     emit({"repaired": repaired}, as_json, lambda: print("\n".join(repaired) or "nothing to repair"))
 
 
@@ -102,7 +102,7 @@ def serve(bundle: str, host: str, port: int, log: Path | None, name: str, home: 
     os.execv(sys.executable, [sys.executable, *arguments])
 
 
-def _registry(home: Home, ledger: Ledger) -> MlflowRegistry:
+def registry_of(home: Home, ledger: Ledger) -> MlflowRegistry:
     """The registered model of the ledger's recipe."""
     from tidewheel.registry.mlflow import MlflowRegistry
 

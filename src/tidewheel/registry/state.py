@@ -9,6 +9,7 @@ from tidewheel.contracts.ledger import LedgerEntry, previous_production, product
 from tidewheel.contracts.retraining import retraining_after
 from tidewheel.contracts.state import ReleaseState, Served, name_of
 from tidewheel.contracts.teacher import standings
+from tidewheel.registry.ledger import Ledger
 from tidewheel.store import Store
 
 
@@ -54,7 +55,7 @@ class StateProjection:
     def repair(self, entries: Sequence[LedgerEntry]) -> list[str]:
         if not entries:
             return []
-        wanted = state_after(entries, self._manifest(production_after(entries)))
+        wanted = state_after(entries, _manifest(self._store, production_after(entries)))
         name, text = name_of(wanted.recipe), wanted.to_json() + "\n"
         if self._store.get(name) == text:
             return []
@@ -62,6 +63,13 @@ class StateProjection:
         served = wanted.production[:12] if wanted.production else "nothing"
         return [f"state: entry {wanted.number}, {served} serves, retraining {wanted.retraining.phase.value}"]
 
-    def _manifest(self, bundle: str | None) -> BundleManifest | None:
-        text = self._store.manifest(BUNDLES, bundle) if bundle else None
-        return BundleManifest.parse(text, f"{BUNDLES}/{bundle}") if text is not None else None
+
+def state_of(ledger: Ledger) -> ReleaseState | None:
+    """What holds now, from the ledger itself; None before the first decision."""
+    entries = ledger.entries()
+    return state_after(entries, _manifest(ledger.store, production_after(entries))) if entries else None
+
+
+def _manifest(store: Store, bundle: str | None) -> BundleManifest | None:
+    text = store.manifest(BUNDLES, bundle) if bundle else None
+    return BundleManifest.parse(text, f"{BUNDLES}/{bundle}") if text is not None else None
