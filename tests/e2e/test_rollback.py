@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.command import PROGRAM, QUICKSTART, SMALL, environment, settings, tidewheel
+from tests.e2e.command import PROGRAM, QUICKSTART, ROOT, SMALL, environment, settings, tidewheel
 from tidewheel.contracts.assignment import Assignment
 from tidewheel.contracts.state import ReleaseState
 from tidewheel.store import Home
@@ -22,6 +24,7 @@ from tidewheel.store import Home
 pytestmark = pytest.mark.slow
 
 RUN = ["run", "--recipe", str(QUICKSTART), *settings(*SMALL)]
+RUNBOOK = ROOT / "docs" / "operations" / "rollback.md"
 PATIENCE_SECONDS = 240
 
 
@@ -167,6 +170,18 @@ def test_a_run_killed_after_its_decision_is_concluded_and_not_released_twice(hom
     assert store.get("assignments/quickstart/000003.json") is not None
     assert len(tidewheel("history", "--json", home=home).document) == 3
     assert tidewheel("reconcile", home=home).code == 0
+
+
+def test_every_command_of_the_runbook_works_in_its_order(home: Path, bundles: tuple[str, str]) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), re.DOTALL)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert len(commands) == 9
+
+    for program, *words in commands:
+        ended = tidewheel(*[bundles[0] if word == "BUNDLE" else word for word in words], home=home)
+
+        assert program == "tidewheel"
+        assert ended.code == 0, ended.err
 
 
 def kill_after_entry(home: Path, number: int) -> None:
