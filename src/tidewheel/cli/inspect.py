@@ -39,6 +39,9 @@ def status(home: str, as_json: bool) -> None:
 
     def show() -> None:
         print("\n".join(f"production of {name}: {digest or 'none yet'}" for name, digest in serving.items()))
+        print(
+            "".join(f"before it: {short(s.previous)}; may teach: {_shorts(s.teachers)}\n" for s in states.values() if s), end=""
+        )
         held = [state for state in states.values() if state and state.retraining.phase is not RetrainingPhase.OPEN]
         print("".join(f"retraining of {s.recipe} is {s.retraining.phase.value}: {s.retraining.explain()}\n" for s in held))
         rows = [[r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100])] for r in concluded]
@@ -46,6 +49,10 @@ def status(home: str, as_json: bool) -> None:
         table(("run", "window", "outcome", "reason"), rows)
 
     emit(document, as_json, show)
+
+
+def _shorts(digests: Sequence[str]) -> str:
+    return ", ".join(map(short, digests)) or "none"
 
 
 def explain(run_id: str, home: str, as_json: bool) -> None:

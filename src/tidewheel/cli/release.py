@@ -19,7 +19,9 @@ from tidewheel.registry.release import Release
 from tidewheel.registry.release import quarantine as keep_from_teaching
 from tidewheel.registry.release import resume as go_on
 from tidewheel.registry.release import rollback as take_back
+from tidewheel.registry.removed import manifest_of
 from tidewheel.store.home import Home
+from tidewheel.store.store import Store
 
 if TYPE_CHECKING:
     from tidewheel.registry.mlflow import MlflowRegistry
@@ -43,12 +45,24 @@ def rollback(reason: str, to: str, retraining: str, name: str, home: str, as_jso
         registry_of(place, ledger),
         reason=reason,
         to=to or None,
-        check=lambda bundle: load_bundle(store, bundle),
+        check=lambda bundle: _check(store, bundle),
         retraining=AfterRollback(retraining) if retraining else None,
     )
     told = f"production {short(done.entry.previous)} → {short(done.entry.production)}, ledger entry {done.entry.number}"
     held = retraining_after(ledger.entries())
     _emit(done, [told, NEXT_RUN[held.phase]], {"retraining": held.model_dump(mode="json")}, as_json)
+
+
+def _check(store: Store, bundle: str) -> None:
+    """Refuse to let a bundle serve that cannot.
+
+    Raises:
+        ConfigError: its bytes were removed.
+        ContractError: they are damaged.
+    """
+    if store.manifest(BUNDLES, bundle) is None and manifest_of(store, BUNDLES, bundle) is not None:
+        raise ConfigError(f"rollback: {short(bundle)} was removed by tidewheel gc; tidewheel history shows what else served")
+    load_bundle(store, bundle)
 
 
 def resume(reason: str, name: str, home: str, as_json: bool) -> None:

@@ -33,6 +33,10 @@ class Ledger:
         """
         return read_all(self.store, self._folder, LedgerEntry, "ledger")
 
+    def last_number(self) -> int:
+        """Number of the last entry, 0 for none; reads no entry."""
+        return len(self.store.names(self._folder))
+
     def append(self, entry: LedgerEntry) -> LedgerEntry:
         """Write the next entry, whole or not at all.
 

@@ -45,7 +45,7 @@ def project(ledger: Ledger, projections: Sequence[Projection]) -> tuple[list[str
                 repaired += projection.repair(entries)
             except Exception as error:  # somebody else's system, and the decision has been made
                 faults.append(f"{projection.name}: {type(error).__name__}: {error}")
-        if len(ledger.entries()) == len(entries):
+        if ledger.last_number() == len(entries):
             return repaired, faults
 
 

@@ -137,7 +137,7 @@ def carry_out(ledger: Ledger, seen_number: int, sweep: Sweep) -> list[Folder]:
     for kind, digest in sweep.folders:
         if digest not in there[kind]:
             continue
-        if len(ledger.entries()) != seen_number:
+        if ledger.last_number() != seen_number:
             raise RetryableError(f"gc: the ledger grew after entry {seen_number}; {len(removed)} folders removed, run again")
         if remove(ledger.store, kind, digest):
             removed.append((kind, digest))
