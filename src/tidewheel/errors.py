@@ -21,6 +21,10 @@ class ConfigError(TidewheelError):
     exit_code = 2
 
 
+class PausedError(ConfigError):
+    """The recipe paused its own retraining when production was taken back: somebody must look, then resume."""
+
+
 class ContractError(TidewheelError):
     """Stored bytes are not what their manifest or schema promises: the owner of the data must act."""
 
@@ -40,5 +44,5 @@ class RetryableError(TidewheelError):
 
 
 KINDS: dict[str, type[TidewheelError]] = {
-    kind.__name__: kind for kind in (TidewheelError, ConfigError, ContractError, RejectedError, RetryableError)
+    kind.__name__: kind for kind in (TidewheelError, ConfigError, PausedError, ContractError, RejectedError, RetryableError)
 }

@@ -96,7 +96,7 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
     assert_refused(ended, tmp_path, 2, str(blocked), "--home")
 
 
-VERBS = ["status", "history", "explain", "rollback --reason x", "reconcile", "serve"]
+VERBS = ["status", "history", "explain", "rollback --reason x", "resume --reason x", "reconcile", "gc", "serve"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -160,15 +160,15 @@ def explain(
 
 @app.command()
 def history(
-    at: Annotated[str, typer.Option("--at", help="Only what served at this time, UTC.")] = "",
+    at: Annotated[str, typer.Option("--at", help="What served at this time, UTC.")] = "",
     name: NameOption = "",
     home: HomeOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Every release decision, from the ledger."""
-    from tidewheel.cli import inspect
+    """Every release decision; with --at, what was in production then: its data, teachers, verdicts, and what became of it."""
+    from tidewheel.cli import past
 
-    inspect.history(at, name, home, as_json)
+    past.history(at, name, home, as_json)
 
 
 @app.command()
@@ -183,6 +183,9 @@ def lineage(name: NameOption = "", home: HomeOption = "", as_json: JsonFlag = Fa
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")],
     to: Annotated[str, typer.Option(help="Digest of an earlier production, or its beginning. Default: the one before.")] = "",
+    retraining: Annotated[
+        str, typer.Option(help="reanchor, pause or continue. Default: what the recipe says in deploy.after_rollback.")
+    ] = "",
     name: NameOption = "",
     home: HomeOption = "",
     as_json: JsonFlag = False,
@@ -190,7 +193,7 @@ def rollback(
     """Make an earlier production serve again: one ledger entry, then everything that follows from it."""
     from tidewheel.cli import release
 
-    release.rollback(reason, to, name, home, as_json)
+    release.rollback(reason, to, retraining, name, home, as_json)
 
 
 @app.command()
@@ -208,11 +211,42 @@ def quarantine(
 
 
 @app.command()
+def resume(
+    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")],
+    name: NameOption = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Let runs begin and teachers teach again, which a rollback held up."""
+    from tidewheel.cli import release
+
+    release.resume(reason, name, home, as_json)
+
+
+@app.command()
 def reconcile(name: NameOption = "", home: HomeOption = "", as_json: JsonFlag = False) -> None:
-    """Make the registry say what the ledger says. Safe to repeat, and after a crash between any two writes."""
+    """Make traffic, state and registry say what the ledger says. Safe to repeat, and after a crash between any two writes."""
     from tidewheel.cli import release
 
     release.reconcile(name, home, as_json)
+
+
+@app.command()
+def gc(
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="Whose retention and teaching rules hold. Default: of the newest run here.")
+    ] = None,
+    releases: Annotated[int | None, typer.Option("--keep-releases", min=1, help="Replaces retention.releases.")] = None,
+    days: Annotated[int | None, typer.Option("--keep-days", min=0, help="Replaces retention.days.")] = None,
+    is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
+    name: NameOption = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Remove bundles, datasets, rankers and run folders that nothing needs any more."""
+    from tidewheel.cli import gc
+
+    gc.gc(recipe, releases, days, is_dry_run, name, home, as_json)
 
 
 @app.command()

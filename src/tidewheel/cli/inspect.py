@@ -1,4 +1,4 @@
-"""Verbs that look: status, explain, history, lineage. They change nothing."""
+"""Verbs that look: status, explain, lineage. They change nothing."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tidewheel.cli.output import STYLES, emit, outcome_text, plain, short, table
+from tidewheel.cli.output import emit, outcome_text, plain, short, table
 from tidewheel.cli.turning import reports
-from tidewheel.contracts.ledger import LedgerEntry, production_after, untrusted
-from tidewheel.contracts.report import Outcome, RunReport, StepRecord
-from tidewheel.contracts.window import iso, parse_time
+from tidewheel.contracts.ledger import production_after, untrusted
+from tidewheel.contracts.report import RunReport, StepRecord
+from tidewheel.contracts.retraining import RetrainingPhase
 from tidewheel.errors import ConfigError
 from tidewheel.registry.ledger import Ledger, recipes
+from tidewheel.registry.state import state_of
 from tidewheel.store.home import Home
 
 LINE = 300  # characters
@@ -22,12 +23,14 @@ def status(home: str, as_json: bool) -> None:
     """What serves now, the runs so far and the run at work."""
     place = existing_home(home)
     store = place.store()
-    serving = {name: Ledger(store, name).production() for name in recipes(store)}
+    states = {name: state_of(Ledger(store, name)) for name in recipes(store)}
+    serving = {name: state.production if state else None for name, state in states.items()}
     concluded = reports(place)
     at_work = _at_work(place, {report.run_id for report in concluded})
     document = {
         "home": str(place.root),
         "production": serving,
+        "state": {name: state.model_dump(mode="json", by_alias=True) for name, state in states.items() if state},
         "runs": [
             {"run_id": r.run_id, "window": r.window.model_dump(mode="json"), "outcome": r.outcome.value} for r in concluded
         ],
@@ -35,7 +38,12 @@ def status(home: str, as_json: bool) -> None:
     }
 
     def show() -> None:
-        print("\n".join(f"production of {name}: {digest or 'none yet'}" for name, digest in serving.items()) + "\n")
+        print("\n".join(f"production of {name}: {digest or 'none yet'}" for name, digest in serving.items()))
+        print(
+            "".join(f"before it: {short(s.previous)}; may teach: {_shorts(s.teachers)}\n" for s in states.values() if s), end=""
+        )
+        held = [state for state in states.values() if state and state.retraining.phase is not RetrainingPhase.OPEN]
+        print("".join(f"retraining of {s.recipe} is {s.retraining.phase.value}: {s.retraining.explain()}\n" for s in held))
         rows = [[r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100])] for r in concluded]
         rows += [[run_id, "", "at work", steps[-1].name if steps else "starting"] for run_id, steps in at_work.items()]
         table(("run", "window", "outcome", "reason"), rows)
@@ -43,22 +51,14 @@ def status(home: str, as_json: bool) -> None:
     emit(document, as_json, show)
 
 
+def _shorts(digests: Sequence[str]) -> str:
+    return ", ".join(map(short, digests)) or "none"
+
+
 def explain(run_id: str, home: str, as_json: bool) -> None:
     """Why a run ended as it did: every check with its numbers, what would have changed it, steps, data, teacher."""
     report = _report(existing_home(home), run_id)
     emit(report, as_json, lambda: _explain(report))
-
-
-def history(at: str, name: str, home: str, as_json: bool) -> None:
-    """Every release decision of a recipe, from its ledger."""
-    entries = ledger_of(existing_home(home), name).entries()
-    if at:
-        try:
-            moment = parse_time(at)
-        except ValueError as error:
-            raise ConfigError(f"--at {at}: expected an ISO 8601 date or time, e.g. 2026-01-12T08:00") from error
-        entries = tuple(entry for entry in entries if entry.time <= moment)[-1:]
-    emit([entry.model_dump(mode="json", by_alias=True) for entry in entries], as_json, lambda: _history(entries))
 
 
 def lineage(name: str, home: str, as_json: bool) -> None:
@@ -170,22 +170,6 @@ def _why(step: StepRecord) -> str:
     return step.failure.message if step.failure else ""
 
 
-def _history(entries: Sequence[LedgerEntry]) -> None:
-    rows = [
-        [
-            str(entry.number),
-            iso(entry.time.replace(microsecond=0)),
-            _decision(entry),
-            short(entry.bundle),
-            short(entry.production),
-            short(entry.teacher),
-            plain(entry.reason[:100]),
-        ]
-        for entry in entries
-    ]
-    table(("#", "time", "decision", "bundle", "serves after", "teacher", "reason"), rows)
-
-
 def _lineage(document: Sequence[dict[str, Any]]) -> None:
     """A tree a bundle that had no teacher."""
     from rich.console import Console
@@ -198,8 +182,3 @@ def _lineage(document: Sequence[dict[str, Any]]) -> None:
         told += f", [red]teaches nobody[/]: {plain(made['untrusted'])}" if made["untrusted"] else ""
         trees[made["bundle"]] = trees.get(made["teacher"], trees[None]).add(told)
     Console(highlight=False, width=LINE).print(trees[None])  # a tree cuts what does not fit: let the terminal wrap it
-
-
-def _decision(entry: LedgerEntry) -> str:
-    outcomes = {outcome.value: STYLES[outcome] for outcome in Outcome}
-    return f"[{outcomes.get(entry.decision.value, 'yellow')}]{entry.decision.value}[/]"

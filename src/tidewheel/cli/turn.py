@@ -12,6 +12,7 @@ from rich.console import Console
 from tidewheel.cli.output import emit, metric, outcome_text, plain, short, shown, table
 from tidewheel.cli.recipes import load_recipe
 from tidewheel.cli.turning import UNDECIDED, decided, next_window_end, turn
+from tidewheel.cli.unfinished import conclude_killed
 from tidewheel.contracts.recipe import Recipe, WorldSource
 from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.window import Window, iso, parse_time
@@ -36,8 +37,9 @@ def run(
         raise ConfigError(f"--require {unknown[0]}: expected one of {', '.join(Outcome)}")
     chosen = load_recipe(recipe, settings, data)
     place = Home.resolve(Path(home) if home else None, verify=verify)
-    end = moment_of(window_end) if window_end else next_window_end(chosen, place)
     console = Console(stderr=True)
+    recall(chosen, place, console)
+    end = moment_of(window_end) if window_end else next_window_end(chosen, place)
     announce(chosen, end, console)
     report = turn(chosen, place, end, reason, dry_run, console)
     emit(report, as_json, lambda: _show(report, place))
@@ -51,6 +53,7 @@ def simulate(recipe: Path, turns: int, settings: list[str], home: str, as_json: 
         raise ConfigError(f"recipe {recipe.name}: simulate needs source.kind world; found {chosen.source.kind}")
     place = Home.resolve(Path(home) if home else None)
     console = Console(stderr=True)
+    recall(chosen, place, console)
     wanted = [chosen.window.first_end + timedelta(days=chosen.window.stride_days * number) for number in range(turns)]
     done = decided(chosen, place)
     if all(end in done for end in wanted) or set(done) - set(wanted):
@@ -87,7 +90,7 @@ def exit_code(report: RunReport, required: Sequence[Outcome] = ()) -> int:
         return 3
     if report.outcome is Outcome.FAILED:
         failures = [step.failure.kind for step in report.steps if step.failure is not None]
-        return 2 if "ConfigError" in failures else 1
+        return 2 if {"ConfigError", "PausedError"} & {*failures} else 1
     return 4 if required and report.outcome not in required else 0
 
 
@@ -101,6 +104,12 @@ def moment_of(text: str) -> datetime:
         return parse_time(text)
     except ValueError as error:
         raise ConfigError(f"--window-end {text}: expected an ISO 8601 date or time, e.g. 2026-01-12") from error
+
+
+def recall(recipe: Recipe, home: Home, console: Console) -> None:
+    """Conclude runs that were killed after their decision, and say so: their windows are decided."""
+    for report in conclude_killed(recipe.name, home):
+        console.print(f"{report.run_id} was killed after its decision: {outcome_text(report.outcome)}", highlight=False)
 
 
 def announce(recipe: Recipe, end: datetime, console: Console) -> None:

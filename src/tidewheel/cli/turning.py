@@ -14,12 +14,15 @@ from types import FrameType
 from rich.console import Console
 
 from tidewheel.cli.progress import follow
+from tidewheel.cli.unfinished import at_work
 from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.steps import ConcludePart, parts
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError, TidewheelError
+from tidewheel.registry.ledger import Ledger
+from tidewheel.registry.release import expect_open
 from tidewheel.registry.schema import SchemaHistory
 from tidewheel.store.home import Home
 from tidewheel.store.store import Store
@@ -35,10 +38,12 @@ def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run:
     Raises:
         ConfigError: the home cannot be written, or the recipe changes its registered features other than by addition;
             nothing was started.
+        PausedError: retraining is paused; nothing was started.
         KeyboardInterrupt: interrupted; the run is concluded as failed first, and nothing was published.
         TidewheelError: the orchestrator itself failed; the message names its log.
     """
     store = home.store()
+    expect_open(Ledger(store, recipe.name).entries(), recipe.name)
     features = SchemaHistory(store, recipe.name)
     check_features(recipe, features)
     run_id, folder = _new_run(recipe, home, store, window_end)
@@ -49,13 +54,14 @@ def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run:
     end = window_end.isoformat()
     command = [sys.executable, "-m", "tidewheel.cluster.local", str(folder / "recipe.json"), str(folder / "pipeline.yaml")]
     command += [end, reason, str(dry_run).lower()]
-    with log.open("wb") as output, _termination_interrupts():
+    with log.open("wb") as output, at_work(folder) as lock, _termination_interrupts():
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **home.environment(run_id)},
+            pass_fds=(lock,),
             start_new_session=True,  # the terminal's Ctrl-C reaches us alone; we stop the pipeline and all its children
         )
         try:
@@ -97,8 +103,12 @@ def _register(recipe: Recipe, features: SchemaHistory, reason: str, run_id: str,
 
 
 def next_window_end(recipe: Recipe, home: Home) -> datetime:
-    """The end of the window after the last one that this recipe decided about, or its first."""
-    ends = decided(recipe, home)
+    """The end of the window after the last one that this recipe decided about, or its first.
+
+    The ledger counts beside the reports: a run that was killed after its decision has none, and reports may be swept.
+    """
+    entries = Ledger(home.store(), recipe.name).entries()
+    ends = {*decided(recipe, home), *(entry.window.end for entry in entries if entry.window is not None)}
     return max(ends) + timedelta(days=recipe.window.stride_days) if ends else recipe.window.first_end
 
 

@@ -11,6 +11,8 @@ from tidewheel.contracts.dataset import FileEntry
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.window import Window
 
+BUNDLES = "bundles"  # kind of the store
+
 
 class TensorSpec(Contract):
     """Open Inference Protocol v2 tensor: -1 in `shape` is the number of candidates."""

@@ -21,6 +21,15 @@ class Decision(StrEnum):
     ROLLED_BACK = "rolled_back"  # the canary was not Successful: production stayed
     REVERTED = "reverted"  # by hand: an earlier production was made production again
     QUARANTINED = "quarantined"  # by hand: the bundle never teaches again, nor does what learned from it; what serves stays
+    RESUMED = "resumed"  # by hand: what a reversion held up goes on; what serves stays
+
+
+class AfterRollback(StrEnum):
+    """What becomes of retraining once production was taken back (`reverted`)."""
+
+    REANCHOR = "reanchor"  # models learn from labels alone until one is released
+    PAUSE = "pause"  # no run begins before somebody resumes
+    CONTINUE = "continue"  # as if nothing had happened
 
 
 class LedgerEntry(Contract):
@@ -41,6 +50,7 @@ class LedgerEntry(Contract):
     feature_digest: str
     verdict: Verdict
     reason: str
+    retraining: AfterRollback | None = None  # the recipe's deploy.after_rollback as this decision knew it; null: not said
 
 
 def production_after(entries: Sequence[LedgerEntry]) -> str | None:

@@ -11,7 +11,9 @@ from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.evaluation import EvaluateConfig
 from tidewheel.contracts.faults import AnyFault
 from tidewheel.contracts.learning import DistillConfig, TrainConfig
+from tidewheel.contracts.ledger import AfterRollback
 from tidewheel.contracts.network import context_fault
+from tidewheel.contracts.retention import RetentionRules
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec, active, feature_columns
 from tidewheel.contracts.student import student_fault, student_features
@@ -205,6 +207,7 @@ class DeployConfig(Contract):
     arms' median latency, `max_error_rate` of requests, `max_calibration_error` of predicted / actual against 1,
     `max_score_shift` relative, of the mean score, `max_coverage_drop` of the share of a feature's values that are there.
     `goals` are signals that must get better, not only no worse: `engagement`, `logloss LABEL`.
+    `after_rollback` is what becomes of retraining when production is taken back later.
     """
 
     steps: tuple[CanaryStep, ...] = Field(min_length=1)
@@ -220,6 +223,7 @@ class DeployConfig(Contract):
     goals: tuple[str, ...] = ()
     max_broken_batches: int = Field(default=2, ge=0)  # more whose measurement broke (NaN, a missing series) end the canary
     batch_requests: int = Field(default=100, ge=1)  # requests between two looks of the sequential test
+    after_rollback: AfterRollback = AfterRollback.REANCHOR
 
     @model_validator(mode="after")
     def _goals_can_get_better(self) -> Self:
@@ -243,6 +247,7 @@ class Recipe(Contract):
     distill: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     deploy: DeployConfig
+    retention: RetentionRules = RetentionRules()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

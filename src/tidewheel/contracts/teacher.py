@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.ledger import Decision, LedgerEntry, untrusted
+from tidewheel.contracts.retraining import retraining_after
 from tidewheel.contracts.window import iso
 
 RELEASED = (Decision.BOOTSTRAP, Decision.PROMOTED)
@@ -51,13 +52,16 @@ def choose_teacher(
 
     Eligible: released after a Successful verdict, neither itself nor an ancestor taken back or quarantined, trained on a
     window that ended at most `rules.max_age_days` before `window_end`, and no misfit. Where that bundle is
-    `rules.max_generations` away from labels alone nobody teaches: an older one would be as far away, or staler.
+    `rules.max_generations` away from labels alone nobody teaches: an older one would be as far away, or staler. Nobody does
+    either while a reversion asks for labels alone (`retraining_after`).
 
     Args:
         misfit: why a bundle cannot teach this model, or None; may do IO; asked of bundles that pass everything else.
     """
     if not rules.enabled:
         return TeacherChoice(reason="switched off by train.teaching.enabled")
+    if (retraining := retraining_after(entries)).is_reanchored:
+        return TeacherChoice(reason=f"re-anchored on labels until the next release: {retraining.explain()}")
     bad = untrusted(entries)
     passed_over: dict[str, str] = {}
     for entry in reversed(entries):
@@ -77,11 +81,27 @@ def choose_teacher(
     )
 
 
-def _fault(entry: LedgerEntry, rules: TeacherRules, window_end: datetime) -> str | None:
+def standings(entries: Sequence[LedgerEntry]) -> dict[str, str | None]:
+    """Canaried bundle -> why it teaches nobody, whatever the rules; None: nothing is against it. Newest first."""
+    bad = untrusted(entries)
+    newest: dict[str, LedgerEntry] = {}
+    for entry in reversed(entries):
+        if entry.decision in CANARIED:
+            newest.setdefault(entry.bundle, entry)
+    return {bundle: bad.get(bundle) or _flaw(entry) for bundle, entry in newest.items()}
+
+
+def _flaw(entry: LedgerEntry) -> str | None:
     if not entry.verdict.is_successful:
         return f"its verdict was {entry.verdict.phase.value} (entry {entry.number})"
     if entry.window is None:
         return f"its window is not known (entry {entry.number})"
+    return None
+
+
+def _fault(entry: LedgerEntry, rules: TeacherRules, window_end: datetime) -> str | None:
+    if (flaw := _flaw(entry)) is not None or entry.window is None:
+        return flaw
     age = window_end - entry.window.end
     if age > timedelta(days=rules.max_age_days):
         return f"its window ended {iso(entry.window.end)}, {age.days} days before this one, limit {rules.max_age_days}"

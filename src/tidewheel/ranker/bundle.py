@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tidewheel.contracts.base import digest_of
+from tidewheel.contracts.bundle import BUNDLES as BUNDLES
 from tidewheel.contracts.bundle import BundleManifest, ModelEntry, TensorSpec
 from tidewheel.contracts.evidence import ModelManifest
 from tidewheel.contracts.schema import feature_digest
@@ -21,8 +22,7 @@ from tidewheel.ranker.encoding import Encoders
 from tidewheel.store import Store
 from tidewheel.store.store import MANIFEST, sha256_of
 
-BUNDLES = "bundles"  # kinds of the store
-MODELS = "models"
+MODELS = "models"  # kind of the store
 RANKER = "ranker"  # the model of a bundle that ranks
 WEIGHTS, NETWORK, ENCODERS = "weights.safetensors", "network.json", "encoders.json"
 CALIBRATORS, GRAPH, UNCALIBRATED_GRAPH = "calibrators.json", "graph.onnx", "uncalibrated.onnx"

@@ -3,17 +3,20 @@
 from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.mlflow import MlflowRegistry
-from tidewheel.registry.projections import Registry, reconcile
-from tidewheel.registry.release import Release, quarantine, release, rollback
+from tidewheel.registry.projections import Projection, reconcile
+from tidewheel.registry.release import Release, quarantine, release, resume, rollback
+from tidewheel.registry.versions import Registry
 
 __all__ = [
     "BackgroundRegistry",
     "Ledger",
     "MlflowRegistry",
+    "Projection",
     "Registry",
     "Release",
     "quarantine",
     "reconcile",
     "release",
+    "resume",
     "rollback",
 ]

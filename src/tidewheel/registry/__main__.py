@@ -22,6 +22,7 @@ def main() -> None:
     registry = MlflowRegistry(given["tracking_uri"], given["model"], given["bundles"])
     verbs: dict[str, Callable[..., Any]] = {
         "register": registry.register,
+        "versions": registry.versions,
         "aliases": registry.aliases,
         "point": registry.point,
         "record": registry.record,

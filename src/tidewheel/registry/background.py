@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from tidewheel.errors import RetryableError
-from tidewheel.registry.projections import CANDIDATE
+from tidewheel.registry.versions import CANDIDATE
 
 RECORD = "record"
 
 
 class BackgroundRegistry:
-    """Implements `projections.Registry` by asking a child process, whose import starts now and is waited for when needed.
+    """Implements `versions.Registry` by asking a child process, whose import starts now and is waited for when needed.
 
     One call a line, answered in order. A child that died answers nothing: RetryableError, never a guess.
 
@@ -58,6 +58,10 @@ class BackgroundRegistry:
     def register(self, bundle: str, tags: Mapping[str, str]) -> str:
         self._ask("register", bundle, dict(tags))
         return str(self._answer())
+
+    def versions(self) -> dict[str, dict[str, str]]:
+        self._ask("versions")
+        return {digest: dict(tags) for digest, tags in self._answer().items()}
 
     def aliases(self) -> dict[str, str]:
         self._ask("aliases")

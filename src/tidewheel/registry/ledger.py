@@ -20,7 +20,7 @@ class Ledger:
         Args:
             recipe: name of the recipe whose releases these are; recipes that share a store share nothing else.
         """
-        self._store = store
+        self.store = store
         self.recipe = recipe
         self._folder = f"{PREFIX}/{recipe}"
 
@@ -31,7 +31,11 @@ class Ledger:
             ContractError: a number is missing, or a record is damaged or not the entry that its name says. Nothing is
                 decided on half a ledger.
         """
-        return read_all(self._store, self._folder, LedgerEntry, "ledger")
+        return read_all(self.store, self._folder, LedgerEntry, "ledger")
+
+    def last_number(self) -> int:
+        """Number of the last entry, 0 for none; reads no entry."""
+        return len(self.store.names(self._folder))
 
     def append(self, entry: LedgerEntry) -> LedgerEntry:
         """Write the next entry, whole or not at all.
@@ -49,7 +53,7 @@ class Ledger:
             raise ContractError(f"ledger: entry {entry.number} does not follow {len(entries)}")
         if entry.previous != (serving := production_after(entries)):
             raise ContractError(f"ledger: entry {entry.number} says that {entry.previous} served before it, found {serving}")
-        if not self._store.create(name_of(self._folder, entry.number), entry.to_json() + "\n"):
+        if not self.store.create(name_of(self._folder, entry.number), entry.to_json() + "\n"):
             raise RetryableError(f"ledger: entry {entry.number} was taken at this moment; decide again")
         return entry
 

@@ -26,7 +26,7 @@ _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEO
 
 
 class MlflowRegistry:
-    """Implements `projections.Registry`. MLflow is imported, and its database made, when first needed: seconds."""
+    """Implements `versions.Registry`. MLflow is imported, and its database made, when first needed: seconds."""
 
     def __init__(self, tracking_uri: str, model: str, bundles: str) -> None:
         """
@@ -41,7 +41,7 @@ class MlflowRegistry:
 
     def register(self, bundle: str, tags: Mapping[str, str]) -> str:
         """Make a version whose source is the bundle's folder, or find the one that has its digest; returns its number."""
-        found = self._versions().get(bundle)
+        found = self._found().get(bundle)
         if found is None:
             source = f"{self._bundles}/{bundle}"
             found = self._client.create_model_version(self._model, source, tags={DIGEST_TAG: bundle, **tags})
@@ -51,9 +51,13 @@ class MlflowRegistry:
                 self._client.set_model_version_tag(self._model, found.version, name, value)
         return str(found.version)
 
+    def versions(self) -> dict[str, dict[str, str]]:
+        """Digest -> tags, of every version that names one."""
+        return {digest: dict(version.tags) for digest, version in self._found().items()}
+
     def aliases(self) -> dict[str, str]:
         """Alias -> digest; an alias of a version that is not ours or gone counts as pointing to ``."""
-        digests = {str(version.version): digest for digest, version in self._versions().items()}
+        digests = {str(version.version): digest for digest, version in self._found().items()}
         aliases = self._client.get_registered_model(self._model).aliases
         return {alias: digests.get(str(version), "") for alias, version in aliases.items()}
 
@@ -66,7 +70,7 @@ class MlflowRegistry:
         if bundle is None:
             self._client.delete_registered_model_alias(self._model, alias)
             return
-        version = self._versions().get(bundle)
+        version = self._found().get(bundle)
         if version is None:
             raise ContractError(f"registry {self._model}: bundle {bundle[:12]} has no version; register it first")
         self._client.set_registered_model_alias(self._model, alias, version.version)
@@ -109,7 +113,7 @@ class MlflowRegistry:
                 raise
             return str(theirs.experiment_id)  # another process was faster
 
-    def _versions(self) -> dict[str, ModelVersion]:
+    def _found(self) -> dict[str, ModelVersion]:
         """Digest -> its oldest version, so that two writers who raced agree on one."""
         versions = self._client.search_model_versions(f"name = '{self._model}'", max_results=10_000)
         found: dict[str, ModelVersion] = {}

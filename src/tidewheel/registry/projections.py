@@ -1,66 +1,62 @@
-"""What the registry should say, computed from the ledger, and the repair that makes it so."""
+"""What follows from the ledger: traffic first, then the state, then the registry; and the repair that makes it so."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from tidewheel.contracts.ledger import Decision, LedgerEntry, previous_production, production_after
+from tidewheel.contracts.ledger import LedgerEntry
+from tidewheel.errors import RetryableError
+from tidewheel.registry.assignments import AssignmentProjection
 from tidewheel.registry.ledger import Ledger
-
-PRODUCTION, PREVIOUS, CANDIDATE = "production", "previous", "candidate"
-ALIASES = (PRODUCTION, PREVIOUS, CANDIDATE)
-
-
-class Registry(Protocol):
-    """A model registry as far as releases need it. Each verb is idempotent and may do IO."""
-
-    def register(self, bundle: str, tags: dict[str, str]) -> str:
-        """Make a version of the bundle with this digest, or find it; returns the version. Tags are written over."""
-
-    def aliases(self) -> dict[str, str]:
-        """Alias -> digest, of the aliases that are set."""
-
-    def point(self, alias: str, bundle: str | None) -> None:
-        """Let an alias name the bundle's version, which is registered; None: remove the alias."""
+from tidewheel.registry.state import StateProjection
+from tidewheel.registry.versions import Registry, RegistryProjection
 
 
-def wanted_aliases(entries: Sequence[LedgerEntry]) -> dict[str, str]:
-    """Alias -> digest after these entries. Every decision ends its candidate, so none is left."""
-    wanted = {PRODUCTION: production_after(entries), PREVIOUS: previous_production(entries)}
-    return {alias: bundle for alias, bundle in wanted.items() if bundle is not None}
+class Projection(Protocol):
+    """Something outside the ledger that must say what the ledger says. It may do IO."""
+
+    @property
+    def name(self) -> str: ...
+
+    def repair(self, entries: Sequence[LedgerEntry]) -> list[str]:
+        """Make it so; returns one sentence for each thing changed, none if all was right.
+
+        Idempotent, and safe after a crash at any point of an earlier call.
+        """
 
 
-def tags_of(entry: LedgerEntry) -> dict[str, str]:
-    """What a version says about the newest decision on its bundle."""
-    return {
-        "tidewheel.run_id": entry.run_id,
-        "tidewheel.recipe": entry.recipe,
-        "tidewheel.decision": entry.decision.value,
-        "tidewheel.verdict": entry.verdict.phase.value,
-        "tidewheel.ledger": str(entry.number),
-    }
+def projections_of(ledger: Ledger, registry: Registry | None) -> tuple[Projection, ...]:
+    """All of a ledger, in the order of how soon users feel them; None: the registry is left for later."""
+    own: tuple[Projection, ...] = (AssignmentProjection(ledger.store), StateProjection(ledger.store))
+    return own if registry is None else (*own, RegistryProjection(registry))
 
 
-def reconcile(ledger: Ledger, registry: Registry) -> list[str]:
-    """Make the registry say what the ledger does; returns one sentence for each thing repaired, none if all was right.
+def project(ledger: Ledger, projections: Sequence[Projection]) -> tuple[list[str], list[str]]:
+    """Repair all of them; returns what was changed, and why any could not be: one that fails holds up no other.
 
-    Idempotent, and safe after a crash at any point: versions come before the aliases that name them.
+    An entry that is appended meanwhile is projected too, so that of two writers none leaves the older state behind.
     """
-    entries = ledger.entries()
-    repaired = []
-    wanted, found = wanted_aliases(entries), registry.aliases()
-    decided = {entry.bundle: entry for entry in entries if entry.decision is not Decision.REVERTED}
-    for alias in ALIASES:
-        before, after = found.get(alias), wanted.get(alias)
-        if before == after:
-            continue
-        if after is not None:
-            registry.register(after, tags_of(decided[after]))
-        registry.point(alias, after)
-        repaired.append(f"alias {alias}: {_short(before)} → {_short(after)}")
+    repaired: list[str] = []
+    while True:
+        entries, faults = ledger.entries(), []
+        for projection in projections:
+            try:
+                repaired += projection.repair(entries)
+            except Exception as error:  # somebody else's system, and the decision has been made
+                faults.append(f"{projection.name}: {type(error).__name__}: {error}")
+        if ledger.last_number() == len(entries):
+            return repaired, faults
+
+
+def reconcile(ledger: Ledger, registry: Registry | None) -> list[str]:
+    """Make everything say what the ledger does; returns one sentence for each thing repaired, none if all was right.
+
+    Raises:
+        RetryableError: something could not be repaired; everything else was.
+    """
+    repaired, faults = project(ledger, projections_of(ledger, registry))
+    if faults:
+        done = f"; repaired: {'; '.join(repaired)}" if repaired else ""
+        raise RetryableError(f"reconcile: {'; '.join(faults)}{done}")
     return repaired
-
-
-def _short(digest: str | None) -> str:
-    return digest[:12] if digest else "none"

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tidewheel.contracts.bundle import BundleManifest
-from tidewheel.contracts.ledger import Decision, LedgerEntry, previous_production, production_after, untrusted
+from tidewheel.contracts.ledger import (
+    AfterRollback,
+    Decision,
+    LedgerEntry,
+    previous_production,
+    production_after,
+    untrusted,
+)
+from tidewheel.contracts.retraining import policy_after, retraining_after
 from tidewheel.contracts.verdict import Verdict
-from tidewheel.errors import ConfigError, RetryableError
+from tidewheel.errors import ConfigError, PausedError, RetryableError
 from tidewheel.registry.ledger import Ledger
-from tidewheel.registry.projections import Registry, reconcile, tags_of
+from tidewheel.registry.projections import project, projections_of
+from tidewheel.registry.versions import Registry
 
 Clock = Callable[[], datetime]
+OF_RUNS = (Decision.BOOTSTRAP, Decision.PROMOTED, Decision.REJECTED, Decision.ROLLED_BACK)  # all others are by hand
 
 
 def _now() -> datetime:
@@ -22,8 +32,8 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class Release:
-    """What was decided and what had to be changed outside the ledger. `unprojected` says why the registry could not be
-    told, else it is empty; the decision stands either way and `reconcile` makes up for it."""
+    """What was decided and what had to be changed outside the ledger. `unprojected` says why not all that follows could be
+    changed, else it is empty; the decision stands either way and `reconcile` makes up for it."""
 
     entry: LedgerEntry
     repaired: tuple[str, ...]
@@ -50,20 +60,25 @@ def release(
     seen_number: int,
     run_id: str,
     reason: str = "",
+    retraining: AfterRollback | None = None,
     clock: Clock = _now,
 ) -> Release:
-    """Write the decision on a candidate into the ledger, then let the registry follow.
+    """Write the decision on a candidate into the ledger, then let everything else follow. Idempotent for a run and a bundle:
+    a retry finds the decision that was made and makes up for what followed no more.
 
     Args:
         verdict: of the canary; of `evaluate` where `is_canaried` is false because no traffic was given.
         seen_number: number of the last ledger entry when the run pinned its baseline, 0 for none.
         run_id: of the run that decides; the bundle may have been made by an earlier one.
         reason: empty: the verdict's own words.
+        retraining: what the recipe wants of it should this release be taken back; None: not known here.
 
     Raises:
         RetryableError: production changed since the baseline was pinned: the comparison is with the wrong bundle.
     """
     entries = ledger.entries()
+    if (made := decided_by(entries, run_id, bundle)) is not None:
+        return _projected(ledger, registry, made)
     if len(entries) != seen_number:
         raise RetryableError(
             f"ledger: entry {len(entries)} ({entries[-1].run_id if entries else 'none'}) was written after this run "
@@ -88,8 +103,27 @@ def release(
         feature_digest=manifest.feature_digest,
         verdict=verdict,
         reason=reason or verdict.explain(),
+        retraining=retraining,
     )
-    return _append_and_project(ledger, registry, entry)
+    return _projected(ledger, registry, ledger.append(entry))
+
+
+def decided_by(entries: Sequence[LedgerEntry], run_id: str, bundle: str) -> LedgerEntry | None:
+    """What a run decided about its candidate already, or None."""
+    by_run = (entry for entry in entries if (entry.run_id, entry.bundle) == (run_id, bundle))
+    return next((entry for entry in by_run if entry.decision in OF_RUNS), None)
+
+
+def expect_open(entries: Sequence[LedgerEntry], recipe: str) -> None:
+    """Refuse to begin a run while retraining is paused.
+
+    Raises:
+        PausedError: a reversion paused it, and nobody resumed.
+    """
+    if (found := retraining_after(entries)).is_paused:
+        raise PausedError(
+            f"recipe {recipe}: retraining is paused since {found.explain()}; look into it, then tidewheel resume --reason WHY"
+        )
 
 
 def rollback(
@@ -100,13 +134,15 @@ def rollback(
     to: str | None = None,
     check: Callable[[str], object] = lambda bundle: None,
     run_id: str = "rollback",
+    retraining: AfterRollback | None = None,
     clock: Clock = _now,
 ) -> Release:
-    """Make an earlier production serve again, by hand.
+    """Make an earlier production serve again, by hand or by whoever watches production.
 
     Args:
         to: digest or unique beginning of one; None: the newest earlier production that was not taken back.
         check: called with the target's digest before anything is written; raises where it could not serve.
+        retraining: what becomes of it; None: what the recipe said when it last decided.
 
     Raises:
         ConfigError: there is nothing to go back to, or `to` never was production or is so already.
@@ -114,10 +150,31 @@ def rollback(
     entries = ledger.entries()
     target = _released(entries, to)
     check(target)
-    by_hand = (Decision.REVERTED, Decision.QUARANTINED)
-    made = next(entry for entry in reversed(entries) if entry.bundle == target and entry.decision not in by_hand)
-    entry = _by_hand(entries, made, decision=Decision.REVERTED, production=target, time=clock(), run_id=run_id, reason=reason)
-    return _append_and_project(ledger, registry, entry)
+    entry = _by_hand(
+        entries,
+        target,
+        decision=Decision.REVERTED,
+        production=target,
+        time=clock(),
+        run_id=run_id,
+        reason=reason,
+        retraining=retraining or policy_after(entries),
+    )
+    return _projected(ledger, registry, ledger.append(entry))
+
+
+def resume(ledger: Ledger, registry: Registry | None, *, reason: str, run_id: str = "resume", clock: Clock = _now) -> Release:
+    """Let runs begin and teachers teach again, which a reversion held up. What serves stays.
+
+    Raises:
+        ConfigError: nothing is held up.
+    """
+    entries = ledger.entries()
+    serving = production_after(entries)
+    if (held := retraining_after(entries)).entry is None or serving is None:
+        raise ConfigError(f"resume: nothing is held up, {held.explain()}")
+    entry = _by_hand(entries, serving, decision=Decision.RESUMED, time=clock(), run_id=run_id, reason=reason)
+    return _projected(ledger, registry, ledger.append(entry))
 
 
 def quarantine(
@@ -138,7 +195,7 @@ def quarantine(
         ConfigError: no decision, or several, are about such a bundle, or it is not trusted already.
     """
     entries = ledger.entries()
-    decided = {entry.bundle: entry for entry in entries}
+    decided = tuple(dict.fromkeys(entry.bundle for entry in entries))
     matching = sorted(digest for digest in decided if digest.startswith(bundle))
     if len(matching) != 1:
         known = ", ".join(digest[:12] for digest in decided) or "none"
@@ -146,19 +203,19 @@ def quarantine(
     (digest,) = matching
     if why := untrusted(entries).get(digest):
         raise ConfigError(f"quarantine: {digest[:12]} teaches nobody already: it was {why}")
+    entry = _by_hand(entries, digest, decision=Decision.QUARANTINED, time=clock(), run_id=run_id, reason=reason)
+    return _projected(ledger, registry, ledger.append(entry))
+
+
+def _by_hand(entries: Sequence[LedgerEntry], bundle: str, **changes: object) -> LedgerEntry:
+    """The next entry, about a bundle that a run decided about; what serves stays unless `changes` say otherwise."""
+    made = next(entry for entry in reversed(entries) if entry.bundle == bundle and entry.decision in OF_RUNS)
     serving = production_after(entries)
-    entry = _by_hand(
-        entries, decided[digest], decision=Decision.QUARANTINED, production=serving, time=clock(), run_id=run_id, reason=reason
-    )
-    return _append_and_project(ledger, registry, entry)
+    known = {"number": len(entries) + 1, "previous": serving, "production": serving, "retraining": None}
+    return made.model_copy(update=known | changes)
 
 
-def _by_hand(entries: tuple[LedgerEntry, ...], made: LedgerEntry, **changes: object) -> LedgerEntry:
-    """The next entry, about the bundle of an earlier one."""
-    return made.model_copy(update={"number": len(entries) + 1, "previous": production_after(entries), **changes})
-
-
-def _released(entries: tuple[LedgerEntry, ...], to: str | None) -> str:
+def _released(entries: Sequence[LedgerEntry], to: str | None) -> str:
     current = production_after(entries)
     if current is None:
         raise ConfigError("rollback: nothing was ever released; there is nothing to go back to")
@@ -177,13 +234,7 @@ def _released(entries: tuple[LedgerEntry, ...], to: str | None) -> str:
     return matching[0]
 
 
-def _append_and_project(ledger: Ledger, registry: Registry | None, entry: LedgerEntry) -> Release:
-    ledger.append(entry)
-    if registry is None:
-        return Release(entry, ())
-    try:
-        if entry.decision is not Decision.REVERTED:
-            registry.register(entry.bundle, tags_of(entry))
-        return Release(entry, tuple(reconcile(ledger, registry)))
-    except Exception as error:  # the registry is somebody else's system, and the decision has been made
-        return Release(entry, (), f"registry: {type(error).__name__}: {error}; `tidewheel reconcile` repairs it")
+def _projected(ledger: Ledger, registry: Registry | None, entry: LedgerEntry) -> Release:
+    repaired, faults = project(ledger, projections_of(ledger, registry))
+    unprojected = f"{'; '.join(faults)}; `tidewheel reconcile` repairs it" if faults else ""
+    return Release(entry, tuple(repaired), unprojected)

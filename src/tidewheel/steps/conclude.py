@@ -22,6 +22,7 @@ from tidewheel.evaluation.report.run_page import render
 from tidewheel.ranker.bundle import BUNDLES
 from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
+from tidewheel.registry.projections import project, projections_of
 from tidewheel.registry.release import release
 from tidewheel.steps.job import Job, Result, document, run_step
 from tidewheel.steps.tracking import Judged
@@ -58,6 +59,9 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
     outcome, reason = outcome_of(records, found, decided)
     if outcome is Outcome.REJECTED and not dry_run:
         record_rejection(ledger, found, run_id)
+    if decided is not None and found.rollout is None:
+        _, faults = project(ledger, projections_of(ledger, None))  # deploy was killed before traffic could follow
+        reason = "; ".join([reason, *faults])
     report = RunReport(
         run_id=run_id,
         recipe=part.recipe,

@@ -7,13 +7,15 @@ import os
 from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.evidence import Baseline, Rollout
+from tidewheel.contracts.ledger import LedgerEntry
 from tidewheel.contracts.recipe import WorldSource
 from tidewheel.contracts.rollout import CanaryResult
 from tidewheel.contracts.steps import DeployPart
 from tidewheel.ranker.bundle import BUNDLES, OpenBundle, load_bundle
 from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
-from tidewheel.registry.release import decision_of, release
+from tidewheel.registry.projections import project, projections_of
+from tidewheel.registry.release import decided_by, decision_of, release
 from tidewheel.rollout import ReplayTraffic, StoredJournal, Traffic, run_canary
 from tidewheel.serving import start_server
 from tidewheel.steps.job import Job, Result, run_step
@@ -39,6 +41,9 @@ def main(
 def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
     baseline = job.input("baseline", Baseline)
     candidate = load_bundle(job.store, job.input("bundle", BundleManifest).digest)
+    ledger = Ledger(job.store, part.recipe)
+    if (decided := decided_by(ledger.entries(), job.run_id, candidate.digest)) is not None:
+        return remembered(part, job, ledger, decided)
     production = load_bundle(job.store, baseline.production) if baseline.production else None
     judged = Judged.of(job.store, job.run_id, part.recipe, candidate.digest)
     with BackgroundRegistry(job.home.registry_url, part.recipe, job.store.location(BUNDLES)) as registry:
@@ -53,16 +58,14 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
             traffic_of(part, job, candidate, production),
             start_server,
             job.progress,
-            None
-            if dry_run
-            else StoredJournal(job.store, canary_of(part, job, baseline, candidate), f"{job.run_id}/{os.getpid()}"),
+            None if dry_run else journal_of(part, job, baseline, candidate),
         )
         decision = decision_of(canary.verdict, is_canaried=True, production=baseline.production)
         if dry_run:
             serves, number, note = baseline.production, baseline.ledger_number, "dry run: nothing was changed"
         else:
             done = release(
-                Ledger(job.store, part.recipe),
+                ledger,
                 registry,
                 bundle=candidate.digest,
                 manifest=candidate.manifest,
@@ -71,6 +74,7 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
                 seen_number=baseline.ledger_number,
                 run_id=job.run_id,
                 reason=f"{reason}: {canary.verdict.explain()}",
+                retraining=part.deploy.after_rollback,
             )
             unrecorded = judged.conclude(registry, decision.value)
             serves, number = done.entry.production, done.entry.number
@@ -82,8 +86,8 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
     )
 
 
-def canary_of(part: DeployPart, job: Job, baseline: Baseline, candidate: OpenBundle) -> str:
-    """Name of a canary's journal: the same while the same is compared under the same plan and nothing else was decided."""
+def journal_of(part: DeployPart, job: Job, baseline: Baseline, candidate: OpenBundle) -> StoredJournal:
+    """The journal of this canary: the same while the same is compared under the same plan and nothing else was decided."""
     key = {
         "candidate": candidate.digest,
         "production": baseline.production,
@@ -91,7 +95,20 @@ def canary_of(part: DeployPart, job: Job, baseline: Baseline, candidate: OpenBun
         "plan": part.model_dump(mode="json"),
         "window_end": job.window_end.isoformat(),
     }
-    return f"{part.recipe}/{digest_of(key)[:16]}"
+    return StoredJournal(job.store, f"{part.recipe}/{digest_of(key)[:16]}", f"{job.run_id}/{os.getpid()}")
+
+
+def remembered(part: DeployPart, job: Job, ledger: Ledger, decided: LedgerEntry) -> Result:
+    """What a try of this run before decided, after which it was killed: no second canary, only what it did not come to."""
+    judged = Judged.of(job.store, job.run_id, part.recipe, decided.bundle)
+    with BackgroundRegistry(job.home.registry_url, part.recipe, job.store.location(BUNDLES)) as registry:
+        _, faults = project(ledger, projections_of(ledger, registry))
+        unrecorded = judged.conclude(registry, decided.decision.value)
+    rollout = Rollout(
+        verdict=decided.verdict, decision=decided.decision.value, production=decided.production, ledger_number=decided.number
+    )
+    words = [f"{decided.decision.value} by an earlier try (ledger entry {decided.number})", *faults, unrecorded]
+    return Result(documents={"rollout": rollout.to_json()}, summary="; ".join(word for word in words if word))
 
 
 def traffic_of(part: DeployPart, job: Job, candidate: OpenBundle, production: OpenBundle | None) -> Traffic:

@@ -19,10 +19,11 @@ from tidewheel.errors import RejectedError
 from tidewheel.quality.expectations import contract_columns, library
 from tidewheel.quality.rows import ParquetRows, Rows
 from tidewheel.quality.validate import Past, is_for_spark, validate
-from tidewheel.ranker.bundle import OpenBundle, load_bundle
+from tidewheel.ranker.bundle import BUNDLES, OpenBundle, load_bundle
 from tidewheel.ranker.columns import columns_of
 from tidewheel.ranker.scorer import Scorer
 from tidewheel.registry.ledger import Ledger
+from tidewheel.registry.release import expect_open
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.teaching import disagreement_of, misfit_of, randomized_rows
 from tidewheel.store.store import Store
@@ -130,9 +131,11 @@ def pin_baseline(part: ValidatePart, job: Job, window: Window) -> Baseline:
     """Production and teacher as the ledger has them now, with every byte of theirs checked.
 
     Raises:
-        ContractError: a bundle that the ledger names is damaged.
+        ContractError: a bundle that the ledger names is damaged, or production is gone.
+        PausedError: retraining is paused. Whoever starts runs without `tidewheel run` learns of it here.
     """
     entries = Ledger(job.store, part.recipe).entries()
+    expect_open(entries, part.recipe)
     digest = production_after(entries)
     opened = cache(lambda bundle: load_bundle(job.store, bundle))  # production mostly is the teacher too
     if digest:
@@ -140,7 +143,12 @@ def pin_baseline(part: ValidatePart, job: Job, window: Window) -> Baseline:
     labels = [label.name for label in part.labels]
     randomized, _ = job.dataset("randomized")
 
+    def is_kept(bundle: str) -> bool:
+        return job.store.manifest(BUNDLES, bundle) is not None
+
     def misfit(entry: LedgerEntry) -> str | None:
+        if not is_kept(entry.bundle):
+            return "its bytes are in the store no more"
         bundle, min_auc = opened(entry.bundle), part.teaching.min_randomized_auc
         found = misfit_of(bundle, part.features, labels)
         if found or not min_auc:
@@ -148,5 +156,5 @@ def pin_baseline(part: ValidatePart, job: Job, window: Window) -> Baseline:
         return disagreement_of(bundle, randomized_rows(randomized, bundle, labels), labels, min_auc)
 
     teaching = choose_teacher(entries, part.teaching, window.end, misfit)
-    earlier = earlier_productions(entries)[: part.releases]
+    earlier = tuple(bundle for bundle in earlier_productions(entries) if is_kept(bundle))[: part.releases]
     return Baseline(production=digest, earlier=earlier, teaching=teaching, ledger_number=len(entries))

@@ -14,9 +14,11 @@ from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.diagnosis import Diagnosis
 from tidewheel.contracts.hybrid import ClientEvent, ServedCandidate
 from tidewheel.contracts.ledger import LedgerEntry
+from tidewheel.contracts.past import ServedThen
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.report import RunReport
 from tidewheel.contracts.schema_changes import SchemaRecord
+from tidewheel.contracts.state import ReleaseState
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS: dict[str, Any] = {
@@ -26,6 +28,8 @@ SCHEMAS: dict[str, Any] = {
     "docs/schemas/bundle.schema.json": BundleManifest,
     "docs/schemas/ledger.schema.json": LedgerEntry,
     "docs/schemas/schema.schema.json": SchemaRecord,
+    "docs/schemas/state.schema.json": ReleaseState,
+    "docs/schemas/past.schema.json": ServedThen,
     "docs/schemas/diagnosis.schema.json": Diagnosis,
     "docs/schemas/hybrid-log.schema.json": ServedCandidate | ClientEvent,  # a row of either part
 }
