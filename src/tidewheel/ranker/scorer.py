@@ -76,7 +76,6 @@ class Graph:
             self._session = session
         return self._session
 
-
     def refuse_other(self, entry: ModelEntry, widths: tuple[int, int], made_with: Mapping[str, str]) -> None:
         """Make the session now, and hold the graph to what its bundle says of it.
 
@@ -88,11 +87,11 @@ class Graph:
         if fault := runtime_fault(made_with, onnxruntime.__version__, *onnx_versions(self.path)):
             raise ContractError(f"{self.path}: {fault}")
         session = self._opened()
-        sides = (
+        inputs, outputs = (
             [Tensor(one.name, one.type, tuple(one.shape)) for one in side]
             for side in (session.get_inputs(), session.get_outputs())
         )
-        if fault := signature_fault(*sides, widths, entry):
+        if fault := signature_fault(inputs, outputs, widths, entry):
             raise ContractError(f"{self.path}: {fault}; distill again")
 
 

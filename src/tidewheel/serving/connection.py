@@ -26,7 +26,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.gate: Gate = self.app.gate  # type: ignore[attr-defined]
+        self.gate: Gate = self.app.gate
         self.since = self.loop.time()
         self.unsent_since: float | None = None
         self._is_reading = False  # a message has begun and is not whole

@@ -75,7 +75,9 @@ class Gate:
         """
         if self.bytes + self.unsent_bytes + num_bytes > self.limits.max_waiting_bytes:
             self.shed["bytes"] += 1
-            raise HttpError(429, f"busy: {self.limits.max_waiting_bytes} bytes of requests wait already; try again", is_last=True)
+            raise HttpError(
+                429, f"busy: {self.limits.max_waiting_bytes} bytes of requests wait already; try again", is_last=True
+            )
         self.bytes += num_bytes
 
     def give(self, num_bytes: int) -> None:

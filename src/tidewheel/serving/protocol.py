@@ -162,9 +162,11 @@ def _column(name: str, tensor: Mapping[str, Any]) -> np.ndarray:
             return np.array(data, dtype=object)
         if not types <= {float, int, type(None)}:
             raise ContractError(f"inputs.{name}: {datatype} holds a value that is not a number or null")
-        numbers = np.array(data, dtype=kind)
+        numbers: np.ndarray = np.array(data, dtype=kind)
         if np.isinf(numbers).any():
-            raise ContractError(f"inputs.{name}: {datatype} holds a number that a double cannot; send null for what is not known")
+            raise ContractError(
+                f"inputs.{name}: {datatype} holds a number that a double cannot; send null for what is not known"
+            )
         return numbers
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ContractError(
