@@ -48,7 +48,7 @@ def main() -> None:
         sizes = [process.memory_info().rss]
 
         def fuzz(examples: int) -> None:
-            @seed(options.seed + len(sizes))
+            @seed(1000 * options.seed + len(sizes))
             @settings(
                 max_examples=examples,
                 database=None,

@@ -105,11 +105,11 @@ class Exchange:
         return cls("valid", post(json.dumps(document).encode()), is_whole=True)
 
 
-def valid_document(features: Sequence[FeatureSpec]) -> dict[str, Any]:
-    """A request that is answered with scores: one value a feature of the user, CANDIDATES of an item's."""
+def valid_document(features: Sequence[FeatureSpec], candidates: int = CANDIDATES) -> dict[str, Any]:
+    """A request that is answered with scores: one value a feature of the user, one a candidate of an item's."""
     inputs = []
     for feature in features:
-        size = CANDIDATES if feature.entity is Entity.ITEM else 1
+        size = candidates if feature.entity is Entity.ITEM else 1
         if feature.is_sequence:
             inputs += [{"name": name, "datatype": "INT64", "shape": [1, 1], "data": [1]} for name in feature.columns]
             continue
@@ -143,7 +143,7 @@ def _mutated(draw: st.DrawFn, document: dict[str, Any]) -> Exchange:
     """A good request with one to three values replaced, taken out or added."""
     changed = copy.deepcopy(document)
     for _ in range(draw(st.integers(1, 3))):
-        value = draw(_values)
+        value = copy.deepcopy(draw(_values))
         tensors = changed.get("inputs")
         where = draw(st.integers(0, 9))
         if where == 0:
@@ -173,7 +173,7 @@ def _events(draw: st.DrawFn) -> Exchange:
     event: dict[str, Any] = {"request_id": "r", "served_time": "2026-01-05T12:00:00+00:00", "item_id": 7, "event": "click"}
     event |= {"logging_rate": 1.0, "event_time": "2026-01-05T12:00:09+00:00"}
     for _ in range(draw(st.integers(0, 2))):
-        event[draw(st.sampled_from([*event, "more"]))] = draw(_values)
+        event[draw(st.sampled_from([*event, "more"]))] = copy.deepcopy(draw(_values))
     body = draw(st.sampled_from([[event], event, [event] * 3, [[event]], [event, 1], [event] * 1001]))
     return Exchange("events", post(_dumped(body), "/v2/events"), is_whole=True)
 

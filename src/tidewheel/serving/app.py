@@ -15,7 +15,7 @@ from tidewheel import __version__
 from tidewheel.contracts.schema import DType
 from tidewheel.errors import ContractError
 from tidewheel.ranker.scorer import Scores
-from tidewheel.serving.gate import Gate, HttpError, Limits
+from tidewheel.serving.gate import Gate, HttpError, Limits, Turns
 from tidewheel.serving.hybrid_log import HybridLog
 from tidewheel.serving.metrics import LogCounters, ServingMetrics, VersionCounts
 from tidewheel.serving.protocol import InferRequest, decode_request, encode_response, read_request
@@ -98,6 +98,7 @@ class ServingApp:
     def __init__(self, table: Table, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.gate = Gate(self.limits)
+        self._turns = Turns()
         self.table = Table({})
         self.metrics = ServingMetrics(self.gate, lambda: self.table.shares)
         self.is_draining = False
@@ -233,6 +234,8 @@ class ServingApp:
 
     async def _infer(self, name: str, asked: str, receive: Receive, reading: Reading) -> Reply:
         body = await reading.body(receive, self.limits.max_body_bytes)
+        arrived = time.perf_counter()
+        await self._turns.take()
         began = time.perf_counter()  # nothing waits from here on
         try:
             sent = read_request(body)
@@ -251,7 +254,7 @@ class ServingApp:
         except ContractError as error:
             raise HttpError(400, str(error)) from error
         ended = time.perf_counter()
-        stages = (began - reading.started, decoded - began, scored - decoded, ended - scored)
+        stages = (arrived - reading.started, began - arrived, decoded - began, scored - decoded, ended - scored)
         self.metrics.answered(stages, version.digest, request, scores)
         return Reply(answer, version)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,3 +87,32 @@ class Gate:
     def refusal(self) -> HttpError:
         """What a request is told that did not enter."""
         return HttpError(429, f"busy: {self.limits.max_waiting} requests wait already; try again")
+
+
+class Turns:
+    """One request is scored at a time, in order; between two of them the event loop looks at every connection.
+
+    So a probe or a refusal waits for one request and not for all that came before it.
+    """
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Wait for the turn, which lasts until the caller waits for something else."""
+        loop = asyncio.get_running_loop()
+        if self._is_taken:
+            turn = loop.create_future()
+            self._queue.append(turn)
+            await turn
+        self._is_taken = True
+        loop.call_soon(self._pass_on)
+
+    def _pass_on(self) -> None:
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():  # else whoever waited was cancelled
+                turn.set_result(None)
+                return
+        self._is_taken = False

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 STAGE_BUCKETS_SECONDS = (0.00005, 0.0001, 0.0002, *LATENCY_BUCKETS_SECONDS)
-STAGES = ("read", "decode", "score", "encode")
+STAGES = ("read", "wait", "decode", "score", "encode")
 SCORE_EDGES = np.array([0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 _SCORE_NAMES = [*(f"{edge:g}" for edge in SCORE_EDGES), "+Inf"]
 PENDING_REQUESTS = 32
