@@ -1,4 +1,4 @@
-"""Three times what a server can do, in an open loop: the admitted wait a bounded time, the others get 429, then it is as before.
+"""Three times what a server can do, in an open loop: the admitted wait a bounded time, the others get 429, then all is well.
 
 tidewheel run --recipe recipes/quickstart.yaml --home HOME
 python -m bench.overload --home HOME
