@@ -54,8 +54,11 @@ class Connection(HttpToolsProtocol):
         limits = self.gate.limits
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # not followed; what comes after it is in no protocol that is spoken here
+        except httptools.HttpParserUpgrade:  # the parser takes a body for the other protocol's
             self.cycle.keep_alive = False
+            if self.scope["method"] == "POST":
+                text = "only HTTP/1.1 is spoken here; send the request without the header Upgrade"
+                self.refuse(HttpError(400, text, is_last=True), "upgrade")
         except httptools.HttpParserError as error:
             fault = error.__context__ if isinstance(error.__context__, HttpError) else None
             text = "this is not a request of HTTP/1.1; expected a method, a path and headers"
@@ -90,6 +93,9 @@ class Connection(HttpToolsProtocol):
             head = b"".join(b"%s: %s\r\n" % field for field in fields)
             line = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n".encode()
             self.transport.write(line + head + b"\r\n" + body)
+            if self.cycle is not None:
+                self.cycle.disconnected = True  # who may still be at work on it has nothing to say any more
+                self.cycle.message_event.set()
         self.cut(reason)
 
     def cut(self, reason: str) -> None:
