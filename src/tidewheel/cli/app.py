@@ -251,17 +251,33 @@ def gc(
 
 @app.command()
 def serve(
-    bundle: Annotated[str, typer.Option(help="Digest of a bundle. Default: production.")] = "",
+    bundle: Annotated[str, typer.Option(help="Digest of a bundle, and no other. Default: follow production.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
     log: Annotated[Path | None, typer.Option("--log", help="Folder of the hybrid log to write.")] = None,
+    poll_seconds: Annotated[float, typer.Option(help="How often to look for another assignment.")] = 1.0,
+    max_versions: Annotated[int, typer.Option(min=1, help="Bundles that serve at once at most.")] = 3,
+    max_candidates: Annotated[int, typer.Option(min=1, help="Of one request; more: 400.")] = 10_000,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Requests being read or scored; more: 429.")] = 64,
+    body_seconds: Annotated[float, typer.Option(help="Until a request is whole; later: 408.")] = 5.0,
+    drain_seconds: Annotated[float, typer.Option(min=0, help="After SIGTERM: not ready, but answering.")] = 0.0,
     name: NameOption = "",
     home: HomeOption = "",
 ) -> None:
-    """Serve production, or a bundle by its digest, over the Open Inference Protocol v2, until interrupted."""
+    """Serve production as it changes, or one bundle, over the Open Inference Protocol v2, until interrupted."""
     from tidewheel.cli import release
 
-    release.serve(bundle, host, port, log, name, home)
+    options = {
+        "--host": host,
+        "--port": port,
+        "--poll-seconds": poll_seconds,
+        "--max-versions": max_versions,
+        "--max-candidates": max_candidates,
+        "--max-waiting": max_waiting,
+        "--body-seconds": body_seconds,
+        "--drain-seconds": drain_seconds,
+    }
+    release.serve(bundle, options if log is None else {**options, "--log": log}, name, home)
 
 
 @app.command()

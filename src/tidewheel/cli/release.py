@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tidewheel.cli.inspect import existing_home, ledger_of
@@ -104,15 +104,21 @@ def reconcile(name: str, home: str, as_json: bool) -> None:
     emit({"repaired": repaired}, as_json, lambda: print("\n".join(repaired) or "nothing to repair"))
 
 
-def serve(bundle: str, host: str, port: int, log: Path | None, name: str, home: str) -> None:
-    """Serve production, or a bundle by its digest, over the Open Inference Protocol v2, until interrupted."""
+def serve(bundle: str, options: Mapping[str, object], name: str, home: str) -> None:
+    """Serve production as it changes, or a bundle by its digest, over the Open Inference Protocol v2, until interrupted.
+
+    Whoever follows begins with the newest assignment; where there is none yet, or it cannot be loaded, with production.
+    """
     place = existing_home(home)
-    digest = bundle or ledger_of(place, name).production()
+    ledger = None if bundle else ledger_of(place, name)
+    digest = bundle or (ledger.production() if ledger else None)
     if digest is None:
         raise ConfigError("serve: nothing was released yet; name a bundle with --bundle, or make one with tidewheel run")
-    folder = place.store().fetch(BUNDLES, digest)
-    arguments = ["-m", "tidewheel.serving", "--bundle", str(folder), "--host", host, "--port", str(port)]
-    arguments += ["--log", str(log)] if log is not None else []
+    arguments = ["-m", "tidewheel.serving", "--bundle", str(place.store().fetch(BUNDLES, digest))]
+    if ledger is not None:
+        arguments += ["--follow", place.store_url, ledger.recipe, "--cache", str(place.root / "cache")]
+    for option, value in options.items():
+        arguments += [option, str(value)]
     os.execv(sys.executable, [sys.executable, *arguments])
 
 

@@ -20,7 +20,12 @@ from tidewheel.ranker.model import Ranker
 
 OPSET = 18
 IR_VERSION = 9  # the oldest that knows this opset: older runtimes can load it
-RUNTIME = {"onnx_opset": str(OPSET), "onnx": onnx.__version__}
+RUNTIME = {
+    "onnx_opset": str(OPSET),
+    "onnx_ir_version": str(IR_VERSION),
+    "onnx": onnx.__version__,
+    "onnxruntime_min": "1.15",  # the first that knows both
+}
 
 
 def export_graph(ranker: Ranker, path: Path, calibrators: Calibrators | None = None) -> None:

@@ -6,20 +6,24 @@ The only module that imports onnxruntime, and only when something is scored.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tidewheel.contracts.bundle import ModelEntry
 from tidewheel.contracts.evidence import ModelManifest
 from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import RANKER, OpenBundle
 from tidewheel.ranker.columns import Columns
 from tidewheel.ranker.encoding import Encoded, Encoders
+from tidewheel.ranker.signature import Tensor, onnx_versions, runtime_fault, signature_fault
 
 if TYPE_CHECKING:
     import onnxruntime
 
+LONGEST_REASON = 300  # characters of what ONNX Runtime says
 CHUNK_ROWS = 8192  # bounds the memory of activations when a whole split is scored
 Scores = dict[str, np.ndarray]
 
@@ -55,7 +59,15 @@ class Graph:
             options.inter_op_num_threads = 1
             # Threads that spin while they wait would take the cores of the server beside this one.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            try:
+                session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # its kinds have no common base
+                ir_version, opset = onnx_versions(self.path)
+                reason = " ".join(str(error).split())[:LONGEST_REASON]
+                raise ContractError(
+                    f"{self.path}: found IR version {ir_version} and opset {opset}, expected a graph that ONNX Runtime "
+                    f"{onnxruntime.__version__} can run; distill again, or update it ({reason})"
+                ) from error
             outputs = {output.name for output in session.get_outputs()}
             if missing := sorted(set(self.labels) - outputs):
                 raise ContractError(
@@ -64,6 +76,24 @@ class Graph:
             self._session = session
         return self._session
 
+    def refuse_other(self, entry: ModelEntry, widths: tuple[int, int], made_with: Mapping[str, str]) -> None:
+        """Make the session now, and hold the graph to what its bundle says of it.
+
+        Raises:
+            ContractError: it was made for another runtime, cannot run here, or takes or gives something else.
+        """
+        import onnxruntime
+
+        if fault := runtime_fault(made_with, onnxruntime.__version__, *onnx_versions(self.path)):
+            raise ContractError(f"{self.path}: {fault}")
+        session = self._opened()
+        inputs, outputs = (
+            [Tensor(one.name, one.type, tuple(one.shape)) for one in side]
+            for side in (session.get_inputs(), session.get_outputs())
+        )
+        if fault := signature_fault(inputs, outputs, widths, entry):
+            raise ContractError(f"{self.path}: {fault}; distill again")
+
 
 class Scorer:
     """Scores with one model of a bundle. Safe to share between threads; costs nothing until it first scores."""
@@ -71,10 +101,20 @@ class Scorer:
     def __init__(self, bundle: OpenBundle, threads: int = 1, model: str = RANKER) -> None:
         entry = bundle.model(model)
         self.bundle = bundle
+        self._model = model
         self.labels = bundle.manifest.labels
         self.encoders = bundle.encoders(model)
         self._graph = Graph(bundle.folder / entry.graph, self.labels, threads)
         self._twin = Graph(bundle.folder / entry.uncalibrated_graph, self.labels, threads)
+
+    def open(self) -> None:
+        """Make the session of the served graph now instead of at the first score.
+
+        Raises:
+            ContractError: the graph does not run here, or its inputs and outputs are not the manifest's signature.
+        """
+        entry = self.bundle.model(self._model)
+        self._graph.refuse_other(entry, self.encoders.widths, self.bundle.manifest.runtime)
 
     def score(self, columns: Columns) -> Scores:
         """Calibrated probabilities, label -> (B,) float32 in [0, 1], of raw columns of length B or 1.

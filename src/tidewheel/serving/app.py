@@ -1,29 +1,32 @@
-"""The server as a plain ASGI application: routes of the Open Inference Protocol v2 over the models of one bundle."""
+"""The server as a plain ASGI application: routes of the Open Inference Protocol v2 over the bundles that are resident."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from tidewheel import __version__
-from tidewheel.contracts.schema import DType, FeatureKind, FeatureSpec, feature_columns
+from tidewheel.contracts.schema import DType
 from tidewheel.errors import ContractError
-from tidewheel.ranker.bundle import OpenBundle
-from tidewheel.ranker.scorer import Scorer, Scores
+from tidewheel.ranker.scorer import Scores
+from tidewheel.serving.gate import Gate, HttpError, Limits, Turns
 from tidewheel.serving.hybrid_log import HybridLog
-from tidewheel.serving.metrics import ServingMetrics
-from tidewheel.serving.protocol import InferRequest, decode_request, encode_response
+from tidewheel.serving.metrics import LogCounters, ServingMetrics, VersionCounts
+from tidewheel.serving.protocol import InferRequest, decode_request, encode_response, read_request
 from tidewheel.serving.rows import TENSORS, parse_events, served
+from tidewheel.serving.versions import Table, Version
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
-MAX_EVENT_BYTES = 1024 * 1024
 EVENTS_PATH = "/v2/events"
 BUNDLE_HEADER = b"tidewheel-bundle"
-FEATURES_HEADER = b"tidewheel-features"
+MAX_REQUEST_ID = 256  # characters; it goes into every row of the log
+_JSON = b"application/json"
+_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 # Integers have one width on the wire.
 _DATATYPES = {
     DType.INT32: "INT64",
@@ -38,171 +41,259 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class HttpError(Exception):
-    """An answer other than 200; its text is for the caller."""
+@dataclass(frozen=True)
+class Reply:
+    """An answer; `version` is the one that it names."""
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+    body: bytes
+    version: Version
+    status: int = 200
+    kind: bytes = _JSON
+
+
+@dataclass
+class Reading:
+    """One request while it is read: how many bytes it holds, and how long that took."""
+
+    gate: Gate
+    held: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    async def body(self, receive: Receive, max_bytes: int) -> bytes:
+        """All of the body.
+
+        Raises:
+            HttpError: 408, 413 or 429: it is slow, large, or there is no room; 400: the caller hung up.
+        """
+        parts: list[bytes] = []
+        seconds = self.gate.limits.body_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise HttpError(400, "the caller hung up before the request was whole")
+                    part = message.get("body", b"")
+                    if self.held + len(part) > max_bytes:
+                        raise HttpError(413, f"request is larger than {max_bytes} bytes; send less at once")
+                    self.gate.take(len(part))
+                    self.held += len(part)
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return b"".join(parts) if len(parts) > 1 else part
+        except TimeoutError as error:
+            raise HttpError(408, f"the request was not whole after {seconds:g} seconds", is_last=True) from error
+
+    def release(self) -> None:
+        self.gate.give(self.held)
 
 
 class ServingApp:
-    """Scores with the models of one bundle, whose version stands in every answer. One event loop, one thread.
+    """Scores with the bundles of a table; each answer names its bundle. One event loop, one thread.
 
-    A request is scored where it is read: handing a few hundred microseconds of work to another thread costs more.
-    With a `log`, requests that carry `parameters` and events of clients are written down.
+    A request is scored where it is read: handing a few hundred microseconds of work to another thread costs more. From the
+    choice of its bundle to its answer nothing waits, so `install` finds no request between the two.
     """
 
-    def __init__(self, bundle: OpenBundle, threads: int = 1, log: HybridLog | None = None) -> None:
-        self.bundle = bundle
-        self.log = log
-        self.features = feature_columns(bundle.manifest.features)
-        self.sequences = {name: f.length for f in bundle.manifest.features if f.is_sequence for name in f.columns}
-        self.scorers = {name: Scorer(bundle, threads, name) for name in bundle.manifest.models}
-        self.metrics = ServingMetrics(bundle.digest, bundle.manifest.labels, log)
-        self._version = (
-            (BUNDLE_HEADER, bundle.digest.encode()),
-            (FEATURES_HEADER, bundle.manifest.feature_digest.encode()),
-        )
+    def __init__(self, table: Table, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.gate = Gate(self.limits)
+        self._turns = Turns()
+        self.table = Table({})
+        self.metrics = ServingMetrics(self.gate, lambda: self.table.shares)
+        self.is_draining = False
+        self.install(table)
 
-    def warm_up(self) -> None:
-        """Make the sessions and score one row of unknown values, so that the first user does not wait for it."""
-        columns = {name: _unknown(feature) for feature in self.bundle.manifest.features for name in feature.columns}
-        for scorer in self.scorers.values():
-            scorer.score(columns)
+    def install(self, table: Table) -> None:
+        """Make this the table that serves, from the next request on."""
+        before, self.table = self.table, table
+        metrics = self.metrics
+        for digest in before.versions:
+            if digest not in table.versions:
+                del metrics.versions[digest]
+        for digest, version in table.versions.items():
+            if digest in before.versions:
+                continue
+            metrics.versions[digest] = VersionCounts(version.manifest.labels, version.features)
+            if version.log is not None:
+                metrics.log = metrics.log or LogCounters()
+                metrics.log.open(version.log)
+        metrics.swaps += bool(before.versions)
+        metrics.assignment_number = table.assignment.number if table.assignment else 0
+
+    def close(self) -> None:
+        """Write what the logs still hold. Called when nothing is answered any more."""
+        for version in self.table.versions.values():
+            version.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"only http is served, not {scope['type']}")
+        more: list[tuple[bytes, bytes]] = [(b"connection", b"close")] if self.is_draining else []
         try:
-            body, kind = await self._answer(scope["method"], scope["path"], receive), b"application/json"
-            status = 202 if scope["path"] == EVENTS_PATH else 200
+            reply = await self._reply(scope, receive)
         except HttpError as error:
-            status, body, kind = error.status, json.dumps({"error": str(error)}).encode(), b"application/json"
-        if scope["path"] == "/metrics" and status == 200:
-            kind = b"text/plain; version=0.0.4; charset=utf-8"
-        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *self._version]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            reply = Reply(json.dumps({"error": str(error)}).encode(), self.table.main, error.status)
+            more += error.headers
+        headers = [(b"content-type", reply.kind), (b"content-length", str(len(reply.body)).encode())]
+        await send(
+            {"type": "http.response.start", "status": reply.status, "headers": [*headers, *reply.version.headers, *more]}
+        )
+        await send({"type": "http.response.body", "body": reply.body})
 
-    async def _answer(self, method: str, path: str, receive: Receive) -> bytes:
+    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+        """Admit the request, answer it, and count it where it was one for scores."""
+        method, path = scope["method"], scope["path"]
         parts = path.strip("/").split("/")
-        if parts[:2] == ["v2", "models"] and len(parts) == 4 and parts[3] == "infer":
-            if method != "POST":
-                raise HttpError(405, f"{path}: expected POST, found {method}")
-            return await self._infer(parts[2], receive)
-        if path == EVENTS_PATH:
-            return await self._take_events(method, receive)
-        if method not in ("GET", "HEAD"):
-            raise HttpError(405, f"{path}: expected GET, found {method}")
-        if path == "/metrics":
-            return self.metrics.text()
-        return json.dumps(self._describe(parts, path)).encode()
+        is_infer = parts[:2] == ["v2", "models"] and parts[-1] == "infer"
+        reading = Reading(self.gate)
+        is_admitted = scope.get("is_admitted")
+        try:
+            if is_admitted is False:
+                raise self.gate.refusal()
+            return await self._answer(method, path, parts, _asked(scope), receive, reading)
+        except HttpError as error:
+            if is_infer:
+                self.metrics.refused(error.status)
+            raise
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)  # a bug: for the operator, not for the caller
+            if is_infer:
+                self.metrics.refused(500)
+            raise HttpError(500, "the server failed on this request; its operator finds why in its log") from error
+        finally:
+            reading.release()
+            if is_admitted and method == "POST":
+                self.gate.leave()
 
-    def _describe(self, parts: list[str], path: str) -> dict[str, Any]:
+    async def _answer(self, method: str, path: str, parts: list[str], asked: str, receive: Receive, reading: Reading) -> Reply:
         match parts:
-            case ["v2"]:
-                return {"name": "tidewheel", "version": __version__, "extensions": []}
+            case ["v2", "models", name, "infer"]:
+                _expect(method, path, "POST")
+                return await self._infer(name, asked, receive, reading)
+            case ["v2", "models", name, "versions", digest, "infer"]:
+                _expect(method, path, "POST")
+                return await self._infer(name, digest, receive, reading)
+        if path == EVENTS_PATH:
+            return await self._take_events(method, receive, reading)
+        _expect(method, path, "GET", "HEAD")
+        match parts:
+            case ["metrics"]:
+                return Reply(self.metrics.text(), self.table.main, kind=_TEXT)
             case ["v2", "health", "live"]:
-                return {"live": True}
+                return self._state("live", self._is_live())
             case ["v2", "health", "ready"]:
-                return {"ready": True}  # the socket is bound only after the warm-up
+                return self._state("ready", self._is_live() and not self.is_draining)
+            case ["v2"]:
+                return self._say({"name": "tidewheel", "version": __version__, "extensions": []})
+            case ["v2", "models"]:
+                return self._say({"models": list(self.table.main.models)})
             case ["v2", "models", name]:
-                self._scorer(name)
-                return self._metadata(name)
+                return self._describe(name, self.table.named(asked) if asked else self.table.main)
+            case ["v2", "models", name, "versions", digest]:
+                return self._describe(name, self.table.named(digest))
             case ["v2", "models", name, "ready"]:
-                self._scorer(name)
-                return {"name": name, "ready": True}
-        raise HttpError(404, f"{path}: no such address; models are under /v2/models/{{{','.join(self.scorers)}}}")
+                return self._model_state(name, self.table.named(asked) if asked else self.table.main)
+            case ["v2", "models", name, "versions", digest, "ready"]:
+                return self._model_state(name, self.table.named(digest))
+        models = ",".join(self.table.main.models)
+        raise HttpError(404, f"{path}: no such address; models are under /v2/models/{{{models}}}")
 
-    def _metadata(self, name: str) -> dict[str, Any]:
-        manifest = self.bundle.manifest
-        return {
+    def _say(self, document: dict[str, Any], version: Version | None = None, status: int = 200) -> Reply:
+        return Reply(json.dumps(document).encode(), version or self.table.main, status)
+
+    def _is_live(self) -> bool:
+        """The event loop turns, or nobody would be asking; what may be dead is the thread of a log."""
+        return all(version.log is None or version.log.is_writing for version in self.table.versions.values())
+
+    def _state(self, name: str, is_so: bool) -> Reply:
+        return self._say({name: is_so}, status=200 if is_so else 503)
+
+    def _model_state(self, name: str, version: Version) -> Reply:
+        version.scorer(name)
+        is_ready = not self.is_draining
+        return self._say({"name": name, "ready": is_ready}, version, 200 if is_ready else 503)
+
+    def _describe(self, name: str, version: Version) -> Reply:
+        version.scorer(name)
+        manifest = version.manifest
+        model = manifest.models.get(name) or next(iter(manifest.models.values()))  # a name given by --model-name
+        document = {
             "name": name,
-            "versions": [self.bundle.digest],
+            "versions": list(self.table.versions),
             "platform": "onnx",
             "inputs": [
-                {"name": name, "datatype": _DATATYPES[f.dtype], "shape": [-1, f.length] if f.is_sequence else [-1]}
+                {"name": column, "datatype": _DATATYPES[f.dtype], "shape": [-1, f.length] if f.is_sequence else [-1]}
                 for f in manifest.features
-                for name in f.columns
+                for column in f.columns
             ],
-            "outputs": [output.model_dump() for output in manifest.models[name].outputs],
-            "parameters": {"feature_digest": manifest.feature_digest},
+            "outputs": [output.model_dump() for output in model.outputs],
+            "parameters": {"feature_digest": manifest.feature_digest, "shares": self.table.shares},
         }
+        return self._say(document, version)
 
-    def _scorer(self, name: str) -> Scorer:
-        if name not in self.scorers:
-            raise HttpError(404, f"model {name} is unknown; this bundle has {', '.join(self.scorers)}")
-        return self.scorers[name]
-
-    async def _infer(self, name: str, receive: Receive) -> bytes:
+    async def _infer(self, name: str, asked: str, receive: Receive, reading: Reading) -> Reply:
+        body = await reading.body(receive, self.limits.max_body_bytes)
+        arrived = time.perf_counter()
+        await self._turns.take()
+        began = time.perf_counter()  # nothing waits from here on
         try:
-            scorer = self._scorer(name)
-            body = await _whole_body(receive)
-            started = time.perf_counter()
-            beside = TENSORS if self.log else ()
-            request = decode_request(body, self.features, self.bundle.manifest.feature_digest, beside, self.sequences)
+            sent = read_request(body)
+            version = self.table.named(asked) if asked else self.table.of_user(sent.user_id)
+            scorer = version.scorer(name)
+            beside = TENSORS if version.log else ()
+            digest, most = version.manifest.feature_digest, self.limits.max_candidates
+            request = decode_request(sent, version.features, digest, beside, version.sequences, most)
+            decoded = time.perf_counter()
             scores = scorer.score(request.columns)
-            if self.log is None or request.parameters is None:
-                answer = encode_response(name, self.bundle.digest, request, scores)
+            scored = time.perf_counter()
+            if version.log is None or request.parameters is None:
+                answer = encode_response(name, version.digest, request, scores)
             else:
-                answer = self._logged(name, request, scores, self.log)
+                answer = self._logged(name, version.digest, request, scores, version.log)
         except ContractError as error:
-            self.metrics.refused(400)
             raise HttpError(400, str(error)) from error
-        except ValueError as error:
-            self.metrics.refused(500)
-            raise HttpError(500, f"scores are not finite: {error}") from error
-        except HttpError as error:
-            self.metrics.refused(error.status)
-            raise
-        self.metrics.answered(time.perf_counter() - started, scores)
-        return answer
+        ended = time.perf_counter()
+        stages = (arrived - reading.started, began - arrived, decoded - began, scored - decoded, ended - scored)
+        self.metrics.answered(stages, version.digest, request, scores)
+        return Reply(answer, version)
 
-    def _logged(self, name: str, request: InferRequest, scores: Scores, log: HybridLog) -> bytes:
+    def _logged(self, name: str, digest: str, request: InferRequest, scores: Scores, log: HybridLog) -> bytes:
         """The answer, with what its events have to send back; its candidates are in the log's queue."""
         row = served(request, scores, log.clock())
+        if len(row.parameters.request_id) > MAX_REQUEST_ID:
+            raise ContractError(f"parameters.request_id: longer than {MAX_REQUEST_ID} characters")
         back = {"request_id": row.parameters.request_id, "served_time": row.served_time.isoformat()}
-        answer = encode_response(name, self.bundle.digest, request, scores, back)
+        answer = encode_response(name, digest, request, scores, back)
         log.write_served(row)  # where the queue is full: counted, and answered all the same
         return answer
 
-    async def _take_events(self, method: str, receive: Receive) -> bytes:
-        if self.log is None:
+    async def _take_events(self, method: str, receive: Receive, reading: Reading) -> Reply:
+        if self.table.main.log is None:
             raise HttpError(404, f"{EVENTS_PATH}: this server has no log; start it with --log DIR")
-        if method != "POST":
-            raise HttpError(405, f"{EVENTS_PATH}: expected POST, found {method}")
-        body = await _whole_body(receive, MAX_EVENT_BYTES)
-        now = self.log.clock()
+        _expect(method, EVENTS_PATH, "POST")
+        body = await reading.body(receive, self.limits.max_event_bytes)
+        version = self.table.main  # another one, maybe, than before the body was whole
+        assert version.log is not None
+        now = version.log.clock()
         try:
             events, num_refused, reason = parse_events(body, now)
         except ContractError as error:
             raise HttpError(400, str(error)) from error
-        if not self.log.write_events(events, now):
-            raise HttpError(503, "events: the queue of the log is full; send them again later")
+        if not version.log.write_events(events, now):
+            raise HttpError(429, "events: the queue of the log is full; send them again later")
         self.metrics.refused_events(num_refused)
-        return json.dumps({"accepted": len(events), "refused": num_refused, "first_refusal": reason}).encode()
+        return self._say({"accepted": len(events), "refused": num_refused, "first_refusal": reason}, version, 202)
 
 
-async def _whole_body(receive: Receive, max_bytes: int = MAX_BODY_BYTES) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise HttpError(400, "the caller hung up before the request was whole")
-        part = message.get("body", b"")
-        size += len(part)
-        if size > max_bytes:
-            raise HttpError(413, f"request is larger than {max_bytes} bytes; send less at once")
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts) if len(parts) > 1 else part
+def _asked(scope: Scope) -> str:
+    """The version that the request's header names, or nothing."""
+    for name, value in scope["headers"]:
+        if name == BUNDLE_HEADER:
+            return value.decode("latin-1").strip()
+    return ""
 
 
-def _unknown(feature: FeatureSpec) -> np.ndarray:
-    if feature.kind is FeatureKind.NUMERIC:
-        return np.array([np.nan])
-    if feature.is_sequence:
-        return np.empty((1, 0), dtype=np.int64)
-    return np.array([0]) if feature.kind is FeatureKind.HASHED else np.array([None], dtype=object)
+def _expect(method: str, path: str, *allowed: str) -> None:
+    if method not in allowed:
+        raise HttpError(405, f"{path}: expected {allowed[0]}, found {method}")

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from tidewheel.errors import ContractError, RetryableError
+from tidewheel.errors import ContractError, RetryableError, TidewheelError
 from tidewheel.serving.protocol import decode_parameters, decode_response, encode_request
 
 TIMEOUT_SECONDS = 5.0
+BUSY = (408, 429)  # refusals that a later try need not meet
 _HEADERS = {"Content-Type": "application/json"}
 
 
@@ -51,15 +52,14 @@ class Client:
 
         Raises:
             ContractError: the server refuses the request (4xx) or answers in another protocol.
-            RetryableError: no answer in time, a broken connection, or 5xx.
+            RetryableError: no answer in time, a broken connection, it is busy (429), or 5xx.
         """
         body = encode_request(features, parameters)
         started = time.perf_counter()
         status, answer, bundle = self._exchange("POST", self._path, body)
         latency = time.perf_counter() - started
         if status != 200:
-            text = f"server {self.url}: {status} {_error_of(answer)}"
-            raise ContractError(text) if status < 500 else RetryableError(text)
+            raise self._refusal(status, answer)
         return Answer(decode_response(answer), latency, bundle, decode_parameters(answer) if parameters is not None else {})
 
     def post_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -71,9 +71,12 @@ class Client:
         """
         status, answer, _ = self._exchange("POST", "/v2/events", json.dumps(events).encode())
         if status != 202:
-            text = f"server {self.url}: {status} {_error_of(answer)}"
-            raise ContractError(text) if status < 500 else RetryableError(text)
+            raise self._refusal(status, answer)
         return json.loads(answer)
+
+    def _refusal(self, status: int, body: bytes) -> TidewheelError:
+        text = f"server {self.url}: {status} {_error_of(body)}"
+        return RetryableError(text) if status >= 500 or status in BUSY else ContractError(text)
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of a GET.

@@ -195,6 +195,11 @@ class HybridLog:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="hybrid-log", daemon=True)
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether the thread that writes is alive."""
+        return self._thread.is_alive()
+
     def write_served(self, answer: Served) -> bool:
         """Queue the candidates of an answer; False where they were dropped."""
         return self.streams[Part.BACKEND].offer(answer.served_time.date(), answer.num_rows, answer)

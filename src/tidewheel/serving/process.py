@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -67,22 +67,25 @@ class ServerProcess:
 
 
 def start_server(
-    bundle: Path,
+    bundle: Path | None,
     threads: int = 1,
     start_seconds: float = START_SECONDS,
     log_folder: Path | None = None,
     log_seconds: float = 60.0,
+    more: Sequence[str] = (),
 ) -> ServerProcess:
     """Start a server of the bundle in `bundle` on a free port and wait until it is ready.
 
-    With a `log_folder` it writes the hybrid log there, a segment at least every `log_seconds`.
+    With a `log_folder` it writes the hybrid log there, a segment at least every `log_seconds`. `more`: further options of
+    `python -m tidewheel.serving`; with `--follow` among them, `bundle` may be None.
 
     Raises:
         ContractError: the server refused the bundle; the message is the server's.
         RetryableError: it ended otherwise, or was not ready in time.
     """
-    command = [sys.executable, "-m", "tidewheel.serving", "--bundle", str(bundle), "--port", "0"]
-    command += ["--threads", str(threads), "--exit-on-stdin-eof"]
+    command = [sys.executable, "-m", "tidewheel.serving", "--port", "0", "--threads", str(threads), "--exit-on-stdin-eof"]
+    command += ["--bundle", str(bundle)] if bundle is not None else []
+    command += more
     command += ["--log", str(log_folder), "--log-seconds", str(log_seconds)] if log_folder is not None else []
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the server
@@ -99,7 +102,7 @@ def start_server(
         if code == ContractError.exit_code:
             raise ContractError(said) from error
         raise RetryableError(
-            f"server of {bundle.name[:12]}: not ready after start (exit code {code}): {said or error}"
+            f"server of {bundle.name[:12] if bundle else 'a store'}: not ready after start (exit code {code}): {said or error}"
         ) from error
     except BaseException:
         server.stop()

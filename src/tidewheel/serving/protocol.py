@@ -21,7 +21,28 @@ from tidewheel.errors import ContractError
 from tidewheel.ranker.padding import NO_ITEM
 
 MAX_CANDIDATES = 10_000  # of one request; more belongs into retrieval
+MAX_TEXT = 1024  # characters of one value
+BESIDE = ("user_id", "item_id", "position", "propensity")  # no features of the model, but the log's to read
 _KINDS: dict[str, type] = {"INT64": np.int64, "FP32": np.float64, "FP64": np.float64, "BYTES": object}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request as it was sent: tensors by name, and what it says of itself. Nothing of the tensors is checked yet."""
+
+    id: str
+    inputs: Mapping[str, Mapping[str, Any]]
+    outputs: tuple[str, ...]
+    parameters: Mapping[str, Any] | None
+    feature_digest: str | None
+
+    @property
+    def user_id(self) -> int | None:
+        """The user that `parameters` or an input of one value names, None where neither does."""
+        found = (self.parameters or {}).get("user_id")
+        if found is None and isinstance(data := self.inputs.get("user_id", {}).get("data"), list) and len(data) == 1:
+            found = data[0][0] if isinstance(data[0], list) and len(data[0]) == 1 else data[0]
+        return found if type(found) is int else None
 
 
 @dataclass(frozen=True)
@@ -34,17 +55,48 @@ class InferRequest:
     parameters: Mapping[str, Any] | None = None
 
 
+def read_request(body: bytes) -> Sent:
+    """The JSON of a request.
+
+    Raises:
+        ContractError: not JSON, or not this protocol; the message is for the caller.
+    """
+    try:
+        document = json.loads(body, parse_constant=_refuse_constant)
+        inputs = {tensor["name"]: tensor for tensor in document["inputs"]}
+        if len(inputs) < len(document["inputs"]):
+            raise ValueError("a tensor is there twice")
+        outputs = tuple(dict.fromkeys(output["name"] for output in document.get("outputs", ())))
+        if not all(isinstance(name, str) for name in (*inputs, *outputs)):
+            raise TypeError("a name is not text")
+        parameters = None if document.get("parameters") is None else dict(document["parameters"])
+        made_for = None
+        if parameters is not None and "feature_digest" in parameters:
+            made_for = str(parameters.pop("feature_digest"))
+            parameters = parameters or None  # a request that only says this has nothing to log
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = "expected an object with `inputs`, a list of tensors with `name`, `datatype`, `shape` and `data`"
+        raise ContractError(f"request: {message} ({type(error).__name__}: {error})") from error
+    return Sent(str(document.get("id", "")), inputs, outputs, parameters, made_for)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON; send null for a value that is not known")
+
+
 def decode_request(
-    body: bytes,
+    sent: bytes | Sent,
     features: Sequence[str],
     feature_digest: str,
     beside: Sequence[str] = (),
     sequences: Mapping[str, int] = MappingProxyType({}),
+    max_candidates: int = MAX_CANDIDATES,
 ) -> InferRequest:
     """The columns of `features` in a request, and of `beside` where they are sent; tensors of other names are left alone.
 
     During a rollout both bundles get the same request, and one of them may know a feature that the other does not.
-    A caller that makes features for one allowlist only says so with `parameters.feature_digest`.
+    A caller that makes features for one allowlist only says so with `parameters.feature_digest`; then a tensor that the
+    allowlist does not have is refused too.
 
     Args:
         sequences: those of `features` that are columns of sequences, and how many items they hold at most.
@@ -53,66 +105,90 @@ def decode_request(
         ContractError: not this protocol, made for other features, a feature is missing, or lengths disagree; the message is
             for the caller.
     """
-    try:
-        document = json.loads(body)
-        inputs = {tensor["name"]: tensor for tensor in document["inputs"]}
-        outputs = tuple(output["name"] for output in document.get("outputs", ()))
-        parameters = None if document.get("parameters") is None else dict(document["parameters"])
-        made_for = feature_digest
-        if parameters is not None and "feature_digest" in parameters:
-            made_for = parameters.pop("feature_digest")
-            parameters = parameters or None  # a request that only says this has nothing to log
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        message = "expected an object with `inputs`, a list of tensors with `name`, `datatype`, `shape` and `data`"
-        raise ContractError(f"request: {message} ({type(error).__name__}: {error})") from error
-    if made_for != feature_digest:
+    sent = read_request(sent) if isinstance(sent, bytes) else sent
+    inputs = sent.inputs
+    if sent.feature_digest is not None:
+        _check_allowlist(sent.feature_digest, feature_digest, set(inputs) - {*features, *BESIDE})
+    if missing := [name for name in features if name not in inputs]:
         raise ContractError(
-            f"parameters.feature_digest: the request is made for features {made_for}, this model takes {feature_digest}; "
-            "read the model's metadata and send its inputs"
+            f"inputs: {', '.join(sorted(missing))} is missing; expected one tensor for each of {', '.join(features)}"
         )
-    if missing := sorted(set(features) - set(inputs)):
-        raise ContractError(f"inputs: {', '.join(missing)} is missing; expected one tensor for each of {', '.join(features)}")
     columns = {
         name: _sequence(name, inputs[name], sequences[name]) if name in sequences else _column(name, inputs[name])
         for name in features
     }
     columns |= {name: _column(name, inputs[name]) for name in beside if name in inputs and name not in columns}
     lengths = {len(column) for column in columns.values()} - {1}
+    if max(lengths, default=1) > max_candidates or 0 in lengths:
+        raise ContractError(f"inputs: {max(lengths)} candidates; expected 1 to {max_candidates}, fewer at once")
     if len(lengths) > 1:
         found = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
         raise ContractError(f"inputs: lengths differ ({found}); expected the number of candidates, or 1")
-    if max(lengths, default=1) > MAX_CANDIDATES or 0 in lengths:
-        raise ContractError(f"inputs: {max(lengths)} candidates; expected 1 to {MAX_CANDIDATES}")
-    return InferRequest(id=str(document.get("id", "")), columns=columns, outputs=outputs, parameters=parameters)
+    return InferRequest(id=sent.id, columns=columns, outputs=sent.outputs, parameters=sent.parameters)
+
+
+def _check_allowlist(made_for: str, feature_digest: str, unknown: set[str]) -> None:
+    if made_for != feature_digest:
+        raise ContractError(
+            f"parameters.feature_digest: the request is made for features {made_for}, this model takes {feature_digest}; "
+            "read the model's metadata and send its inputs"
+        )
+    if unknown:
+        raise ContractError(
+            f"inputs: {', '.join(sorted(unknown))} is unknown to the features that parameters.feature_digest names; "
+            "leave it out, or leave the digest out"
+        )
 
 
 def _column(name: str, tensor: Mapping[str, Any]) -> np.ndarray:
     try:
-        datatype, shape, data = tensor["datatype"], tensor["shape"], tensor["data"]
+        datatype, shape, data = tensor["datatype"], tensor["shape"], _flat(tensor["data"])
         kind = _KINDS.get(datatype)
         if kind is None:
             raise ContractError(f"inputs.{name}: datatype {datatype!r}; expected one of {', '.join(_KINDS)}")
-        if data and isinstance(data[0], list):
-            data = [value for row in data for value in row]
         if list(shape) not in ([len(data)], [len(data), 1]):
             raise ContractError(f"inputs.{name}: shape {shape} with {len(data)} values; expected [n] or [n, 1]")
-        if datatype == "INT64" and (None in data or any(type(value) is not int for value in data)):
-            return _whole_or_null(name, data)
-        if datatype == "BYTES" and any(not isinstance(value, str | None) for value in data):
-            raise ContractError(f"inputs.{name}: BYTES holds a value that is not text")
-        return np.array(data, dtype=kind)
+        types = set(map(type, data))
+        if datatype == "INT64":
+            if not types <= {int, type(None)}:
+                raise ContractError(f"inputs.{name}: INT64 holds a value that is not a whole number")
+            found = np.array([0 if value is None else value for value in data] if type(None) in types else data, np.int64)
+            return np.array(data, dtype=object) if type(None) in types else found
+        if datatype == "BYTES":
+            if not types <= {str, type(None)}:
+                raise ContractError(f"inputs.{name}: BYTES holds a value that is not text")
+            if max(map(len, filter(None, data)), default=0) > MAX_TEXT:
+                raise ContractError(f"inputs.{name}: a text of more than {MAX_TEXT} characters; no feature has such values")
+            return np.array(data, dtype=object)
+        if not types <= {float, int, type(None)}:
+            raise ContractError(f"inputs.{name}: {datatype} holds a value that is not a number or null")
+        numbers: np.ndarray = np.array(data, dtype=kind)
+        if np.isinf(numbers).any():
+            raise ContractError(
+                f"inputs.{name}: {datatype} holds a number that a double cannot; send null for what is not known"
+            )
+        return numbers
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ContractError(
             f"inputs.{name}: {type(error).__name__}: {error}; expected datatype, shape and flat data"
         ) from error
 
 
+def _flat(data: Any) -> list[Any]:
+    """Values in order, of a list or of a list of rows."""
+    if not isinstance(data, list):
+        raise TypeError("data is not a list")
+    if data and isinstance(data[0], list):
+        if not all(isinstance(row, list) for row in data):
+            raise TypeError("data holds rows and values")
+        return [value for row in data for value in row]
+    return data
+
+
 def _sequence(name: str, tensor: Mapping[str, Any], length: int) -> np.ndarray:
     """(n, k) int64 items, or ages from -1 on."""
     try:
-        datatype, shape, data = tensor["datatype"], list(tensor["shape"]), tensor["data"]
-        if data and isinstance(data[0], list):
-            data = [value for row in data for value in row]
+        datatype, shape, data = tensor["datatype"], list(tensor["shape"]), _flat(tensor["data"])
         is_matrix = len(shape) == 2 and all(type(size) is int for size in shape)
         if not is_matrix or shape[0] < 1 or not 0 <= shape[1] <= length or shape[0] * shape[1] != len(data):
             raise ContractError(
@@ -130,12 +206,6 @@ def _sequence(name: str, tensor: Mapping[str, Any], length: int) -> np.ndarray:
             f"inputs.{name}: an age of {found.min()} hours; expected the hours from the item to the start of this UTC day"
         )
     return found
-
-
-def _whole_or_null(name: str, data: list[Any]) -> np.ndarray:
-    if any(value is not None and type(value) is not int for value in data):
-        raise ContractError(f"inputs.{name}: INT64 holds a value that is not a whole number")
-    return np.array(data, dtype=object)
 
 
 def encode_request(features: Mapping[str, np.ndarray], parameters: Mapping[str, Any] | None = None) -> bytes:
@@ -171,7 +241,8 @@ def encode_response(
     """JSON of one FP32 tensor of shape [C] a label, and of `parameters` where there are any.
 
     Raises:
-        ValueError: a score is not finite, which JSON cannot say and nobody should rank by.
+        ValueError: a score is not finite, which JSON cannot say and nobody should rank by: no request can bring that about,
+            since encoders cut every number; the model is broken.
         ContractError: an output was asked for that the model does not have.
     """
     wanted = request.outputs or tuple(scores)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidewheel.errors import ContractError
-from tidewheel.serving.protocol import decode_request, decode_response, encode_request, encode_response
+from tidewheel.serving.protocol import decode_request, decode_response, encode_request, encode_response, read_request
 
 DIGEST = "5" * 64
 
@@ -74,7 +74,26 @@ def test_tensors_that_the_model_does_not_know_are_left_alone() -> None:
         (body(tensor(data=["a"])), "not a whole number"),
         (body(tensor(data=[2**70])), "OverflowError"),
         (body(tensor(datatype="BYTES", data=[1])), "not text"),
-        (body(tensor(datatype="FP64", data=["a"])), "ValueError"),
+        (body(tensor(datatype="FP64", data=["a"])), "not a number or null"),
+        (body(tensor(datatype="FP64", data=["1.5"])), "not a number or null"),
+        (body(tensor(datatype="FP64", data=[True])), "not a number or null"),
+        (body(tensor(datatype="FP64", data=[[[1.5]]], shape=[1])), "not a number or null"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [NaN]}]}', "NaN is not a number of JSON"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [1e999]}]}', "a double cannot"),
+        (body(tensor(datatype="FP64", data=[10**400])), "OverflowError"),
+        (body(tensor(data=[None, 2**70])), "OverflowError"),
+        (body(tensor(datatype="BYTES", data=["a" * 1025])), "more than 1024 characters"),
+        (body(tensor() | {"datatype": "BYTES", "shape": [3], "data": "abc"}), "data is not a list"),
+        (body(tensor() | {"datatype": "BYTES", "shape": [0], "data": {}}), "data is not a list"),
+        (body(tensor(data=[[1], 2])), "rows and values"),
+        (body(tensor() | {"datatype": ["INT64"]}), "TypeError"),
+        (body(tensor() | {"shape": 2}), "TypeError"),
+        (body(tensor(), tensor()), "a tensor is there twice"),
+        (body(tensor("x") | {"name": 3}), "a name is not text"),
+        (b'{"inputs": [], "outputs": [{"name": 3}]}', "a name is not text"),
+        (b"[" * 100_000, "RecursionError"),
+        (b'{"inputs": [' + b"9" * 5000 + b"]}", "ValueError"),
+        (b"\xff\xfe", "expected an object"),
         (body(tensor(data=[1], shape=[2])), "shape"),
         (body(tensor(data=[], shape=[0])), "expected 1 to"),
         (body({"name": "x", "datatype": "INT64", "shape": [1]}), "KeyError"),
@@ -84,6 +103,38 @@ def test_tensors_that_the_model_does_not_know_are_left_alone() -> None:
 def test_what_is_wrong_is_named(sent: bytes, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         decode_request(sent, ("x",), DIGEST)
+
+
+def test_tensors_that_the_named_allowlist_does_not_have_are_refused_but_not_the_logs() -> None:
+    sent = {"inputs": [tensor(), tensor("position")], "parameters": {"feature_digest": DIGEST}}
+    assert set(decode_request(json.dumps(sent).encode(), ("x",), DIGEST).columns) == {"x"}
+    sent = {"inputs": [tensor(), tensor("tpyo")], "parameters": {"feature_digest": DIGEST}}
+    with pytest.raises(ContractError, match="tpyo is unknown"):
+        decode_request(json.dumps(sent).encode(), ("x",), DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("sent", "want"),
+    [
+        ({"inputs": [tensor("user_id", data=[7])]}, 7),
+        ({"inputs": [tensor("user_id", data=[[7]], shape=[1, 1])]}, 7),
+        ({"inputs": [tensor("user_id", data=[7])], "parameters": {"user_id": 9}}, 9),
+        ({"inputs": [tensor("user_id", data=[7, 8])]}, None),
+        ({"inputs": [tensor("user_id", "BYTES", data=["7"])]}, None),
+        ({"inputs": [tensor("user_id", data=[[]], shape=[1])]}, None),
+        ({"inputs": [tensor()], "parameters": {"user_id": True}}, None),
+        ({"inputs": [tensor()]}, None),
+    ],
+)
+def test_the_user_of_a_request_is_in_its_parameters_or_in_an_input_of_one_value(sent: object, want: int | None) -> None:
+    assert read_request(json.dumps(sent).encode()).user_id == want
+
+
+def test_an_output_that_is_asked_for_a_thousand_times_is_answered_once() -> None:
+    sent = json.dumps({"inputs": [tensor()], "outputs": [{"name": "click"}] * 1000}).encode()
+    scores = {"click": np.array([0.1, 0.25], dtype=np.float32), "like": np.array([0.0, 1.0], dtype=np.float32)}
+    answer = json.loads(encode_response("ranker", "d", decode_request(sent, ("x",), DIGEST), scores))
+    assert [output["name"] for output in answer["outputs"]] == ["click"]
 
 
 def test_lengths_must_be_the_number_of_candidates_or_one() -> None:

@@ -20,7 +20,7 @@ from tidewheel.contracts.schema import FeatureKind, feature_digest
 from tidewheel.errors import ContractError, RetryableError
 from tidewheel.ranker import OpenBundle, Scorer
 from tidewheel.serving import Client, ServerProcess, start_server
-from tidewheel.serving.app import MAX_BODY_BYTES
+from tidewheel.serving.gate import Limits
 from tidewheel.serving.protocol import encode_request
 
 
@@ -98,7 +98,7 @@ def test_the_recipes_allowlist_is_what_the_server_says(server: ServerProcess, qu
     with urllib.request.urlopen(f"{server.url}/v2/models/ranker", timeout=10) as answer:
         metadata, header = json.load(answer), answer.headers["tidewheel-features"]
 
-    assert metadata["parameters"] == {"feature_digest": want}
+    assert metadata["parameters"]["feature_digest"] == want
     assert header == want
     datatypes = {tensor["name"]: tensor["datatype"] for tensor in metadata["inputs"]}
     assert [datatypes[name] for name in ("user_id", "user_segment", "item_click_rate")] == ["INT64", "BYTES", "FP64"]
@@ -118,7 +118,7 @@ def test_a_request_made_for_other_features_is_refused(client: Client, tiny_bundl
 
 def test_an_endless_body_is_cut_off(server: ServerProcess) -> None:
     client = Client(server.url)
-    status, body, _ = client._exchange("POST", "/v2/models/ranker/infer", b" " * (MAX_BODY_BYTES + 1))
+    status, body, _ = client._exchange("POST", "/v2/models/ranker/infer", b" " * (Limits.max_body_bytes + 1))
     assert status == 413
     assert "larger than" in body.decode()
 
@@ -127,11 +127,12 @@ def test_metrics_count_requests_errors_and_scores(server: ServerProcess, tiny_bu
     client = Client(server.url)
 
     def value(name: str) -> float:
+        name, _, label = name.partition(" ")
         lines = client.get("/metrics")[1].decode().splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name) and label in line)
 
     names = ('tidewheel_requests_total{status="200"}', "tidewheel_errors_total", "tidewheel_request_seconds_count")
-    names += ('tidewheel_score_count{label="click"}',)
+    names += ('tidewheel_score_count label="click"',)
     before = [value(name) for name in names]
     for _ in range(3):
         client.infer(columns_for(tiny_bundle))

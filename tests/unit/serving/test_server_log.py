@@ -16,7 +16,7 @@ from tests.unit.serving.test_server import columns_for
 from tidewheel.errors import ContractError
 from tidewheel.ranker import OpenBundle
 from tidewheel.serving import Client, ServerProcess, start_server
-from tidewheel.serving.app import MAX_EVENT_BYTES
+from tidewheel.serving.gate import Limits
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_request_that_the_log_cannot_hold_is_refused_and_not_logged(client: Cl
         ("GET", None, 405, "expected POST"),
         ("POST", b"{}", 400, "expected a list"),
         ("POST", b"[", 400, "expected a JSON list"),
-        ("POST", b" " * (MAX_EVENT_BYTES + 1), 413, "larger than"),
+        ("POST", b" " * (Limits.max_event_bytes + 1), 413, "larger than"),
     ],
 )
 def test_events_in_another_form_are_refused(client: Client, method: str, body: bytes | None, status: int, text: str) -> None:
