@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tidewheel.ranker.bundle import OpenBundle
 from tidewheel.ranker.scorer import Scorer, Scores
 from tidewheel.serving.hybrid_log import HybridLog
 from tidewheel.serving.metrics import ServingMetrics
-from tidewheel.serving.protocol import InferRequest, decode_request, encode_response
+from tidewheel.serving.protocol import LENGTH_HEADER, BinaryBody, InferRequest, decode_request, encode_response, json_size
 from tidewheel.serving.rows import TENSORS, parse_events, served
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -34,6 +34,7 @@ _DATATYPES = {
 }
 
 Scope = MutableMapping[str, Any]
+Headers = Iterable[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -75,22 +76,26 @@ class ServingApp:
         if scope["type"] != "http":
             raise RuntimeError(f"only http is served, not {scope['type']}")
         try:
-            body, kind = await self._answer(scope["method"], scope["path"], receive), b"application/json"
+            body, kind = await self._answer(scope, receive), b"application/json"
             status = 202 if scope["path"] == EVENTS_PATH else 200
         except HttpError as error:
             status, body, kind = error.status, json.dumps({"error": str(error)}).encode(), b"application/json"
         if scope["path"] == "/metrics" and status == 200:
             kind = b"text/plain; version=0.0.4; charset=utf-8"
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *self._version]
+        if isinstance(body, BinaryBody):
+            headers[0] = (b"content-type", b"application/octet-stream")
+            headers.append((LENGTH_HEADER, str(body.json_size).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, method: str, path: str, receive: Receive) -> bytes:
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+        method, path = scope["method"], scope["path"]
         parts = path.strip("/").split("/")
         if parts[:2] == ["v2", "models"] and len(parts) == 4 and parts[3] == "infer":
             if method != "POST":
                 raise HttpError(405, f"{path}: expected POST, found {method}")
-            return await self._infer(parts[2], receive)
+            return await self._infer(parts[2], scope["headers"], receive)
         if path == EVENTS_PATH:
             return await self._take_events(method, receive)
         if method not in ("GET", "HEAD"):
@@ -102,7 +107,7 @@ class ServingApp:
     def _describe(self, parts: list[str], path: str) -> dict[str, Any]:
         match parts:
             case ["v2"]:
-                return {"name": "tidewheel", "version": __version__, "extensions": []}
+                return {"name": "tidewheel", "version": __version__, "extensions": ["binary_tensor_data"]}
             case ["v2", "health", "live"]:
                 return {"live": True}
             case ["v2", "health", "ready"]:
@@ -135,13 +140,14 @@ class ServingApp:
             raise HttpError(404, f"model {name} is unknown; this bundle has {', '.join(self.scorers)}")
         return self.scorers[name]
 
-    async def _infer(self, name: str, receive: Receive) -> bytes:
+    async def _infer(self, name: str, headers: Headers, receive: Receive) -> bytes:
         try:
             scorer = self._scorer(name)
             body = await _whole_body(receive)
             started = time.perf_counter()
             beside = TENSORS if self.log else ()
-            request = decode_request(body, self.features, self.bundle.manifest.feature_digest, beside, self.sequences)
+            digest = self.bundle.manifest.feature_digest
+            request = decode_request(body, self.features, digest, beside, self.sequences, json_size(headers))
             scores = scorer.score(request.columns)
             if self.log is None or request.parameters is None:
                 answer = encode_response(name, self.bundle.digest, request, scores)
