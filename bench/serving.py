@@ -1,8 +1,13 @@
-"""What HTTP costs a score: the server over one connection, beside the same scorer called in this process.
+"""What serving costs: over HTTP beside the same graph in this process, beside other servers, and with the hybrid log.
 
-tidewheel run --recipe recipes/quickstart.yaml --home HOME
-python bench/serving.py --home HOME --name quickstart
-python bench/serving.py --home HOME --name quickstart --log     # what the hybrid log costs: two servers, turn and turn about
+    tidewheel simulate --recipe recipes/quickstart.yaml --turns 1 --home HOME
+    python -m bench.serving --home HOME                      one connection, beside the same scorer called in this process
+    python -m bench.serving --home HOME --log                what the hybrid log costs: two servers, turn and turn about
+    python -m bench.serving --home HOME --tail               p99 over HTTP beside ONNX Runtime's in process, turn and turn about
+    python -m bench.serving --home HOME --peers DIR          answers a second at a p99 of at most 20 ms, beside other servers
+
+DIR: uv venv DIR && uv pip install --python DIR -r bench/serving_peers.txt
+A batch is --candidates rows of the recipe's features; those of user and context are sent once. 16 batches take turns.
 """
 
 from __future__ import annotations
@@ -10,64 +15,90 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
-from tidewheel.contracts.schema import Entity, FeatureKind
-from tidewheel.ranker import Scorer, load_bundle
-from tidewheel.registry import Ledger
+from bench.load import Connection, Load, load_from_another_process, write_requests
+from bench.serving_batches import FORMS, Columns, batch, logged_request, production
+from bench.serving_systems import PEERS, check, serving
+from tidewheel.ranker import OpenBundle, Scorer
 from tidewheel.serving import ServerProcess, start_server
-from tidewheel.store import Home
 
-CANDIDATES = 8
+BATCHES = 16
 REQUESTS = 2000
-TURNS = 200  # of the comparison with the log, TURN_REQUESTS each: what else the machine does meets both servers
-TURN_REQUESTS = 50
+LOG_TURNS, TURN_REQUESTS = 200, 50  # what else the machine does meets both servers
+TICK_SECONDS = 0.002  # of the steady rate at which tails are measured
+CONNECTIONS = (1, 2, 4, 8, 16, 32)
+MAX_P99_SECONDS = 0.020
 
 
-def per_second(call: Callable[[], object]) -> float:
+def per_second(call: Callable[[Any], object], inputs: Sequence[Any]) -> float:
+    upcoming = cycle(inputs)
     for _ in range(100):
-        call()
+        call(next(upcoming))
     started = time.monotonic()
     for _ in range(REQUESTS):
-        call()
+        call(next(upcoming))
     return REQUESTS / (time.monotonic() - started)
 
 
-def with_and_without_log(folder: Path, columns: dict[str, np.ndarray]) -> None:
+def one_connection(bundle: OpenBundle, batches: Sequence[Columns]) -> None:
+    scorer = Scorer(bundle)
+    for form in ("ours", "ours, bytes"):
+        started = time.monotonic()
+        with start_server(bundle.folder) as server:
+            ready = time.monotonic() - started
+            connection = Connection(urlsplit(server.url).port or 0)
+            served = per_second(connection.ask, [FORMS[form].request(columns) for columns in batches])
+            connection.close()
+        direct = per_second(scorer.score, batches)
+        print(
+            f"{form}: ready after {ready:.2f} s; served {served:,.0f} requests/s, in process {direct:,.0f} scores/s, ", end=""
+        )
+        print(f"ratio {served / direct:.2f}", flush=True)
+
+
+def with_and_without_log(folder: Path, batches: Sequence[Columns]) -> None:
     """The same requests to a server with a log and to one without, in short turns; segments are written meanwhile."""
-    columns = columns | {"position": np.arange(CANDIDATES)}
+    candidates = max(len(values) for values in batches[0].values())
+    requests = [logged_request({**columns, "position": np.arange(candidates)}, {"is_randomized": False}) for columns in batches]
     seconds: dict[str, list[float]] = {"off": [], "on": []}
     with tempfile.TemporaryDirectory() as root, start_server(folder) as off, start_server(folder, log_folder=Path(root)) as on:
         servers = {"off": off, "on": on}
+        connections = {name: Connection(urlsplit(server.url).port or 0) for name, server in servers.items()}
         before = {name: cpu_seconds(server) for name, server in servers.items()}
-        for turn in range(TURNS):
+        for turn in range(LOG_TURNS):
             for name in ("off", "on") if turn % 2 else ("on", "off"):
                 started = time.monotonic()
-                for _ in range(TURN_REQUESTS):
-                    servers[name].infer(columns, {"is_randomized": False})
+                for at in range(TURN_REQUESTS):
+                    status, answer = connections[name].ask(requests[at % len(requests)])
+                    assert status == 200, answer
                 seconds[name].append(time.monotonic() - started)
         spent = {name: cpu_seconds(server) - before[name] for name, server in servers.items()}
         on.stop()
         segments = list(Path(root).rglob("part-*.parquet"))
         rows = sum(pq.read_metadata(path).num_rows for path in segments)
-    requests = TURNS * TURN_REQUESTS
-    assert rows == requests * CANDIDATES, "the log lost rows"
+    number = LOG_TURNS * TURN_REQUESTS
+    assert rows == number * candidates, "the log lost rows"
+    print(f"{number:,} requests each, {candidates} candidates; {len(segments)} segments, no row lost")
+    _print_costs(seconds, spent, number)
+
+
+def _print_costs(seconds: Mapping[str, Sequence[float]], spent: Mapping[str, float], number: int) -> None:
     low, median, high = np.quantile(np.array(seconds["off"]) / np.array(seconds["on"]), [0.25, 0.5, 0.75])
-    print(
-        f"{requests:,} requests each, {CANDIDATES} candidates x {len(columns)} columns; {len(segments)} segments, no row lost"
-    )
-    print(f"throughput with the log / without: {median:.3f} (quartiles {low:.3f} and {high:.3f} of {TURNS} turns)")
+    print(f"throughput with the log / without: {median:.3f} (quartiles {low:.3f} and {high:.3f} of {LOG_TURNS} turns)")
+    print(f"  of all turns together: {sum(seconds['off']) / sum(seconds['on']):.3f}")
     print(f"requests per CPU second of the server, with / without: {spent['off'] / spent['on']:.3f}")
     for name, turns in seconds.items():
         fastest = TURN_REQUESTS / np.quantile(turns, 0.1)
-        print(
-            f"log {name}: {1e6 * spent[name] / requests:.0f} us of CPU a request, {fastest:,.0f} requests/s in its fast turns"
-        )
+        print(f"log {name}: {1e6 * spent[name] / number:.0f} us of CPU a request, {fastest:,.0f} requests/s in its fast turns")
 
 
 def cpu_seconds(server: ServerProcess) -> float:
@@ -75,31 +106,92 @@ def cpu_seconds(server: ServerProcess) -> float:
     return times.user + times.system
 
 
+def tails(bundle: OpenBundle, batches: Sequence[Columns], ticks: int) -> None:
+    """A request as JSON, one as bytes and a run of the graph at each tick of a steady rate, in turn."""
+    scorer = Scorer(bundle)
+    encoded = [scorer.encoders.encode(columns) for columns in batches]
+    with start_server(bundle.folder) as server:
+        connection = Connection(urlsplit(server.url).port or 0)
+        calls: dict[str, tuple[Callable[[Any], object], Sequence[Any]]] = {"in process": (scorer.score_encoded, encoded)}
+        for form in ("ours", "ours, bytes"):
+            calls[form] = connection.ask, [FORMS[form].request(columns) for columns in batches]
+        taken: dict[str, list[float]] = {name: [] for name in calls}
+        names = list(calls)
+        for tick in range(-100, ticks):
+            for turn in range(len(names)):
+                name = names[(tick + turn) % len(names)]
+                call, inputs = calls[name]
+                time.sleep(TICK_SECONDS)
+                started = time.perf_counter()
+                call(inputs[tick % len(batches)])
+                if tick >= 0:
+                    taken[name].append(time.perf_counter() - started)
+        connection.close()
+    for name, found in taken.items():
+        median, p90, p99 = 1e3 * np.quantile(found, [0.5, 0.9, 0.99])
+        print(f"{name}: median {median:.2f} ms, p90 {p90:.2f} ms, p99 {p99:.2f} ms of {ticks:,}")
+    allowed = 1.3 * np.quantile(taken["in process"], 0.99) + 0.001
+    for name in names[1:]:
+        p99 = np.quantile(taken[name], 0.99)
+        print(f"{name}: p99 {1e3 * p99:.2f} ms, 1.3 x in process + 1 ms = {1e3 * allowed:.2f} ms: {p99 / allowed:.2f} of it")
+
+
+def beside_peers(bundle: OpenBundle, batches: Sequence[Columns], peers: Path, rounds: int, seconds: float) -> None:
+    """Each system alone on the machine, a closed loop of more and more connections, in turn `rounds` times."""
+    best: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for number in range(rounds):
+            for name in ("ours", "ours, bytes", *PEERS):
+                requests = [FORMS[name].request(columns) for columns in batches]
+                folder = write_requests(Path(scratch) / name, requests)
+                with serving(name, bundle, peers, Path(scratch)) as port:
+                    distance = check(name, port, bundle, list(batches))
+                    found = highest(port, folder, seconds)
+                best.setdefault(name, []).append(found.per_second)
+                print(
+                    f"round {number}: {name}: {found.per_second:,.0f}/s at {found.connections} connections, "
+                    f"median {1e3 * found.median_seconds:.1f} ms, p99 {1e3 * found.p99_seconds:.1f} ms; "
+                    f"scores within {distance:.0e} of ours, {len(requests[0]):,} bytes a request",
+                    flush=True,
+                )
+    for name in PEERS:
+        for ours in ("ours", "ours, bytes"):
+            ratios = np.array(best[ours]) / np.array(best[name])
+            print(f"{ours} / {name}: {np.median(ratios):.1f} ({ratios.min():.1f} to {ratios.max():.1f} of {rounds} rounds)")
+
+
+def highest(port: int, requests: Path, seconds: float) -> Load:
+    """The most answers a second whose p99 is in time; with nothing in time, what one connection got."""
+    found = [load_from_another_process(port, requests, connections, seconds) for connections in CONNECTIONS]
+    in_time = [load for load in found if load.p99_seconds <= MAX_P99_SECONDS and not load.failed]
+    return max(in_time, key=lambda load: load.per_second) if in_time else found[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--name", default="quickstart", help="name of the recipe")
+    parser.add_argument("--candidates", type=int, default=None, help="of a request; 500 with --tail, 100 with --peers, else 8")
     parser.add_argument("--log", action="store_true", help="compare a server that writes the hybrid log with one that does not")
+    parser.add_argument("--tail", action="store_true", help="p99 over HTTP beside ONNX Runtime in process")
+    parser.add_argument("--ticks", type=int, default=2000, help="of --tail")
+    parser.add_argument("--peers", type=Path, default=None, help="the environment of the peers")
+    parser.add_argument("--rounds", type=int, default=3, help="of --peers")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of --peers, for each number of connections")
     options = parser.parse_args()
-    store = Home.resolve(options.home).store()
-    bundle = load_bundle(store, Ledger(store, options.name).production() or "")
+    bundle = production(options.home, options.name)
     random = np.random.default_rng(0)
-    columns = {}
-    for feature in bundle.manifest.features:
-        size = CANDIDATES if feature.entity is Entity.ITEM else 1
-        is_number = feature.kind is FeatureKind.NUMERIC
-        columns[feature.name] = random.random(size) if is_number else random.integers(0, 1000, size)
+    candidates = options.candidates or (500 if options.tail else 100 if options.peers else 8)
+    batches = [batch(bundle, candidates, random) for _ in range(BATCHES)]
+    print(f"{candidates} candidates x {len(bundle.manifest.features)} features, {len(bundle.manifest.labels)} labels")
     if options.log:
-        with_and_without_log(bundle.folder, columns)
-        return
-    started = time.monotonic()
-    with start_server(bundle.folder) as server:
-        ready = time.monotonic() - started
-        served = per_second(lambda: server.infer(columns))
-    scorer = Scorer(bundle)
-    direct = per_second(lambda: scorer.score(columns))
-    print(f"server ready after {ready:.2f} s; {CANDIDATES} candidates x {len(columns)} features, one connection")
-    print(f"served {served:,.0f} requests/s, in process {direct:,.0f} scores/s, ratio {served / direct:.2f}")
+        with_and_without_log(bundle.folder, batches)
+    elif options.tail:
+        tails(bundle, batches, options.ticks)
+    elif options.peers:
+        beside_peers(bundle, batches, options.peers, options.rounds, options.seconds)
+    else:
+        one_connection(bundle, batches)
 
 
 if __name__ == "__main__":

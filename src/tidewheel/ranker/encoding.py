@@ -7,10 +7,11 @@ all sequences together: their items and ages are the last columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from itertools import repeat
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, PrivateAttr
@@ -22,6 +23,7 @@ from tidewheel.errors import ContractError
 from tidewheel.ranker.columns import Coded, Columns
 from tidewheel.ranker.padding import items_and_ages
 
+BLOCK_ROWS = 1024  # encoded at once: what is computed in between stays in a core's cache
 CLIP = 6.0  # standardized numbers are cut here: one broken row may not dominate a dot product
 
 
@@ -147,44 +149,119 @@ class Encoders(Contract):
             raise ContractError(f"features: {', '.join(wrong)} values; expected {rows} like the other columns, or 1")
         num_ids, num_numbers = self.widths
         ids = np.empty((rows, num_ids), dtype=np.int64)
-        for at, feature in enumerate(self.categorical):
-            ids[:, at] = self._ids(feature, columns[feature.name])
         numbers = np.zeros((rows, num_numbers), dtype=np.float32)
-        indicator = {name: len(self.numeric) + at for at, name in enumerate(self.indicators)}
-        for at, feature in enumerate(self.numeric):
-            moments = self.moments[feature.name]
-            values = transformed(feature, np.asarray(columns[feature.name]))
-            is_null = np.isnan(values)
-            standard = np.clip((values - moments.mean) / moments.deviation, -CLIP, CLIP)
-            numbers[:, at] = np.where(is_null, 0.0, standard)
-            if feature.name in indicator:
-                numbers[:, indicator[feature.name]] = is_null
+        for at, feature in enumerate(self.categorical):
+            if feature.kind is FeatureKind.VOCABULARY:
+                ids[:, at] = _looked_up(columns[feature.name], self._lookup(feature.name))
+        hashed = [np.asarray(columns[feature.name]) for feature in self._hashed.features]
+        numeric = [np.asarray(columns[feature.name]) for feature in self.numeric]
+        for start in range(0, rows, BLOCK_ROWS):
+            part = slice(start, min(start + BLOCK_ROWS, rows))
+            self._put_hashed(hashed, part, ids[part])
+            self._put_numeric(numeric, part, numbers[part])
         for place in self.sequences:
             self._put_sequence(place, columns, ids, numbers)
         return Encoded(ids=ids, numbers=numbers)
+
+    def _put_hashed(self, columns: Sequence[np.ndarray], part: slice, ids: np.ndarray) -> None:
+        """Write the rows `part` of the hashed features' columns into theirs of `ids` (b, F_c + S)."""
+        features, buckets, at = self._hashed
+        if features:
+            ids[:, at] = _buckets(features, buckets, [_part(column, part) for column in columns], len(ids)).T
+
+    def _put_numeric(self, columns: Sequence[np.ndarray], part: slice, numbers: np.ndarray) -> None:
+        """Write the rows `part` of the numeric features' columns, and what is null, into `numbers` (b, F_n + S)."""
+        values = np.empty((len(self.numeric), len(numbers)))
+        for row, feature, column in zip(values, self.numeric, columns, strict=True):
+            _put_numbers(feature, _part(column, part), row)
+        is_null = _transform(self._numeric_rows, values)
+        means, deviations, flagged = self._standard
+        values -= means
+        values /= deviations
+        np.maximum(values, -CLIP, out=values)
+        np.minimum(values, CLIP, out=values)
+        np.copyto(values, 0.0, where=is_null)
+        numbers[:, : len(values)] = values.T
+        numbers[:, len(values) : self.num_numbers] = is_null[flagged].T
 
     def _put_sequence(self, place: SequenceColumns, columns: Columns, ids: np.ndarray, numbers: np.ndarray) -> None:
         """Write one sequence into its columns of `ids` (B, F_c + S) and `numbers` (B, F_n + S)."""
         feature = next(feature for feature in self.features if feature.name == place.name)
         items, ages = items_and_ages({name: np.asarray(columns[name]) for name in feature.columns}, feature)
-        found = self._ids(self.categorical[place.of], items.ravel()).reshape(items.shape) * (ages >= 0)
+        source = self.categorical[place.of]
+        buckets = np.array([[source.num_buckets]], dtype=np.uint64)
+        found = _buckets([source], buckets, [items.ravel()], items.size).reshape(items.shape) * (ages >= 0)
         logs = np.where(found > 0, np.log1p(np.maximum(ages, 0)), 0.0)
         behind = ((0, 0), (0, place.length - items.shape[1]))
         ids[:, place.first_id : place.first_id + place.length] = np.pad(found, behind)
         numbers[:, place.first_number : place.first_number + place.length] = np.pad(logs, behind)
 
-    def _ids(self, feature: FeatureSpec, values: np.ndarray | Coded) -> np.ndarray:
-        if feature.kind is FeatureKind.HASHED:
-            keys, is_null = _integers(feature, np.asarray(values))
-            if feature.dtype is DType.INT32:
-                is_null = is_null | ~_fits(feature.dtype, keys)
-            bucket = splitmix64(keys) % np.uint64(feature.num_buckets)
-            return np.where(is_null, 0, 1 + bucket.astype(np.int64))
-        lookup = self._lookups.get(feature.name)
+    def _lookup(self, name: str) -> dict[Any, int]:
+        lookup = self._lookups.get(name)
         if lookup is None:
-            lookup = {text: at for at, text in enumerate(self.vocabularies[feature.name], start=1)}
-            self._lookups[feature.name] = lookup
-        return _looked_up(values, lookup)
+            lookup = {text: at for at, text in enumerate(self.vocabularies[name], start=1)}
+            self._lookups[name] = lookup
+        return lookup
+
+    @cached_property
+    def _hashed(self) -> _Hashed:
+        found = [(f, at) for at, f in enumerate(self.categorical) if f.kind is FeatureKind.HASHED]
+        buckets = np.array([[f.num_buckets] for f, _ in found], dtype=np.uint64)
+        return _Hashed(tuple(f for f, _ in found), buckets, [at for _, at in found])
+
+    @cached_property
+    def _numeric_rows(self) -> _NumericRows:
+        return _NumericRows.of(self.numeric)
+
+    @cached_property
+    def _standard(self) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Mean and deviation (F, 1) of each numeric feature, and the rows of those with indicators."""
+        moments = [self.moments[feature.name] for feature in self.numeric]
+        flagged = [row for row, found in enumerate(moments) if found.has_nulls]
+        means, deviations = np.array([m.mean for m in moments]), np.array([m.deviation for m in moments])
+        return means[:, None], deviations[:, None], flagged
+
+
+class _Hashed(NamedTuple):
+    """Hashed features, their numbers of buckets (F, 1), and their columns of `ids`."""
+
+    features: tuple[FeatureSpec, ...]
+    buckets: np.ndarray
+    at: list[int]
+
+
+class _NumericRows(NamedTuple):
+    """Which rows of a matrix (F, B) hold numbers of a type, and which of them get their logarithms."""
+
+    of_dtype: tuple[tuple[DType, list[int] | slice], ...]
+    logs: list[int]
+
+    @classmethod
+    def of(cls, features: Sequence[FeatureSpec]) -> Self:
+        found: dict[DType, list[int]] = {}
+        for row, feature in enumerate(features):
+            found.setdefault(feature.dtype, []).append(row)
+        of_dtype = tuple((dtype, rows if len(found) > 1 else slice(None)) for dtype, rows in found.items())
+        return cls(of_dtype, [row for row, feature in enumerate(features) if feature.transform == "log1p"])
+
+
+def _part(column: np.ndarray, rows: slice) -> np.ndarray:
+    """These rows of a column; one of length 1 holds for all rows."""
+    return column if len(column) == 1 else column[rows]
+
+
+def _buckets(features: Sequence[FeatureSpec], buckets: np.ndarray, columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """(F, rows) ids of hashed features."""
+    keys = np.empty((len(features), rows), dtype=np.int64)
+    is_null = np.zeros(keys.shape, dtype=bool)
+    for at, (feature, column) in enumerate(zip(features, columns, strict=True)):
+        keys[at], is_null[at] = _integers(feature, column)
+        if feature.dtype is DType.INT32:
+            is_null[at] |= ~_fits(DType.INT32, keys[at])
+    found = (splitmix64(keys) % buckets).view(np.int64)
+    found += 1
+    np.copyto(found, 0, where=is_null)
+    return found
 
 
 def splitmix64(keys: np.ndarray) -> np.ndarray:
@@ -204,12 +281,28 @@ def transformed(feature: FeatureSpec, values: np.ndarray) -> np.ndarray:
     Raises:
         ContractError: the values are not numbers.
     """
+    numbers = np.empty((1, len(values)))
+    _put_numbers(feature, values, numbers[0])
+    _transform(_NumericRows.of((feature,)), numbers)
+    return numbers[0]
+
+
+def _put_numbers(feature: FeatureSpec, values: np.ndarray, numbers: np.ndarray) -> None:
     try:
-        numbers = np.asarray(values, dtype=np.float64)
+        numbers[:] = values
     except (TypeError, ValueError) as error:
         raise ContractError(f"feature {feature.name} is numeric; found {np.asarray(values).dtype} values ({error})") from error
-    numbers = np.where(_fits(feature.dtype, numbers), numbers, np.nan)
-    return np.log1p(np.maximum(numbers, 0.0)) if feature.transform == "log1p" else numbers
+
+
+def _transform(rows: _NumericRows, numbers: np.ndarray) -> np.ndarray:
+    """Transform numbers (F, B) where they are, NaN for null; (F, B) which are null."""
+    is_null = np.empty(numbers.shape, dtype=bool)
+    for dtype, of_dtype in rows.of_dtype:
+        is_null[of_dtype] = ~_fits(dtype, numbers[of_dtype])
+    np.copyto(numbers, np.nan, where=is_null)
+    if rows.logs:
+        numbers[rows.logs] = np.log1p(np.maximum(numbers[rows.logs], 0.0))
+    return is_null
 
 
 def _fits(dtype: DType, numbers: np.ndarray) -> np.ndarray:
@@ -223,10 +316,10 @@ def _fits(dtype: DType, numbers: np.ndarray) -> np.ndarray:
     return finite & (numbers >= -(2.0**bits)) & (numbers < 2.0**bits) & (numbers == np.floor(numbers))
 
 
-def _integers(feature: FeatureSpec, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _integers(feature: FeatureSpec, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | bool]:
     """int64 keys and where they are null."""
     if values.dtype.kind in "iu":
-        return values.astype(np.int64), np.zeros(len(values), dtype=bool)
+        return values.astype(np.int64, copy=False), False
     if values.dtype.kind == "O":
         is_null = np.fromiter((value is None for value in values), dtype=bool, count=len(values))
         try:
@@ -253,5 +346,7 @@ def _looked_up(column: np.ndarray | Coded, lookup: Mapping[str, int]) -> np.ndar
     if values.dtype.kind in "iuf" and len(values) > 64:  # few different numbers: name each only once
         distinct, position = np.unique(values, return_inverse=True)
         return _looked_up(Coded(position, distinct.tolist()), lookup)
-    found = (of(value if type(value) is str else vocabulary_name(value), 0) for value in values.tolist())
-    return np.fromiter(found, dtype=np.int64, count=len(values))
+    listed = values.tolist()
+    if set(map(type, listed)) != {str}:
+        listed = [value if type(value) is str else vocabulary_name(value) for value in listed]
+    return np.fromiter(map(of, listed, repeat(0)), dtype=np.int64, count=len(listed))

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,15 @@ from tidewheel.ranker.scorer import Scores
 from tidewheel.serving.gate import Gate, HttpError, Limits, Turns
 from tidewheel.serving.hybrid_log import HybridLog
 from tidewheel.serving.metrics import LogCounters, ServingMetrics, VersionCounts
-from tidewheel.serving.protocol import InferRequest, decode_request, encode_response, read_request
+from tidewheel.serving.protocol import (
+    LENGTH_HEADER,
+    BinaryBody,
+    InferRequest,
+    decode_request,
+    encode_response,
+    json_size,
+    read_request,
+)
 from tidewheel.serving.rows import TENSORS, parse_events, served
 from tidewheel.serving.versions import Table, Version
 
@@ -37,6 +45,7 @@ _DATATYPES = {
 }
 
 Scope = MutableMapping[str, Any]
+Headers = Iterable[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -135,7 +144,11 @@ class ServingApp:
         except HttpError as error:
             reply = Reply(json.dumps({"error": str(error)}).encode(), self.table.main, error.status)
             more += error.headers
-        headers = [(b"content-type", reply.kind), (b"content-length", str(len(reply.body)).encode())]
+        kind = reply.kind
+        if isinstance(reply.body, BinaryBody):
+            kind = b"application/octet-stream"
+            more.append((LENGTH_HEADER, str(reply.body.json_size).encode()))
+        headers = [(b"content-type", kind), (b"content-length", str(len(reply.body)).encode())]
         await send(
             {"type": "http.response.start", "status": reply.status, "headers": [*headers, *reply.version.headers, *more]}
         )
@@ -151,7 +164,7 @@ class ServingApp:
         try:
             if is_admitted is False:
                 raise self.gate.refusal()
-            return await self._answer(method, path, parts, _asked(scope), receive, reading)
+            return await self._answer(scope, parts, receive, reading)
         except HttpError as error:
             if is_infer:
                 self.metrics.refused(error.status)
@@ -166,14 +179,15 @@ class ServingApp:
             if is_admitted and method == "POST":
                 self.gate.leave()
 
-    async def _answer(self, method: str, path: str, parts: list[str], asked: str, receive: Receive, reading: Reading) -> Reply:
+    async def _answer(self, scope: Scope, parts: list[str], receive: Receive, reading: Reading) -> Reply:
+        method, path, asked = scope["method"], scope["path"], _asked(scope)
         match parts:
             case ["v2", "models", name, "infer"]:
                 _expect(method, path, "POST")
-                return await self._infer(name, asked, receive, reading)
+                return await self._infer(name, asked, scope["headers"], receive, reading)
             case ["v2", "models", name, "versions", digest, "infer"]:
                 _expect(method, path, "POST")
-                return await self._infer(name, digest, receive, reading)
+                return await self._infer(name, digest, scope["headers"], receive, reading)
         if path == EVENTS_PATH:
             return await self._take_events(method, receive, reading)
         _expect(method, path, "GET", "HEAD")
@@ -185,7 +199,7 @@ class ServingApp:
             case ["v2", "health", "ready"]:
                 return self._state("ready", self._is_live() and not self.is_draining)
             case ["v2"]:
-                return self._say({"name": "tidewheel", "version": __version__, "extensions": []})
+                return self._say({"name": "tidewheel", "version": __version__, "extensions": ["binary_tensor_data"]})
             case ["v2", "models"]:
                 return self._say({"models": list(self.table.main.models)})
             case ["v2", "models", name]:
@@ -232,13 +246,13 @@ class ServingApp:
         }
         return self._say(document, version)
 
-    async def _infer(self, name: str, asked: str, receive: Receive, reading: Reading) -> Reply:
+    async def _infer(self, name: str, asked: str, headers: Headers, receive: Receive, reading: Reading) -> Reply:
         body = await reading.body(receive, self.limits.max_body_bytes)
         arrived = time.perf_counter()
         await self._turns.take()
         began = time.perf_counter()  # nothing waits from here on
         try:
-            sent = read_request(body)
+            sent = read_request(body, json_size(headers))
             version = self.table.named(asked) if asked else self.table.of_user(sent.user_id)
             scorer = version.scorer(name)
             beside = TENSORS if version.log else ()

@@ -224,6 +224,7 @@ class HybridLog:
         Raises:
             ConfigError: the log cannot be written.
         """
+        import pyarrow.compute
         import pyarrow.parquet  # noqa: F401  (half a second that no request shall wait for)
 
         try:

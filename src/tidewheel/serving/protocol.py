@@ -1,48 +1,67 @@
-"""Open Inference Protocol v2, REST: JSON bytes to raw columns, scores to JSON bytes. Pure.
+"""Open Inference Protocol v2, REST: a body to raw columns, scores to a body. Pure.
 
 https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 One input tensor a feature: INT64, FP32, FP64 or BYTES, shape [n] or [n, 1]; `null` stands for a value that is not known.
 A sequence has two, its items and their ages: INT64, shape [1, k] for the user of the request, or [n, k] with an age of -1 where
 there is no item; k is at most the sequence's length, and may be 0.
+
+Both ways a body is JSON, or has the binary tensor data extension:
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+`Inference-Header-Content-Length` is the size of the JSON; tensors with `binary_data_size` lie behind it, in their order.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import orjson
 
-from tidewheel.contracts.schema import AGES_SUFFIX
 from tidewheel.errors import ContractError
-from tidewheel.ranker.padding import NO_ITEM
+from tidewheel.serving.tensors import RAW, SIZE, column, sequence, single
 
 MAX_CANDIDATES = 10_000  # of one request; more belongs into retrieval
-MAX_TEXT = 1024  # characters of one value
 BESIDE = ("user_id", "item_id", "position", "propensity")  # no features of the model, but the log's to read
-_KINDS: dict[str, type] = {"INT64": np.int64, "FP32": np.float64, "FP64": np.float64, "BYTES": object}
+LENGTH_HEADER = b"inference-header-content-length"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class BinaryBody(bytes):
+    """A body with the binary extension: `json_size` bytes of JSON, then tensors. The size stands in `LENGTH_HEADER`."""
+
+    json_size: int
+
+    @classmethod
+    def of(cls, document: bytes, tensors: Iterable[bytes]) -> BinaryBody:
+        body = cls(b"".join((document, *tensors)))
+        body.json_size = len(document)
+        return body
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A request as it was sent: tensors by name, and what it says of itself. Nothing of the tensors is checked yet."""
+    """A request as it was sent: tensors by name, and what it says of itself. Nothing of the tensors is checked yet.
+
+    `is_binary` says in which form an output is wanted that `binary` does not name.
+    """
 
     id: str
     inputs: Mapping[str, Mapping[str, Any]]
     outputs: tuple[str, ...]
     parameters: Mapping[str, Any] | None
     feature_digest: str | None
+    is_binary: bool = False
+    binary: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def user_id(self) -> int | None:
         """The user that `parameters` or an input of one value names, None where neither does."""
         found = (self.parameters or {}).get("user_id")
-        if found is None and isinstance(data := self.inputs.get("user_id", {}).get("data"), list) and len(data) == 1:
-            found = data[0][0] if isinstance(data[0], list) and len(data[0]) == 1 else data[0]
-        return found if type(found) is int else None
+        return single(self.inputs.get("user_id", {})) if found is None else found if type(found) is int else None
 
 
 @dataclass(frozen=True)
@@ -53,35 +72,95 @@ class InferRequest:
     columns: Mapping[str, np.ndarray]
     outputs: tuple[str, ...]
     parameters: Mapping[str, Any] | None = None
+    is_binary: bool = False
+    binary: Mapping[str, bool] = field(default_factory=dict)
 
 
-def read_request(body: bytes) -> Sent:
-    """The JSON of a request.
+def json_size(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """How many bytes of a body are JSON, from its headers by lower-case names; None: all of them.
+
+    Raises:
+        ContractError: the header is there and holds no number.
+    """
+    for name, value in headers:
+        if name == LENGTH_HEADER:
+            if not value.isdigit() or len(value) > 18:
+                raise ContractError(f"header {LENGTH_HEADER.decode()}: found {value[:20]!r}, expected a number of bytes")
+            return int(value)
+    return None
+
+
+def read_request(body: bytes, json_size: int | None = None) -> Sent:
+    """What a request says, and where its tensors are.
+
+    Args:
+        json_size: how many bytes are JSON where the body has the binary extension.
 
     Raises:
         ContractError: not JSON, or not this protocol; the message is for the caller.
     """
+    text, raw = body, None
+    if json_size is not None:
+        if not 0 < json_size <= len(body):
+            found = f"{json_size} in a request of {len(body)} bytes"
+            raise ContractError(f"header {LENGTH_HEADER.decode()}: {found}; expected the size of its JSON")
+        text, raw = body[:json_size], memoryview(body)[json_size:]
     try:
-        document = json.loads(body, parse_constant=_refuse_constant)
+        document = _parsed(text)
         inputs = {tensor["name"]: tensor for tensor in document["inputs"]}
         if len(inputs) < len(document["inputs"]):
             raise ValueError("a tensor is there twice")
-        outputs = tuple(dict.fromkeys(output["name"] for output in document.get("outputs", ())))
-        if not all(isinstance(name, str) for name in (*inputs, *outputs)):
+        if raw is not None:
+            _distribute(document["inputs"], raw)
+        wanted = {output["name"]: output.get("parameters") or _NOTHING for output in document.get("outputs", ())}
+        if not all(isinstance(name, str) for name in (*inputs, *wanted)):
             raise TypeError("a name is not text")
         parameters = None if document.get("parameters") is None else dict(document["parameters"])
-        made_for = None
-        if parameters is not None and "feature_digest" in parameters:
-            made_for = str(parameters.pop("feature_digest"))
+        made_for, is_binary = None, False
+        if parameters is not None and not parameters.keys().isdisjoint(_OF_THE_PROTOCOL):
+            made_for = str(parameters.pop("feature_digest")) if "feature_digest" in parameters else None
+            is_binary = bool(parameters.pop("binary_data_output", False))
             parameters = parameters or None  # a request that only says this has nothing to log
+        binary = {name: bool(said["binary_data"]) for name, said in wanted.items() if "binary_data" in said}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = "expected an object with `inputs`, a list of tensors with `name`, `datatype`, `shape` and `data`"
         raise ContractError(f"request: {message} ({type(error).__name__}: {error})") from error
-    return Sent(str(document.get("id", "")), inputs, outputs, parameters, made_for)
+    return Sent(str(document.get("id", "")), inputs, tuple(wanted), parameters, made_for, is_binary, binary)
+
+
+_OF_THE_PROTOCOL = ("feature_digest", "binary_data_output")
+
+
+def _parsed(text: bytes) -> Any:
+    """JSON; of what is none the slower parser says in words what is wrong."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number of JSON; send null for a value that is not known")
+
+
+def _distribute(tensors: Sequence[dict[str, Any]], raw: memoryview) -> None:
+    """Give each tensor that has a size in bytes its part of them.
+
+    Raises:
+        ContractError: the sizes are not those of the bytes.
+    """
+    at = 0
+    for tensor in tensors:
+        size = (tensor.get("parameters") or _NOTHING).get(SIZE)
+        if size is not None:
+            if type(size) is not int or size < 0 or at + size > len(raw):
+                raise ContractError(
+                    f"inputs.{tensor['name']}: {SIZE} is {size}, {len(raw) - at} bytes are left; expected no more than that"
+                )
+            tensor[RAW] = raw[at : at + size]
+            at += size
+    if at != len(raw):
+        raise ContractError(f"inputs: {len(raw)} bytes follow the JSON, expected {at}, the sum of {SIZE}")
 
 
 def decode_request(
@@ -89,8 +168,9 @@ def decode_request(
     features: Sequence[str],
     feature_digest: str,
     beside: Sequence[str] = (),
-    sequences: Mapping[str, int] = MappingProxyType({}),
+    sequences: Mapping[str, int] = _NOTHING,
     max_candidates: int = MAX_CANDIDATES,
+    json_size: int | None = None,
 ) -> InferRequest:
     """The columns of `features` in a request, and of `beside` where they are sent; tensors of other names are left alone.
 
@@ -100,12 +180,13 @@ def decode_request(
 
     Args:
         sequences: those of `features` that are columns of sequences, and how many items they hold at most.
+        json_size: see `read_request`.
 
     Raises:
         ContractError: not this protocol, made for other features, a feature is missing, or lengths disagree; the message is
             for the caller.
     """
-    sent = read_request(sent) if isinstance(sent, bytes) else sent
+    sent = read_request(sent, json_size) if isinstance(sent, bytes) else sent
     inputs = sent.inputs
     if sent.feature_digest is not None:
         _check_allowlist(sent.feature_digest, feature_digest, set(inputs) - {*features, *BESIDE})
@@ -114,17 +195,17 @@ def decode_request(
             f"inputs: {', '.join(sorted(missing))} is missing; expected one tensor for each of {', '.join(features)}"
         )
     columns = {
-        name: _sequence(name, inputs[name], sequences[name]) if name in sequences else _column(name, inputs[name])
+        name: sequence(name, inputs[name], sequences[name]) if name in sequences else column(name, inputs[name])
         for name in features
     }
-    columns |= {name: _column(name, inputs[name]) for name in beside if name in inputs and name not in columns}
-    lengths = {len(column) for column in columns.values()} - {1}
+    columns |= {name: column(name, inputs[name]) for name in beside if name in inputs and name not in columns}
+    lengths = {len(values) for values in columns.values()} - {1}
     if max(lengths, default=1) > max_candidates or 0 in lengths:
         raise ContractError(f"inputs: {max(lengths)} candidates; expected 1 to {max_candidates}, fewer at once")
     if len(lengths) > 1:
-        found = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
+        found = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
         raise ContractError(f"inputs: lengths differ ({found}); expected the number of candidates, or 1")
-    return InferRequest(id=sent.id, columns=columns, outputs=sent.outputs, parameters=sent.parameters)
+    return InferRequest(sent.id, columns, sent.outputs, sent.parameters, sent.is_binary, sent.binary)
 
 
 def _check_allowlist(made_for: str, feature_digest: str, unknown: set[str]) -> None:
@@ -140,95 +221,40 @@ def _check_allowlist(made_for: str, feature_digest: str, unknown: set[str]) -> N
         )
 
 
-def _column(name: str, tensor: Mapping[str, Any]) -> np.ndarray:
-    try:
-        datatype, shape, data = tensor["datatype"], tensor["shape"], _flat(tensor["data"])
-        kind = _KINDS.get(datatype)
-        if kind is None:
-            raise ContractError(f"inputs.{name}: datatype {datatype!r}; expected one of {', '.join(_KINDS)}")
-        if list(shape) not in ([len(data)], [len(data), 1]):
-            raise ContractError(f"inputs.{name}: shape {shape} with {len(data)} values; expected [n] or [n, 1]")
-        types = set(map(type, data))
-        if datatype == "INT64":
-            if not types <= {int, type(None)}:
-                raise ContractError(f"inputs.{name}: INT64 holds a value that is not a whole number")
-            found = np.array([0 if value is None else value for value in data] if type(None) in types else data, np.int64)
-            return np.array(data, dtype=object) if type(None) in types else found
-        if datatype == "BYTES":
-            if not types <= {str, type(None)}:
-                raise ContractError(f"inputs.{name}: BYTES holds a value that is not text")
-            if max(map(len, filter(None, data)), default=0) > MAX_TEXT:
-                raise ContractError(f"inputs.{name}: a text of more than {MAX_TEXT} characters; no feature has such values")
-            return np.array(data, dtype=object)
-        if not types <= {float, int, type(None)}:
-            raise ContractError(f"inputs.{name}: {datatype} holds a value that is not a number or null")
-        numbers: np.ndarray = np.array(data, dtype=kind)
-        if np.isinf(numbers).any():
-            raise ContractError(
-                f"inputs.{name}: {datatype} holds a number that a double cannot; send null for what is not known"
-            )
-        return numbers
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ContractError(
-            f"inputs.{name}: {type(error).__name__}: {error}; expected datatype, shape and flat data"
-        ) from error
+def encode_request(
+    features: Mapping[str, np.ndarray], parameters: Mapping[str, Any] | None = None, is_binary: bool = False
+) -> bytes:
+    """A body of raw columns as `decode_request` reads them: integers INT64, text BYTES, numbers FP64 with NaN as null.
 
+    Columns of one dimension, and of two where they are a sequence's. With `is_binary` a `BinaryBody` that asks for one: numbers
+    are bytes, and text, in which null may be, stays JSON.
 
-def _flat(data: Any) -> list[Any]:
-    """Values in order, of a list or of a list of rows."""
-    if not isinstance(data, list):
-        raise TypeError("data is not a list")
-    if data and isinstance(data[0], list):
-        if not all(isinstance(row, list) for row in data):
-            raise TypeError("data holds rows and values")
-        return [value for row in data for value in row]
-    return data
-
-
-def _sequence(name: str, tensor: Mapping[str, Any], length: int) -> np.ndarray:
-    """(n, k) int64 items, or ages from -1 on."""
-    try:
-        datatype, shape, data = tensor["datatype"], list(tensor["shape"]), _flat(tensor["data"])
-        is_matrix = len(shape) == 2 and all(type(size) is int for size in shape)
-        if not is_matrix or shape[0] < 1 or not 0 <= shape[1] <= length or shape[0] * shape[1] != len(data):
-            raise ContractError(
-                f"inputs.{name}: shape {shape} with {len(data)} values; expected [1, k] or [n, k], k at most {length}"
-            )
-        if datatype != "INT64" or any(type(value) is not int for value in data):
-            raise ContractError(f"inputs.{name}: a sequence holds whole numbers; expected datatype INT64 without null")
-        found = np.array(data, dtype=np.int64).reshape(shape)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ContractError(
-            f"inputs.{name}: {type(error).__name__}: {error}; expected datatype, shape and flat data"
-        ) from error
-    if name.endswith(AGES_SUFFIX) and found.size and found.min() < NO_ITEM:
-        raise ContractError(
-            f"inputs.{name}: an age of {found.min()} hours; expected the hours from the item to the start of this UTC day"
-        )
-    return found
-
-
-def encode_request(features: Mapping[str, np.ndarray], parameters: Mapping[str, Any] | None = None) -> bytes:
-    """JSON of raw columns as `decode_request` reads them: integers INT64, text BYTES, numbers FP64 with NaN as null.
-
-    Columns of one dimension, and of two where they are a sequence's.
+    Raises:
+        ValueError: a number is infinite, which neither JSON nor a feature can be.
     """
-    tensors = []
-    for name, column in features.items():
-        if column.dtype.kind == "f":
-            datatype, data = "FP64", column.tolist()
-            if np.isnan(column).any():
-                data = [None if value != value else value for value in data]
-        elif column.dtype.kind in "iu":
-            datatype, data = "INT64", column.ravel().tolist()
+    tensors, raw = [], []
+    for name, values in features.items():
+        data: Any = np.ascontiguousarray(values).ravel()
+        if values.dtype.kind == "f":
+            datatype, data = "FP64", data.astype(np.float64, copy=False)
+            if np.isinf(data).any():
+                raise ValueError(f"{name}: a number is infinite; send NaN for what is not known")
+        elif values.dtype.kind in "iu":
+            datatype = "INT64"
         else:
-            data = column.tolist()
+            data = values.tolist()
             datatype = "INT64" if any(isinstance(value, int) for value in data) else "BYTES"
-        tensors.append({"name": name, "datatype": datatype, "shape": list(column.shape), "data": data})
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(values.shape)}
+        if is_binary and isinstance(data, np.ndarray):
+            raw.append(data.astype("<f8" if datatype == "FP64" else "<i8", copy=False).tobytes())
+            tensor["parameters"] = {SIZE: len(raw[-1])}
+        else:
+            tensor["data"] = data
+        tensors.append(tensor)
     document: dict[str, Any] = {"inputs": tensors}
-    if parameters is not None:
-        document["parameters"] = dict(parameters)
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    if parameters is not None or is_binary:
+        document["parameters"] = dict(parameters or {}) | ({"binary_data_output": True} if is_binary else {})
+    return BinaryBody.of(_json(document), raw) if is_binary else _json(document)
 
 
 def encode_response(
@@ -238,7 +264,7 @@ def encode_response(
     scores: Mapping[str, np.ndarray],
     parameters: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """JSON of one FP32 tensor of shape [C] a label, and of `parameters` where there are any.
+    """A body of one FP32 tensor of shape [C] a label, and of `parameters` where there are any; a `BinaryBody` if asked for.
 
     Raises:
         ValueError: a score is not finite, which JSON cannot say and nobody should rank by: no request can bring that about,
@@ -248,29 +274,58 @@ def encode_response(
     wanted = request.outputs or tuple(scores)
     if unknown := sorted(set(wanted) - set(scores)):
         raise ContractError(f"outputs: {', '.join(unknown)} is unknown; the model has {', '.join(scores)}")
-    outputs = [
-        {"name": label, "datatype": "FP32", "shape": [len(scores[label])], "data": scores[label].tolist()} for label in wanted
-    ]
+    outputs, raw = [], []
+    for label in wanted:
+        values = np.ascontiguousarray(scores[label], dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{label}: {int((~np.isfinite(values)).sum())} of {len(values)}")
+        output: dict[str, Any] = {"name": label, "datatype": "FP32", "shape": [len(values)]}
+        if request.binary.get(label, request.is_binary):
+            raw.append(values.astype("<f4", copy=False).tobytes())
+            output["parameters"] = {SIZE: len(raw[-1])}
+        else:
+            output["data"] = values
+        outputs.append(output)
     document: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
     if request.id:
         document["id"] = request.id
     if parameters:
         document["parameters"] = dict(parameters)
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    return BinaryBody.of(_json(document), raw) if raw else _json(document)
 
 
-def decode_response(body: bytes) -> dict[str, np.ndarray]:
-    """label -> (C,) float32.
+def _json(document: Mapping[str, Any]) -> bytes:
+    """NaN is null."""
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # text with half of a surrogate pair, or an integer above 64 bits: the standard library writes them
+        return json.dumps(document, separators=(",", ":"), allow_nan=False, default=_listed).encode()
+
+
+def _listed(values: np.ndarray) -> list[Any]:
+    return [None if value != value else value for value in values.tolist()]
+
+
+def decode_response(body: bytes, json_size: int | None = None) -> dict[str, np.ndarray]:
+    """label -> (C,) float32. `json_size`: where the body has the binary extension.
 
     Raises:
         ContractError: not a response of this protocol.
     """
     try:
-        return {output["name"]: np.array(output["data"], dtype=np.float32) for output in json.loads(body)["outputs"]}
-    except (ValueError, KeyError, TypeError) as error:
+        outputs = orjson.loads(body if json_size is None else body[:json_size])["outputs"]
+        if json_size is not None:
+            _distribute(outputs, memoryview(body)[json_size:])
+        return {
+            output["name"]: np.frombuffer(output[RAW], dtype="<f4")
+            if RAW in output
+            else np.array(output["data"], dtype=np.float32)
+            for output in outputs
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ContractError(f"response: expected `outputs` with `name` and `data` ({type(error).__name__}: {error})") from error
 
 
-def decode_parameters(body: bytes) -> dict[str, Any]:
+def decode_parameters(body: bytes, json_size: int | None = None) -> dict[str, Any]:
     """The `parameters` of a response: with a log, the `request_id` and `served_time` that events send back."""
-    return json.loads(body).get("parameters", {})
+    return orjson.loads(body if json_size is None else body[:json_size]).get("parameters", {})

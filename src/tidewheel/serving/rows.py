@@ -181,8 +181,12 @@ def served_table(answers: Sequence[Served], schema: pa.Schema, bundle: str) -> p
             label = field.name.removeprefix(SCORE_PREFIX)
             columns.append(pa.array(np.concatenate([answer.scores[label] for answer in answers]).astype(np.float64)))
         else:
-            arrays = [_one_dimensional(answer.columns[field.name]) for answer in answers]
-            columns.append(_array(_spread(arrays, counts), field.type))
+            values = np.concatenate([_one_dimensional(answer.columns[field.name]) for answer in answers])
+            if len(values) == len(answers):  # one a request: there is less to convert
+                columns.append(_array(values, field.type).take(request))
+            else:
+                lengths = [len(answer.columns[field.name]) for answer in answers] if len(values) != len(request) else counts
+                columns.append(_array(_spread(values, lengths, counts), field.type))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -195,15 +199,11 @@ def _one_dimensional(column: np.ndarray) -> np.ndarray:
     return lists
 
 
-def _spread(arrays: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
-    """One value a candidate of columns that hold one a candidate, or one for all of the request."""
-    flat = np.concatenate(arrays)
-    if len(flat) == counts.sum():
-        return flat
-    if len(flat) == len(counts):
-        return np.repeat(flat, counts)
-    lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
-    return np.repeat(flat, np.repeat(np.where(lengths == counts, 1, counts), lengths))
+def _spread(values: np.ndarray, lengths: Sequence[int] | np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """One value a candidate, where some requests have one a candidate, others one for all of them."""
+    if lengths is counts:
+        return values
+    return np.repeat(values, np.repeat(np.where(lengths == counts, 1, counts), lengths))
 
 
 def _array(values: np.ndarray, kind: pa.DataType) -> pa.Array:

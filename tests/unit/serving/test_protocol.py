@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidewheel.errors import ContractError
-from tidewheel.serving.protocol import decode_request, decode_response, encode_request, encode_response, read_request
+from tidewheel.serving.protocol import (
+    BinaryBody,
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+    json_size,
+    read_request,
+)
 
 DIGEST = "5" * 64
 
@@ -72,7 +81,7 @@ def test_tensors_that_the_model_does_not_know_are_left_alone() -> None:
         (body(tensor(data=[1.5])), "not a whole number"),
         (body(tensor(data=[True])), "not a whole number"),
         (body(tensor(data=["a"])), "not a whole number"),
-        (body(tensor(data=[2**70])), "OverflowError"),
+        (body(tensor(data=[2**70])), "not a whole number"),
         (body(tensor(datatype="BYTES", data=[1])), "not text"),
         (body(tensor(datatype="FP64", data=["a"])), "not a number or null"),
         (body(tensor(datatype="FP64", data=["1.5"])), "not a number or null"),
@@ -81,7 +90,7 @@ def test_tensors_that_the_model_does_not_know_are_left_alone() -> None:
         (b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [NaN]}]}', "NaN is not a number of JSON"),
         (b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [1e999]}]}', "a double cannot"),
         (body(tensor(datatype="FP64", data=[10**400])), "OverflowError"),
-        (body(tensor(data=[None, 2**70])), "OverflowError"),
+        (body(tensor(data=[None, 2**70])), "not a whole number"),
         (body(tensor(datatype="BYTES", data=["a" * 1025])), "more than 1024 characters"),
         (body(tensor() | {"datatype": "BYTES", "shape": [3], "data": "abc"}), "data is not a list"),
         (body(tensor() | {"datatype": "BYTES", "shape": [0], "data": {}}), "data is not a list"),
@@ -188,7 +197,7 @@ def test_a_users_sequence_is_sent_once_and_may_be_empty() -> None:
         (recent(shape=("1", 2)), "shape"),
         (recent(items=(7, None)), "inputs.clicks: a sequence holds whole numbers"),
         (recent(ages=(0, 1.5)), "inputs.clicks_age_hours: a sequence holds whole numbers"),
-        (recent(items=(7, 2**70)), "inputs.clicks: OverflowError"),
+        (recent(items=(7, 2**70)), "inputs.clicks: a sequence holds whole numbers"),
         (recent(ages=(-5, 3)), "an age of -5 hours; expected the hours from the item to the start of this UTC day"),
         (recent((1, 2, 3), (1, 2, 3), (3, 1)), "x 2, clicks 3, clicks_age_hours 3"),
     ],
@@ -196,3 +205,105 @@ def test_a_users_sequence_is_sent_once_and_may_be_empty() -> None:
 def test_what_is_wrong_about_a_sequence_is_named(sent: bytes, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         decode_request(sent, ("x", *CLICKS), DIGEST, sequences=CLICKS)
+
+
+# --- the binary tensor data extension ------------------------------------------------------------------------------------
+
+
+def by_hand(tensors: list[dict[str, object]], raw: bytes, **more: object) -> tuple[bytes, int]:
+    text = json.dumps({"inputs": tensors, **more}).encode()
+    return text + raw, len(text)
+
+
+def raw_tensor(datatype: str, size: object, shape: object = (2,), name: str = "x") -> dict[str, object]:
+    return {"name": name, "datatype": datatype, "shape": list(shape), "parameters": {"binary_data_size": size}}  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "raw", "want"),
+    [
+        ("INT64", struct.pack("<2q", 2**62, -3), [2**62, -3]),
+        ("FP32", struct.pack("<2f", 0.5, -1.25), [0.5, -1.25]),
+        ("FP64", struct.pack("<2d", 0.1, 1e300), [0.1, 1e300]),
+        ("BYTES", b"\x02\x00\x00\x00\xc3\xa9\x00\x00\x00\x00", ["é", ""]),
+    ],
+)
+def test_a_tensor_may_be_bytes_behind_the_json(datatype: str, raw: bytes, want: list[object]) -> None:
+    sent, size = by_hand([raw_tensor(datatype, len(raw)), tensor("y")], raw)
+    found = decode_request(sent, ("x", "y"), DIGEST, json_size=size).columns
+    assert (found["x"].tolist(), found["y"].tolist()) == (want, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("tensors", "raw", "message"),
+    [
+        ([raw_tensor("INT64", 16)], b"", "inputs.x: binary_data_size is 16, 0 bytes are left"),
+        ([raw_tensor("INT64", -1)], b"", "binary_data_size is -1"),
+        ([raw_tensor("INT64", "16")], bytes(16), "binary_data_size is 16, 16 bytes are left"),
+        ([raw_tensor("INT64", 15)], bytes(15), "inputs.x: ValueError"),
+        ([raw_tensor("INT64", 16)], bytes(17), "17 bytes follow the JSON, expected 16"),
+        ([raw_tensor("INT64", 8)], bytes(8), "shape .2. with 1 values"),
+        ([raw_tensor("BYTES", 6, [1])], b"\x03\x00\x00\x00ab", "6 bytes end within text 0"),
+        ([raw_tensor("BYTES", 3, [1])], b"\x03\x00\x00", "3 bytes end within text 0"),
+        ([raw_tensor("BYTES", 5, [1])], b"\x01\x00\x00\x00\xff", "inputs.x: UnicodeDecodeError"),
+    ],
+)
+def test_bytes_that_are_not_what_the_json_says_are_refused(tensors: list[dict[str, object]], raw: bytes, message: str) -> None:
+    sent, size = by_hand(tensors, raw)
+    with pytest.raises(ContractError, match=message):
+        decode_request(sent, ("x",), DIGEST, json_size=size)
+
+
+@pytest.mark.parametrize("size", [0, 10_000])
+def test_a_json_size_beyond_the_body_is_refused(size: int) -> None:
+    with pytest.raises(ContractError, match=f"inference-header-content-length: {size} in a request of"):
+        decode_request(body(tensor()), ("x",), DIGEST, json_size=size)
+
+
+def test_the_header_holds_a_number_or_is_not_there() -> None:
+    assert json_size([(b"host", b"x")]) is None
+    assert json_size([(b"host", b"x"), (b"inference-header-content-length", b"12")]) == 12
+    with pytest.raises(ContractError, match="found b'-1', expected a number of bytes"):
+        json_size([(b"inference-header-content-length", b"-1")])
+
+
+def test_a_sequence_may_be_bytes_too() -> None:
+    columns = {"x": np.array([1, 2]), "clicks": np.array([[7, 8]]), "clicks_age_hours": np.array([[0, 30]])}
+    sent = encode_request(columns, is_binary=True)
+    assert isinstance(sent, BinaryBody)
+    found = decode_request(sent, tuple(columns), DIGEST, sequences=CLICKS, json_size=sent.json_size)
+    assert [found.columns[name].tolist() for name in columns] == [[1, 2], [[7, 8]], [[0, 30]]]
+    assert found.is_binary
+    assert found.parameters is None  # nothing that the log would want to know
+
+
+def test_columns_survive_the_way_there_as_bytes() -> None:
+    columns = {"i": np.array([2**62 + 1, -1]), "t": np.array(["a", None], dtype=object), "f": np.array([0.1, np.nan])}
+    sent = encode_request(columns, {"user_id": 7}, is_binary=True)
+    assert isinstance(sent, BinaryBody)
+    found = decode_request(sent, tuple(columns), DIGEST, json_size=sent.json_size)
+    assert found.columns["i"].tolist() == [2**62 + 1, -1]
+    assert found.columns["t"].tolist() == ["a", None]
+    np.testing.assert_array_equal(found.columns["f"], columns["f"])
+    assert found.parameters == {"user_id": 7}
+
+
+def test_each_output_comes_in_the_form_that_was_asked_for() -> None:
+    scores = {"click": np.array([0.1, 0.25], dtype=np.float32), "like": np.array([0.5, 1.0], dtype=np.float32)}
+    outputs = [{"name": "click", "parameters": {"binary_data": True}}, {"name": "like"}]
+    sent = json.dumps({"inputs": [tensor()], "outputs": outputs}).encode()
+    answer = encode_response("ranker", "d", decode_request(sent, ("x",), DIGEST), scores)
+    assert isinstance(answer, BinaryBody)
+    document = json.loads(answer[: answer.json_size])["outputs"]
+    assert document[0] == {"name": "click", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}}
+    assert document[1]["data"] == [0.5, 1.0]
+    assert struct.unpack("<2f", answer[answer.json_size :]) == tuple(scores["click"].tolist())
+    for label, values in decode_response(answer, answer.json_size).items():
+        np.testing.assert_array_equal(values, scores[label])
+
+
+def test_an_id_that_is_no_text_for_the_fast_encoder_comes_back() -> None:
+    sent = json.dumps({"id": "\ud800", "inputs": [tensor()]}).encode()
+    answer = encode_response("ranker", "d", decode_request(sent, ("x",), DIGEST), {"click": np.array([0.5], dtype=np.float32)})
+    assert json.loads(answer)["id"] == "\ud800"
+    assert json.loads(answer)["outputs"][0]["data"] == [0.5]
