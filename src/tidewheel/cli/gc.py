@@ -72,12 +72,19 @@ def _trace(home: Home, ledger: Ledger, run_id: str, decided: datetime | None) ->
         found = [(kind, document(ledger.store, run_id, step, name)) for step, name, kind in documents]
         return frozenset((kind, digest_of(json.loads(text))) for kind, text in found if text is not None)
 
-    pinned = document(ledger.store, run_id, "validate_data", "baseline")
-    baseline = Baseline.parse(pinned, f"baseline of {run_id}") if pinned is not None else None
-    named = (baseline.production, baseline.teaching.bundle, *baseline.earlier) if baseline is not None else ()
-    needed = frozenset(bundle for bundle in named if bundle is not None)
     ended = _ended(home.run(run_id), ledger.recipe) if home.run(run_id).is_dir() else decided
+    needed = _pinned(ledger.store, run_id) if ended is None else frozenset[str]()
     return Trace(run_id, ended, made(MADE), made((*SPLITS, BUNDLE)), needed)
+
+
+def _pinned(store: Store, run_id: str) -> frozenset[str]:
+    """The bundles that a run at work compares with and learns from."""
+    text = document(store, run_id, "validate_data", "baseline")
+    if text is None:
+        return frozenset()
+    baseline = Baseline.parse(text, f"baseline of {run_id}")
+    named = (baseline.production, baseline.teaching.bundle, *baseline.earlier)
+    return frozenset(bundle for bundle in named if bundle is not None)
 
 
 def _ended(folder: Path, recipe: str) -> datetime | None:

@@ -72,8 +72,8 @@ def turn(recipe: Recipe, home: Home, window_end: datetime, reason: str, dry_run:
             raise
         finally:
             _stop(process)
-    if not (folder / "run.json").exists():
-        _conclude(recipe, home, run_id, end, dry_run)
+        if not (folder / "run.json").exists():
+            _conclude(recipe, home, run_id, end, dry_run)
     report = RunReport.read(folder / "run.json")
     if not report.steps:
         raise TidewheelError(f"run {run_id}: the pipeline did not start; see {log}")

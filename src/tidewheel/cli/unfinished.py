@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tidewheel.contracts.ledger import LedgerEntry
+from tidewheel.contracts.ledger import OF_RUNS, LedgerEntry
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.report import RunReport
 from tidewheel.contracts.steps import ConcludePart, parts
 from tidewheel.registry.ledger import Ledger
-from tidewheel.registry.release import OF_RUNS
 from tidewheel.store.home import Home
 
 LOCK = "at_work.lock"

@@ -24,6 +24,10 @@ class Decision(StrEnum):
     RESUMED = "resumed"  # by hand: what a reversion held up goes on; what serves stays
 
 
+# A run decides about its candidate; all other decisions are about what it left.
+OF_RUNS = (Decision.BOOTSTRAP, Decision.PROMOTED, Decision.REJECTED, Decision.ROLLED_BACK)
+
+
 class AfterRollback(StrEnum):
     """What becomes of retraining once production was taken back (`reverted`)."""
 

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from tidewheel.contracts.ledger import LedgerEntry
 from tidewheel.errors import RetryableError
-from tidewheel.registry.assignments import AssignmentProjection
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.state import StateProjection
+from tidewheel.registry.traffic import AssignmentProjection
 from tidewheel.registry.versions import Registry, RegistryProjection
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.ledger import (
+    OF_RUNS,
     AfterRollback,
     Decision,
     LedgerEntry,
@@ -23,7 +24,6 @@ from tidewheel.registry.projections import project, projections_of
 from tidewheel.registry.versions import Registry
 
 Clock = Callable[[], datetime]
-OF_RUNS = (Decision.BOOTSTRAP, Decision.PROMOTED, Decision.REJECTED, Decision.ROLLED_BACK)  # all others are by hand
 
 
 def _now() -> datetime:

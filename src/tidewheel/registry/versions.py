@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from tidewheel.contracts.ledger import Decision, LedgerEntry, previous_production, production_after
+from tidewheel.contracts.ledger import OF_RUNS, Decision, LedgerEntry, previous_production, production_after
 from tidewheel.contracts.teacher import standings
 
 PRODUCTION, PREVIOUS, CANDIDATE = "production", "previous", "candidate"
 ALIASES = (PRODUCTION, PREVIOUS, CANDIDATE)
 TEACHES_TAG = "tidewheel.teaches"
 MAX_TAG = 500  # characters; registries refuse long ones, and a reason may quote a chain of teachers
-ABOUT_ALL = (Decision.REVERTED, Decision.RESUMED)  # these decide about what serves or runs, not about one bundle
+ABOUT_A_BUNDLE = (*OF_RUNS, Decision.QUARANTINED)  # the others decide about what serves or runs
 
 
 class Registry(Protocol):
@@ -39,7 +39,7 @@ def wanted_aliases(entries: Sequence[LedgerEntry]) -> dict[str, str]:
 
 def wanted_versions(entries: Sequence[LedgerEntry]) -> dict[str, dict[str, str]]:
     """Digest -> tags of every bundle that had traffic or was quarantined: the newest decision on it, and whether it teaches."""
-    decided = {entry.bundle: entry for entry in entries if entry.decision not in ABOUT_ALL}
+    decided = {entry.bundle: entry for entry in entries if entry.decision in ABOUT_A_BUNDLE}
     standing = standings(entries)
     known = {entry.bundle for entry in entries if entry.decision is Decision.QUARANTINED} | {*standing}
     return {

@@ -154,3 +154,23 @@ def test_a_retry_of_the_killed_decision_decides_nothing_new(tmp_path: Path, case
     CASES[case][1](Ledger(store, "quickstart"), cut, tiny_bundle.manifest)
 
     assert left(store, cut) == want
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_killed_reconcile_is_ended_by_the_next(tmp_path: Path, case: str, tiny_bundle: OpenBundle) -> None:
+    whole = MemoryRegistry()
+    want = left(turned(tmp_path / "whole", whole, case, tiny_bundle.manifest, UNCUT)[1], whole)
+    for writes in range(UNCUT):
+        cut = MemoryRegistry()
+        _, store = turned(tmp_path / f"cut-{writes}", cut, case, tiny_bundle.manifest, 1)  # the entry alone
+        store.fuse.left = writes
+        was_killed = False
+        try:
+            reconcile(Ledger(store, "quickstart"), DyingRegistry(cut, store.fuse))
+        except Killed:
+            was_killed = True
+        store.fuse.left = UNCUT
+        reconcile(Ledger(store, "quickstart"), cut)
+        assert left(store, cut) == want, f"reconcile killed after {writes} writes"
+        if not was_killed:
+            return

@@ -15,9 +15,10 @@ from tidewheel.contracts.state import ReleaseState
 from tidewheel.errors import ContractError, RetryableError
 from tidewheel.ranker import OpenBundle
 from tidewheel.registry import Ledger, reconcile
-from tidewheel.registry.assignments import AssignmentProjection, assignment_after
+from tidewheel.registry.assignment import assignment_after
 from tidewheel.registry.projections import project
 from tidewheel.registry.state import StateProjection, state_after
+from tidewheel.registry.traffic import AssignmentProjection
 from tidewheel.registry.versions import RegistryProjection, wanted_versions
 from tidewheel.store import Store
 

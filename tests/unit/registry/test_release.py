@@ -9,11 +9,13 @@ import pytest
 
 from tests.unit.registry.memory import MemoryRegistry
 from tidewheel.contracts.bundle import BundleManifest
-from tidewheel.contracts.ledger import Decision
+from tidewheel.contracts.ledger import AfterRollback, Decision
+from tidewheel.contracts.retraining import retraining_after
 from tidewheel.contracts.verdict import Phase, Reason, Verdict
-from tidewheel.errors import ConfigError, ContractError, RetryableError
+from tidewheel.errors import ConfigError, ContractError, PausedError, RetryableError
 from tidewheel.ranker import OpenBundle
-from tidewheel.registry import Ledger, Release, quarantine, reconcile, release, rollback
+from tidewheel.registry import Ledger, Release, quarantine, reconcile, release, resume, rollback
+from tidewheel.registry.release import expect_open
 from tidewheel.store import Store
 
 NOW = datetime(2026, 1, 12, tzinfo=UTC)
@@ -170,3 +172,47 @@ def test_a_bundle_that_is_unknown_or_quarantined_already_is_not_quarantined(
     with pytest.raises(ConfigError, match=message):
         quarantine(ledger, None, bundle=bundle, reason="x")
     assert len(ledger.entries()) == 3
+
+
+def test_a_retry_of_a_run_finds_its_decision_also_after_others_decided(ledger: Ledger, manifest: BundleManifest) -> None:
+    registry = MemoryRegistry()
+    decide(ledger, registry, manifest, "a1")
+    made = decide(ledger, registry, manifest, "b1").entry
+    rollback(ledger, registry, reason="complaints")
+
+    again = release(
+        ledger, registry, bundle="b1", manifest=manifest, verdict=GOOD, is_canaried=True, seen_number=1, run_id=made.run_id
+    )
+
+    assert (again.entry, again.repaired) == (made, ())
+    assert (len(ledger.entries()), ledger.production()) == (3, "a1")
+
+
+def released_with(ledger: Ledger, manifest: BundleManifest, bundle: str, policy: AfterRollback | None) -> None:
+    seen, by = len(ledger.entries()), {"run_id": f"run-{bundle}", "retraining": policy}
+    release(ledger, None, bundle=bundle, manifest=manifest, verdict=GOOD, is_canaried=True, seen_number=seen, **by)
+
+
+def test_a_reversion_does_what_the_recipe_of_the_last_release_said(ledger: Ledger, manifest: BundleManifest) -> None:
+    released_with(ledger, manifest, "a1", AfterRollback.CONTINUE)
+    released_with(ledger, manifest, "b1", AfterRollback.PAUSE)
+    released_with(ledger, manifest, "c1", None)  # whoever decided did not know
+
+    assert rollback(ledger, None, reason="x").entry.retraining is AfterRollback.PAUSE
+    assert rollback(ledger, None, reason="y", retraining=AfterRollback.REANCHOR).entry.retraining is AfterRollback.REANCHOR
+    assert retraining_after(ledger.entries()).is_paused, "whoever asks for less does not end a pause"
+
+
+def test_a_pause_ends_by_hand_and_what_serves_stays(ledger: Ledger, manifest: BundleManifest) -> None:
+    released_with(ledger, manifest, "a1", AfterRollback.PAUSE)
+    with pytest.raises(ConfigError, match="nothing is held up"):
+        resume(ledger, None, reason="x")
+    released_with(ledger, manifest, "b1", AfterRollback.PAUSE)
+    rollback(ledger, None, reason="complaints")
+    with pytest.raises(PausedError, match=r"recipe shop: retraining is paused since entry 3"):
+        expect_open(ledger.entries(), "shop")
+
+    made = resume(ledger, None, reason="found it", clock=lambda: NOW).entry
+
+    assert (made.decision, made.production, made.previous, made.bundle) == (Decision.RESUMED, "a1", "a1", "a1")
+    expect_open(ledger.entries(), "shop")

@@ -22,9 +22,9 @@ from tidewheel.contracts.retention import RetentionRules
 from tidewheel.contracts.teacher import TeacherRules, choose_teacher
 from tidewheel.errors import ContractError, RetryableError
 from tidewheel.registry import Ledger
-from tidewheel.registry.assignments import AssignmentProjection
 from tidewheel.registry.removed import manifest_of
 from tidewheel.registry.retention import Trace, advertised, carry_out, plan_sweep, retained
+from tidewheel.registry.traffic import AssignmentProjection
 from tidewheel.registry.versions import wanted_aliases
 from tidewheel.store import Verification
 

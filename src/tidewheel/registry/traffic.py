@@ -1,29 +1,14 @@
-"""Who is served by which bundle after a decision, and the record that servers follow."""
+"""The record that servers follow, one a decision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tidewheel.contracts.assignment import ASSIGNMENTS, Assignment, Share, name_of
-from tidewheel.contracts.ledger import LedgerEntry, production_after
+from tidewheel.contracts.assignment import ASSIGNMENTS, name_of
+from tidewheel.contracts.ledger import LedgerEntry
 from tidewheel.errors import ContractError
+from tidewheel.registry.assignment import assignment_after
 from tidewheel.store import Store
-
-NO_SALT = 0  # where one bundle serves everybody, no user has a place
-
-
-def shares_after(entries: Sequence[LedgerEntry]) -> tuple[Share, ...]:
-    """Who serves how many users after these entries, none before the first release."""
-    serving = production_after(entries)
-    return (Share(bundle=serving, share=1.0),) if serving is not None else ()
-
-
-def assignment_after(entries: Sequence[LedgerEntry]) -> Assignment | None:
-    """The assignment that follows from the last entry, or None before the first release."""
-    shares = shares_after(entries)
-    if not shares:
-        return None
-    return Assignment(recipe=entries[-1].recipe, number=entries[-1].number, salt=NO_SALT, shares=shares)
 
 
 class AssignmentProjection:
