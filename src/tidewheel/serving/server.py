@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     limits = parser.add_argument_group("limits (docs/serving.md)")
     for name in ("max_body_bytes", "max_candidates", "max_waiting", "max_waiting_bytes", "max_connections"):
         limits.add_argument("--" + name.replace("_", "-"), type=_count, default=getattr(Limits, name))
-    for name in ("header_seconds", "body_seconds", "idle_seconds"):
+    for name in ("header_seconds", "body_seconds", "wait_seconds", "idle_seconds"):
         limits.add_argument("--" + name.replace("_", "-"), type=_positive, default=getattr(Limits, name))
     return parser
 
@@ -111,6 +111,7 @@ def _limits(options: argparse.Namespace) -> Limits:
         max_connections=options.max_connections,
         header_seconds=options.header_seconds,
         body_seconds=options.body_seconds,
+        wait_seconds=options.wait_seconds,
         idle_seconds=options.idle_seconds,
     )
 

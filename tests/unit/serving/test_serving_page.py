@@ -27,6 +27,7 @@ def test_the_limits_are_the_defaults() -> None:
         "| 64 MiB of bodies": limits.max_waiting_bytes == 64 * MEBIBYTE,
         "| 900 |": limits.max_connections == 900,
         "| 5 s each": limits.header_seconds == limits.body_seconds == 5,
+        "| 1 s from the whole request": limits.wait_seconds == 1,
         "| 75 s without": limits.idle_seconds == 75,
         "| 64 KiB, 200 of them": limits.max_header_bytes == 64 * 1024,
         f"`{' '.join(STAGES)}`": True,
