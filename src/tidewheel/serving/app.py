@@ -251,6 +251,7 @@ class ServingApp:
         arrived = time.perf_counter()
         await self._turns.take()
         began = time.perf_counter()  # nothing waits from here on
+        self.gate.check_wait(began - arrived)
         try:
             sent = read_request(body, json_size(headers))
             version = self.table.named(asked) if asked else self.table.of_user(sent.user_id)

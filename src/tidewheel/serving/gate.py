@@ -17,7 +17,7 @@ class Limits:
 
     `max_waiting` requests and `max_waiting_bytes` of bodies and untaken answers at once; `header_seconds` from the first byte
     of a request to the end of its headers, `body_seconds` from there to the end of its body, and for taking an answer;
-    `idle_seconds` without any request close a connection.
+    `wait_seconds` for its turn to be scored; `idle_seconds` without any request close a connection.
     """
 
     max_body_bytes: int = 8 * MEBIBYTE
@@ -29,6 +29,7 @@ class Limits:
     max_connections: int = 900
     header_seconds: float = 5.0
     body_seconds: float = 5.0
+    wait_seconds: float = 1.0
     idle_seconds: float = 75.0
 
 
@@ -83,6 +84,15 @@ class Gate:
 
     def give(self, num_bytes: int) -> None:
         self.bytes -= num_bytes
+
+    def check_wait(self, seconds: float) -> None:
+        """
+        Raises:
+            HttpError: 429, it waited so long for its turn that nobody may want the scores any more.
+        """
+        if seconds > self.limits.wait_seconds:
+            self.shed["wait"] += 1
+            raise HttpError(429, f"busy: not scored after {self.limits.wait_seconds:g} seconds; try again")
 
     def refusal(self) -> HttpError:
         """What a request is told that did not enter."""

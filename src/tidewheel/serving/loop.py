@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from concurrent.futures import Future
@@ -33,7 +34,7 @@ def serve(
         log_level="error",
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=int(app.limits.idle_seconds),
+        timeout_keep_alive=math.ceil(app.limits.idle_seconds),
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     try:

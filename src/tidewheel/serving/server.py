@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     limits = parser.add_argument_group("limits (docs/serving.md)")
     for name in ("max_body_bytes", "max_candidates", "max_waiting", "max_waiting_bytes", "max_connections"):
         limits.add_argument("--" + name.replace("_", "-"), type=_count, default=getattr(Limits, name))
-    for name in ("header_seconds", "body_seconds", "idle_seconds"):
+    for name in ("header_seconds", "body_seconds", "wait_seconds", "idle_seconds"):
         limits.add_argument("--" + name.replace("_", "-"), type=_positive, default=getattr(Limits, name))
     return parser
 
@@ -111,6 +111,7 @@ def _limits(options: argparse.Namespace) -> Limits:
         max_connections=options.max_connections,
         header_seconds=options.header_seconds,
         body_seconds=options.body_seconds,
+        wait_seconds=options.wait_seconds,
         idle_seconds=options.idle_seconds,
     )
 
@@ -146,8 +147,8 @@ def _raise_file_limit(connections: int) -> None:
     """Connections are files, beside some that the process needs anyway."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + 256
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

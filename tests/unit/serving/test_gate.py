@@ -33,6 +33,14 @@ def test_bytes_that_are_held_and_answers_that_nobody_takes_share_one_budget() ->
     assert (gate.bytes, gate.shed["bytes"]) == (50, 2)
 
 
+def test_a_request_whose_turn_comes_too_late_is_sent_away() -> None:
+    gate = Gate(Limits(wait_seconds=0.5))
+    gate.check_wait(0.5)
+    with pytest.raises(HttpError, match=r"not scored after 0\.5 seconds") as refused:
+        gate.check_wait(0.51)
+    assert (refused.value.status, gate.shed) == (429, {"wait": 1})
+
+
 def test_a_refusal_quotes_no_more_than_a_few_lines() -> None:
     assert len(str(HttpError(400, "x" * 10_000))) < 700
 
