@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from struct import error as NotPacked
+from struct import pack
 from typing import Any
 
 import numpy as np
@@ -72,7 +74,7 @@ def _flat(data: Any) -> Any:
 
 
 def _from_list(name: str, datatype: str, data: list[Any]) -> np.ndarray:
-    """`array` reads a list in half the time of NumPy, but neither null nor text that says a number."""
+    """`array` and `pack` read a list faster than NumPy, but neither null nor text that says a number."""
     if datatype == "INT64":
         types = set(map(type, data))
         if types == {int}:
@@ -85,8 +87,8 @@ def _from_list(name: str, datatype: str, data: list[Any]) -> np.ndarray:
             raise ContractError(f"inputs.{name}: BYTES holds a value that is not text")
         return np.array(data, dtype=object)
     try:
-        return np.frombuffer(array("d", data), dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
+        return np.frombuffer(pack(f"{len(data)}d", *data), dtype=np.float64)
+    except (NotPacked, OverflowError):
         return np.array(data, dtype=np.float64)
 
 
