@@ -16,7 +16,8 @@ import torch
 
 from tests.e2e.command import KUAIRAND, KUAIRAND_DATA, tidewheel
 from tidewheel.contracts.schema import FeatureKind, FeatureSpec
-from tidewheel.ranker import OpenBundle, Scorer, columns_of, load_bundle
+from tidewheel.ranker import GraphScorer, OpenBundle, Scorer, columns_of, load_bundle
+from tidewheel.ranker.bundle import load_model
 from tidewheel.ranker.calibration import Calibrators
 from tidewheel.ranker.encoding import Encoders
 from tidewheel.ranker.histogram import Histogram
@@ -42,21 +43,22 @@ Scores = dict[str, np.ndarray]
 class Rows:
     """A bundle, and rows of its log in a folder as training reads them."""
 
+    home: Path
     bundle: OpenBundle
     folder: Path
     table: pa.Table
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenBundle, pa.Table]:
-    """The bundle of one turn on the real log, and rows of the day that it was evaluated on."""
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OpenBundle, pa.Table]:
+    """Home and bundle of one turn on the real log, and rows of the day that it was evaluated on."""
     home = tmp_path_factory.mktemp("parity") / "home"
     ended = tidewheel("run", "--recipe", KUAIRAND, "--data", KUAIRAND_DATA, "--json", home=home)
     assert ended.code == 0, ended.err
     store = Home.resolve(home).store()
     folder = store.fetch("datasets", ended.document["datasets"]["eval"]["digest"])
     table = pa.concat_tables([pq.read_table(path, partitioning=None) for path in sorted(folder.rglob("*.parquet"))])
-    return load_bundle(store, ended.document["bundle"]), table.slice(0, NUM_ROWS)
+    return home, load_bundle(store, ended.document["bundle"]), table.slice(0, NUM_ROWS)
 
 
 def with_holes(table: pa.Table, features: tuple[FeatureSpec, ...]) -> pa.Table:
@@ -76,14 +78,14 @@ def with_holes(table: pa.Table, features: tuple[FeatureSpec, ...]) -> pa.Table:
 
 @pytest.fixture(scope="module", params=["as logged", "with holes"])
 def rows(
-    request: pytest.FixtureRequest, evaluated: tuple[OpenBundle, pa.Table], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, evaluated: tuple[Path, OpenBundle, pa.Table], tmp_path_factory: pytest.TempPathFactory
 ) -> Rows:
-    bundle, table = evaluated
+    home, bundle, table = evaluated
     if request.param == "with holes":
         table = with_holes(table, bundle.manifest.features)
     folder = tmp_path_factory.mktemp("rows")
     pq.write_table(table, folder / "part-0.parquet")
-    return Rows(bundle, folder, table)
+    return Rows(home, bundle, folder, table)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,23 @@ def test_the_graph_scores_raw_rows_as_training_does(rows: Rows, trained: Scores)
     scores = Scorer(rows.bundle).score(columns_of(rows.table, rows.bundle.manifest.features))
     for label, want in trained.items():
         assert want.shape == (NUM_ROWS,)
+        np.testing.assert_allclose(scores[label], want, rtol=0, atol=TOLERANCE, err_msg=label)
+
+
+def test_the_graph_of_the_large_ranker_scores_raw_rows_as_training_does(
+    rows: Rows, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = Home.resolve(rows.home).store()
+    (digest,) = store.folders("models")
+    folder, manifest = load_model(store, digest)
+    encoders = Encoders.read(folder / manifest.encoders)
+    ranker = load_ranker(folder / manifest.weights, folder / manifest.network).eval()
+    encoded = encoded_rows(rows.folder, encoders, manifest.labels, tmp_path_factory.mktemp("encoded"))
+    with torch.no_grad():
+        logits = torch.cat([ranker(batch.ids, batch.numbers) for batch in encoded.in_order(1024)])
+    scores = GraphScorer(folder, manifest).score(columns_of(rows.table, encoders.features))
+    for at, label in enumerate(manifest.labels):
+        want = torch.sigmoid(logits[:, at].double()).numpy()
         np.testing.assert_allclose(scores[label], want, rtol=0, atol=TOLERANCE, err_msg=label)
 
 

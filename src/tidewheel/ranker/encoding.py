@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -349,4 +348,4 @@ def _looked_up(column: np.ndarray | Coded, lookup: Mapping[str, int]) -> np.ndar
     listed = values.tolist()
     if set(map(type, listed)) != {str}:
         listed = [value if type(value) is str else vocabulary_name(value) for value in listed]
-    return np.fromiter(map(of, listed, repeat(0)), dtype=np.int64, count=len(listed))
+    return np.array([of(value, 0) for value in listed], dtype=np.int64)

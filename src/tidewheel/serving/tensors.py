@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from struct import pack
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def _flat(data: Any) -> list[Any]:
 
 
 def _from_list(name: str, datatype: str, data: list[Any]) -> np.ndarray:
-    """`array` reads a list in half the time of NumPy, but no null."""
+    """`array` and `pack` read a list faster than NumPy, but no null."""
     types = set(map(type, data))
     if datatype == "INT64":
         if not types <= {int, type(None)}:
@@ -108,7 +109,7 @@ def _from_list(name: str, datatype: str, data: list[Any]) -> np.ndarray:
         raise ContractError(f"inputs.{name}: {datatype} holds a value that is not a number or null")
     if type(None) in types:
         return _numbers(name, datatype, np.array(data, dtype=np.float64))
-    return _numbers(name, datatype, np.frombuffer(array("d", data), dtype=np.float64))
+    return _numbers(name, datatype, np.frombuffer(pack(f"{len(data)}d", *data), dtype=np.float64))
 
 
 def _numbers(name: str, datatype: str, values: np.ndarray) -> np.ndarray:
