@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.evaluation import EvaluateConfig
+from tidewheel.contracts.experiment import HoldoutConfig
 from tidewheel.contracts.faults import AnyFault
 from tidewheel.contracts.learning import DistillConfig, TrainConfig
 from tidewheel.contracts.network import context_fault
@@ -204,6 +205,7 @@ class DeployConfig(Contract):
     max_latency_ratio: float = Field(default=3.0, gt=1)
     max_calibration_error: float = Field(default=0.2, gt=0)
     batch_requests: int = Field(default=200, ge=1)  # requests between two looks of the sequential test
+    holdout: HoldoutConfig | None = None  # after publication (docs/holdout.md); null: nobody is held out, nothing is watched
 
 
 class Recipe(Contract):
@@ -239,6 +241,7 @@ class Recipe(Contract):
             "evaluate.min_auc": set(self.evaluate.min_auc),
             "evaluate.claims": {label for claim in self.evaluate.claims for label in claim.labels},
             "deploy.goal_label": {self.deploy.goal_label},
+            "deploy.holdout.goal_label": {self.deploy.holdout.goal_label} if self.deploy.holdout else set(),
             "train.teacher.by_label": set(self.train.teacher.by_label),
             "distill.calibrators": set(self.distill.calibrators),
         }
@@ -253,6 +256,11 @@ class Recipe(Contract):
         if isinstance(self.source, WorldSource | HybridSource) and not self.window.label_horizon_hours:
             raise ValueError(
                 "window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression"
+            )
+        if self.deploy.holdout and not isinstance(self.source, WorldSource | HybridSource):
+            raise ValueError(
+                f"deploy.holdout needs a log that says which bundle served, found source.kind {self.source.kind}; "
+                "expected world or hybrid"
             )
         if not (gated := {label.name for label in self.labels if label.gated}):
             raise ValueError("no label is gated: nothing would ever be judged")

@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tidewheel.contracts.bundle import BundleManifest
-from tidewheel.contracts.ledger import Decision, LedgerEntry, previous_production, production_after, untrusted
-from tidewheel.contracts.verdict import Verdict
+from tidewheel.contracts.experiment import Experiment, HoldoutConfig
+from tidewheel.contracts.ledger import (
+    Decision,
+    LedgerEntry,
+    experiment_after,
+    previous_production,
+    production_after,
+    untrusted,
+)
+from tidewheel.contracts.verdict import Phase, Verdict
 from tidewheel.errors import ConfigError, RetryableError
+from tidewheel.registry.assignment import next_experiment
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.projections import Registry, reconcile, tags_of
 
@@ -50,6 +59,7 @@ def release(
     seen_number: int,
     run_id: str,
     reason: str = "",
+    holdout: HoldoutConfig | None = None,
     clock: Clock = _now,
 ) -> Release:
     """Write the decision on a candidate into the ledger, then let the registry follow.
@@ -59,6 +69,7 @@ def release(
         seen_number: number of the last ledger entry when the run pinned its baseline, 0 for none.
         run_id: of the run that decides; the bundle may have been made by an earlier one.
         reason: empty: the verdict's own words.
+        holdout: the rules of the experiment that a promotion begins; None: nobody is held out.
 
     Raises:
         RetryableError: production changed since the baseline was pinned: the comparison is with the wrong bundle.
@@ -88,6 +99,7 @@ def release(
         feature_digest=manifest.feature_digest,
         verdict=verdict,
         reason=reason or verdict.explain(),
+        experiment=next_experiment(entries, decision, lineage.recipe, bundle, lineage.window, holdout),
     )
     return _append_and_project(ledger, registry, entry)
 
@@ -114,10 +126,7 @@ def rollback(
     entries = ledger.entries()
     target = _released(entries, to)
     check(target)
-    by_hand = (Decision.REVERTED, Decision.QUARANTINED)
-    made = next(entry for entry in reversed(entries) if entry.bundle == target and entry.decision not in by_hand)
-    entry = _by_hand(entries, made, decision=Decision.REVERTED, production=target, time=clock(), run_id=run_id, reason=reason)
-    return _append_and_project(ledger, registry, entry)
+    return _append_and_project(ledger, registry, _back(entries, target, time=clock(), run_id=run_id, reason=reason))
 
 
 def quarantine(
@@ -153,9 +162,55 @@ def quarantine(
     return _append_and_project(ledger, registry, entry)
 
 
+def end_experiment(
+    ledger: Ledger,
+    registry: Registry | None,
+    *,
+    experiment: Experiment,
+    verdict: Verdict,
+    seen_number: int,
+    run_id: str = "watch",
+    check: Callable[[str], object] = lambda bundle: None,
+    clock: Clock = _now,
+) -> Release:
+    """What follows from the verdict on an experiment that is decided or over: harm goes back, all else is concluded.
+
+    Args:
+        verdict: `Failed`: the bundle of the held-out users serves everybody again, and the new one and what learned from it are
+            not trusted any more. Else production serves everybody.
+        seen_number: number of the last ledger entry when the evidence was read.
+        check: called with the digest that is gone back to before anything is written; raises where it could not serve.
+
+    Raises:
+        RetryableError: something was decided since the evidence was read: it is about another production.
+    """
+    entries = ledger.entries()
+    if len(entries) != seen_number or experiment_after(entries) != experiment:
+        raise RetryableError(
+            f"ledger: found entry {len(entries)}, the experiment was judged at entry {seen_number}; run tidewheel watch again"
+        )
+    if verdict.phase is Phase.FAILED:
+        check(experiment.previous)
+        reason = f"delayed harm: {verdict.explain()}"
+        entry = _back(entries, experiment.previous, time=clock(), run_id=run_id, reason=reason, verdict=verdict)
+        return _append_and_project(ledger, registry, entry)
+    made = next(entry for entry in entries if entry.number == experiment.number)
+    changes = {"decision": Decision.CONCLUDED, "production": experiment.new, "time": clock(), "run_id": run_id}
+    reason = f"holdout experiment {experiment.number} is over: {verdict.phase.value}: {verdict.explain()}"
+    return _append_and_project(ledger, None, _by_hand(entries, made, verdict=verdict, reason=reason, **changes))
+
+
+def _back(entries: tuple[LedgerEntry, ...], target: str, **changes: object) -> LedgerEntry:
+    """The next entry, which makes an earlier production serve again."""
+    by_hand = (Decision.REVERTED, Decision.QUARANTINED, Decision.CONCLUDED)
+    made = next(entry for entry in reversed(entries) if entry.bundle == target and entry.decision not in by_hand)
+    return _by_hand(entries, made, decision=Decision.REVERTED, production=target, **changes)
+
+
 def _by_hand(entries: tuple[LedgerEntry, ...], made: LedgerEntry, **changes: object) -> LedgerEntry:
     """The next entry, about the bundle of an earlier one."""
-    return made.model_copy(update={"number": len(entries) + 1, "previous": production_after(entries), **changes})
+    fixed = {"number": len(entries) + 1, "previous": production_after(entries), "experiment": None}
+    return made.model_copy(update=fixed | changes)
 
 
 def _released(entries: tuple[LedgerEntry, ...], to: str | None) -> str:

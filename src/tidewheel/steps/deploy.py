@@ -65,6 +65,7 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
                 seen_number=baseline.ledger_number,
                 run_id=job.run_id,
                 reason=f"{reason}: {canary.verdict.explain()}",
+                holdout=part.deploy.holdout,
             )
             unrecorded = judged.conclude(registry, decision.value)
             serves, number = done.entry.production, done.entry.number
