@@ -8,7 +8,7 @@ from typing import Any
 
 from tidewheel.cli.output import STYLES, emit, outcome_text, plain, short, table
 from tidewheel.cli.turning import reports
-from tidewheel.contracts.ledger import LedgerEntry, production_after, untrusted
+from tidewheel.contracts.ledger import LedgerEntry, experiment_after, production_after, untrusted
 from tidewheel.contracts.report import Outcome, RunReport, StepRecord
 from tidewheel.contracts.window import iso, parse_time
 from tidewheel.errors import ConfigError
@@ -22,12 +22,15 @@ def status(home: str, as_json: bool) -> None:
     """What serves now, the runs so far and the run at work."""
     place = existing_home(home)
     store = place.store()
-    serving = {name: Ledger(store, name).production() for name in recipes(store)}
+    entries = {name: Ledger(store, name).entries() for name in recipes(store)}
+    serving = {name: production_after(found) for name, found in entries.items()}
+    held_out = {name: experiment for name, found in entries.items() if (experiment := experiment_after(found)) is not None}
     concluded = reports(place)
     at_work = _at_work(place, {report.run_id for report in concluded})
     document = {
         "home": str(place.root),
         "production": serving,
+        "experiments": {name: experiment.model_dump(mode="json") for name, experiment in held_out.items()},
         "runs": [
             {"run_id": r.run_id, "window": r.window.model_dump(mode="json"), "outcome": r.outcome.value} for r in concluded
         ],
@@ -35,7 +38,11 @@ def status(home: str, as_json: bool) -> None:
     }
 
     def show() -> None:
-        print("\n".join(f"production of {name}: {digest or 'none yet'}" for name, digest in serving.items()) + "\n")
+        print("\n".join(f"production of {name}: {digest or 'none yet'}" for name, digest in serving.items()))
+        for name, told in held_out.items():
+            share = f"{told.rules.share:.0%} of its users are held out on {short(told.previous)}"
+            print(f"{share} since {iso(told.begins)}: tidewheel experiment --name {name} shows what came of it")
+        print()
         rows = [[r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100])] for r in concluded]
         rows += [[run_id, "", "at work", steps[-1].name if steps else "starting"] for run_id, steps in at_work.items()]
         table(("run", "window", "outcome", "reason"), rows)
