@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from bench.delayed_harm import Factor
+from bench.delayed_harm import drawn as drawn_users
 from tidewheel.contracts.experiment import HoldoutConfig
 from tidewheel.contracts.verdict import Phase
 from tidewheel.rollout.holdout import Effect, UserDays, effect, judge
 
 RULES = HoldoutConfig(share=0.2, horizon_days=21, period_days=7, max_drop=0.05, alpha=0.05)
-MEAN = 0.9  # engagements a request
 
 
-def drawn(
-    seed: int, factor: Callable[[np.ndarray], np.ndarray], users: int = 800, requests_per_day: int = 800, days: int = 21
-) -> UserDays:
-    """Users who differ in taste and activity; `factor`: of those served by the new bundle, by their earlier days with it."""
-    rng = np.random.default_rng(seed)
-    activity = rng.lognormal(0.0, 0.7, users)
-    activity *= requests_per_day / activity.sum()
-    taste = MEAN * np.exp(rng.normal(0.0, 0.4, users) - 0.08)
-    is_new = rng.random(users) >= RULES.share
-    past = rng.poisson(activity * 14)
-    before = np.where(past > 0, rng.poisson(taste * past) / np.maximum(past, 1), np.nan)
-    exposed, rows = np.zeros(users), []
-    for day in range(days):
-        requests = rng.poisson(activity)
-        engaged = rng.poisson(taste * requests * np.where(is_new, factor(exposed), 1.0))
-        came = np.flatnonzero(requests)
-        exposed[came] += 1
-        rows.append((np.full(len(came), day), came, is_new[came], requests[came].astype(float), engaged[came], before[came]))
-    day, user, new, requests, engaged, known = map(np.concatenate, zip(*rows, strict=True))
-    return UserDays(day, user, new, requests, engaged.astype(float), known)
+def drawn(seed: int, factor: Factor, users: int = 800, requests_per_day: int = 800, days: int = 21) -> UserDays:
+    return drawn_users(seed, factor, users=users, requests_per_day=requests_per_day, days=days, share=RULES.share)
 
 
 def harmless(exposed: np.ndarray) -> np.ndarray:
