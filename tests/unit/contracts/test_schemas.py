@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.diagnosis import Diagnosis
+from tidewheel.contracts.experiment import ExperimentReport
 from tidewheel.contracts.hybrid import ClientEvent, ServedCandidate
 from tidewheel.contracts.ledger import LedgerEntry
 from tidewheel.contracts.recipe import Recipe
@@ -25,6 +26,7 @@ SCHEMAS: dict[str, Any] = {
     "docs/schemas/dataset.schema.json": DatasetManifest,
     "docs/schemas/bundle.schema.json": BundleManifest,
     "docs/schemas/ledger.schema.json": LedgerEntry,
+    "docs/schemas/experiment.schema.json": ExperimentReport,
     "docs/schemas/schema.schema.json": SchemaRecord,
     "docs/schemas/diagnosis.schema.json": Diagnosis,
     "docs/schemas/hybrid-log.schema.json": ServedCandidate | ClientEvent,  # a row of either part
