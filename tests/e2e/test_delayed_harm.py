@@ -1,4 +1,5 @@
-"""Weeks of the built-in world: a release that looks good on its first days and hurts in its second week is taken back.
+"""The commands of docs/holdout.md on the built-in world: a release that looks good on its first days and hurts in its second
+week is taken back.
 
 The fault belongs to the second release: its users click more at first and tire of it. Its canary, hours long, passes. The watch
 looks at every day that is over, proves the harm against the held-out users and goes back; the next run learns from the bundle
@@ -7,13 +8,14 @@ before it.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.command import QUICKSTART, SMALL, settings, tidewheel
+from tests.e2e.command import ROOT, SMALL, settings, tidewheel
+from tests.e2e.test_new_project import fenced_commands
 from tidewheel.contracts.experiment import ExperimentReport
 from tidewheel.contracts.ledger import Decision, LedgerEntry, untrusted
 from tidewheel.contracts.report import Outcome, RunReport
@@ -21,58 +23,44 @@ from tidewheel.contracts.verdict import Phase
 
 pytestmark = pytest.mark.slow
 
-WEEKS = ("2026-01-12", "2026-01-19", "2026-02-09")
 FIRST_DAY = "2026-01-21"  # the world's log reaches two days over the window: they were served before the release
-SETTINGS = (
-    *SMALL,
-    "source.requests_per_day=4000",
-    f"source.faults=[{{kind: delayed_harm, start: {WEEKS[1]}, end: 2026-03-30, lift: 0.3, loss: 0.5, days: 5}}]",
-    "deploy.holdout={share: 0.2}",
-)
+COARSE = settings(*SMALL, "source.requests_per_day=4000")  # gates that a small world can pass; the holdout's are the page's
 
 
 @dataclass(frozen=True)
 class Weeks:
-    """Reports of the runs; of the experiment after a few days and at its end; what was shown in between; the ledger at last."""
+    """Reports of the runs; of the experiment after a few days and at its end; the status in between; the ledger at last."""
 
     runs: tuple[RunReport, ...]
     early: ExperimentReport
     status: dict[str, Any]
-    entries_before: int
     late: ExperimentReport
     ledger: tuple[LedgerEntry, ...]
-
-
-def turn(home: Path, week: str, *more: str) -> RunReport:
-    ended = tidewheel("run", "--recipe", QUICKSTART, "--window-end", week, *settings(*SETTINGS), *more, "--json", home=home)
-    assert ended.code == 0, ended.err
-    return RunReport.parse(ended.out, "run")
-
-
-def entries(home: Path) -> tuple[LedgerEntry, ...]:
-    return tuple(LedgerEntry.model_validate(entry) for entry in tidewheel("history", "--json", home=home).document)
 
 
 @pytest.fixture(scope="module")
 def weeks(tmp_path_factory: pytest.TempPathFactory) -> Weeks:
     home = tmp_path_factory.mktemp("harm") / "home"
-    released = [turn(home, week) for week in WEEKS[:2]]
-    early = tidewheel("watch", "--until", "2026-01-26", "--json", home=home)
-    assert early.code == 0, early.err
-    status = tidewheel("status", "--json", home=home).document
-    looked = tidewheel("experiment", "--json", home=home)
-    assert looked.out == early.out
-    before = len(entries(home))
-    late = tidewheel("watch", "--until", WEEKS[2], "--json", home=home)
-    assert late.code == 0, late.err
-    after = turn(home, WEEKS[2])
+
+    def document(words: list[str], *more: str) -> Any:
+        ended = tidewheel(*words[1:], *more, "--json", home=home, cwd=ROOT)
+        assert ended.code == 0, ended.err
+        return ended.document
+
+    commands = [shlex.split(command) for command in fenced_commands(ROOT / "docs" / "holdout.md")]
+    assert [words[1] for words in commands] == ["run", "run", "watch", "experiment", "watch", "history"]
+    run, _, watch, look, watch_on, history = commands
+    runs = [document(run, *COARSE), document(run, *COARSE)]
+    early, status = document(watch), document(["tidewheel", "status"])
+    assert document(look) == early
+    late = document(watch_on)
+    runs.append(document(run, *COARSE))
     return Weeks(
-        runs=(*released, after),
-        early=ExperimentReport.parse(early.out, "watch"),
+        runs=tuple(RunReport.model_validate(report) for report in runs),
+        early=ExperimentReport.model_validate(early),
         status=status,
-        entries_before=before,
-        late=ExperimentReport.parse(late.out, "watch"),
-        ledger=entries(home),
+        late=ExperimentReport.model_validate(late),
+        ledger=tuple(LedgerEntry.model_validate(entry) for entry in document(history)),
     )
 
 
@@ -96,7 +84,7 @@ def test_it_looks_good_on_its_first_days(weeks: Weeks) -> None:
 
 def test_by_the_second_week_it_is_taken_back_with_the_numbers_in_the_ledger(weeks: Weeks) -> None:
     first, second, _ = weeks.runs
-    entry = weeks.ledger[weeks.entries_before]
+    entry = weeks.ledger[2]
 
     assert entry.decision is Decision.REVERTED
     assert (entry.production, entry.previous, entry.run_id) == (first.bundle, second.bundle, "watch")
