@@ -21,7 +21,7 @@ from tidewheel.contracts.ledger import Decision, LedgerEntry, untrusted
 from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.verdict import Phase
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 FIRST_DAY = "2026-01-21"  # the world's log reaches two days over the window: they were served before the release
 COARSE = settings(*SMALL, "source.requests_per_day=4000")  # gates that a small world can pass; the holdout's are the page's

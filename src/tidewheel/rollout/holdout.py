@@ -57,7 +57,7 @@ class UserDays:
 class Effect:
     """What the new production earns a request, relative to the held-out users, minus 1.
 
-    `new` and `previous` are the adjusted means; `influence` (N,) of each user-day on `value`, by `user` (N,).
+    `new` and `previous` are the adjusted means; `influence` (U,) of each user on `value`, by `user` (U,).
     """
 
     value: float
@@ -91,13 +91,15 @@ def judge(found: UserDays, days: int, rules: HoldoutConfig, is_over: bool) -> Ju
         broken = Reason(check="evidence", phase=Phase.ERROR, message="holdout: the log's counts are not finite")
         return Judgement((), (), None, combine([broken]))
     begun = range(min(rules.num_periods, -(-days // rules.period_days)))
-    periods = tuple(_period(found, number, rules) for number in begun)
+    numbers = np.minimum(found.day // rules.period_days, rules.num_periods - 1)
+    by_period = [effect(found.where(numbers == number)) for number in begun]
+    periods = tuple(_period(seen, number, rules) for number, seen in enumerate(by_period))
     signals = tuple(_since(found, number, days, rules) for number in (range(rules.num_periods) if is_over else begun))
     reasons = [_reason(signal, is_over) for signal in signals]
     if not is_over:
         words = f"holdout: day {days} of {rules.horizon_days}"
         reasons.append(Reason(check="horizon", phase=Phase.RUNNING, message=words, value=days, limit=rules.horizon_days))
-    return Judgement(periods, signals, _trend(found, begun, rules), combine(reasons))
+    return Judgement(periods, signals, _trend(by_period, rules), combine(reasons))
 
 
 def effect(found: UserDays) -> Effect | str:
@@ -106,8 +108,9 @@ def effect(found: UserDays) -> Effect | str:
     Each arm's mean is adjusted to the same `before` (Deng, Xu, Kohavi, Walker 2013; Lin 2013, as in `analysis.engagement`),
     here for ratios of sums: users with more requests weigh more. The delta method gives the influence of the quotient.
     """
+    found = _by_user(found)
     arms = [found.where(found.is_new), found.where(~found.is_new)]
-    users = min(len(np.unique(arm.user)) for arm in arms)
+    users = min(len(arm.user) for arm in arms)
     if users < MIN_USERS:
         return f"{users} users < {MIN_USERS}"
     known = np.isfinite(found.before)
@@ -131,6 +134,14 @@ def effect(found: UserDays) -> Effect | str:
     return Effect(new / previous - 1.0, new, previous, influence, np.concatenate([arm.user for arm in arms]))
 
 
+def _by_user(found: UserDays) -> UserDays:
+    """All days of a user in one row: whole users are what is independent."""
+    user, first, place = np.unique(found.user, return_index=True, return_inverse=True)
+    one = found.where(first)
+    requests, engaged = (np.bincount(place, weights=counts, minlength=len(user)) for counts in (found.requests, found.engaged))
+    return UserDays(one.day, user, one.is_new, requests, engaged, one.before)
+
+
 def _since(found: UserDays, number: int, days: int, rules: HoldoutConfig) -> Signal:
     """Whether there is harm from the beginning of a period on; `number` counts from 0."""
     first = number * rules.period_days
@@ -147,28 +158,25 @@ def _since(found: UserDays, number: int, days: int, rules: HoldoutConfig) -> Sig
     return _signal(name, phase, seen, harm if phase is Phase.FAILED else proof, (first + 1, days), rules)
 
 
-def _period(found: UserDays, number: int, rules: HoldoutConfig) -> Signal:
+def _period(seen: Effect | str, number: int, rules: HoldoutConfig) -> Signal:
     """A period by itself: shown, not judged. All periods' bounds hold together."""
     first = number * rules.period_days
     last = min(first + rules.period_days, rules.horizon_days)
     name = f"period {number + 1}"
-    seen = effect(found.where((found.day >= first) & (found.day < last)))
     if isinstance(seen, str):
         return Signal(name=name, phase=Phase.RUNNING, message=f"holdout, {name}: {seen}", limit=-rules.max_drop)
     interval = bounds(seen.estimate, rules.alpha / rules.num_periods, rules.max_drop / PRECISION)
     return _signal(name, Phase.RUNNING, seen, interval, (first + 1, last), rules)
 
 
-def _trend(found: UserDays, begun: Sequence[int], rules: HoldoutConfig) -> Signal | None:
+def _trend(by_period: Sequence[Effect | str], rules: HoldoutConfig) -> Signal | None:
     """Least-squares slope of the effect over the periods so far; None below two. Shown, not judged."""
-    numbers = found.day // rules.period_days
-    seen = {number: effect(found.where(numbers == number)) for number in begun}
-    effects = {number: one for number, one in seen.items() if isinstance(one, Effect)}
+    effects = {number: seen for number, seen in enumerate(by_period) if isinstance(seen, Effect)}
     if len(effects) < 2:
         return None
-    places = np.array(sorted(effects), dtype=np.float64)
+    places = np.array(list(effects), dtype=np.float64)
     weights = (places - places.mean()) / np.square(places - places.mean()).sum()
-    ordered = [effects[number] for number in sorted(effects)]
+    ordered = list(effects.values())
     value = float(sum(weight * one.value for weight, one in zip(weights, ordered, strict=True)))
     influence = np.concatenate([weight * one.influence for weight, one in zip(weights, ordered, strict=True)])
     error = clustered_error(influence, np.concatenate([one.user for one in ordered]))
