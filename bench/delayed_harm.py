@@ -44,8 +44,8 @@ def alike(exposed: np.ndarray) -> np.ndarray:
     return np.ones(len(exposed))
 
 
-def at_once(exposed: np.ndarray) -> np.ndarray:
-    return np.full(len(exposed), 0.85)
+def at_once(exposed: np.ndarray, left: float) -> np.ndarray:
+    return np.full(len(exposed), left)
 
 
 def tiring(exposed: np.ndarray) -> np.ndarray:
@@ -58,7 +58,8 @@ def late(exposed: np.ndarray) -> np.ndarray:
 
 
 HARMS = (
-    Harm("15% down from the first day", at_once),
+    Harm("5% down from the first day", partial(at_once, left=0.95)),
+    Harm("15% down from the first day", partial(at_once, left=0.85)),
     Harm("tiring: 20% up at first, 40% down in the end", tiring),
     Harm("late: 15% up for a user's first six days, 30% down after", late),
 )
