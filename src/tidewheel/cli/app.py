@@ -250,6 +250,35 @@ def gc(
 
 
 @app.command()
+def watch(
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="Default: that of the run that began the experiment.")] = None,
+    until: Annotated[str, typer.Option(help="Let the built-in world live until then, UTC, with a look a day.")] = "",
+    settings: SetOption = None,
+    name: NameOption = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Judge production against its held-out users; proven harm takes it back, the horizon ends the experiment."""
+    from tidewheel.cli import watch as watching
+
+    watching.watch(recipe, name, until, settings or [], home, as_json)
+
+
+@app.command()
+def experiment(
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="Default: that of the run that began the experiment.")] = None,
+    settings: SetOption = None,
+    name: NameOption = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """What the holdout experiment shows so far: arms, days, effect by period with bounds, verdict. Changes nothing."""
+    from tidewheel.cli import watch as watching
+
+    watching.experiment(recipe, name, settings or [], home, as_json)
+
+
+@app.command()
 def serve(
     bundle: Annotated[str, typer.Option(help="Digest of a bundle, and no other. Default: follow production.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

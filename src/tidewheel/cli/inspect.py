@@ -8,9 +8,10 @@ from typing import Any
 
 from tidewheel.cli.output import emit, outcome_text, plain, short, table
 from tidewheel.cli.turning import reports
-from tidewheel.contracts.ledger import production_after, untrusted
+from tidewheel.contracts.ledger import experiment_after, production_after, untrusted
 from tidewheel.contracts.report import RunReport, StepRecord
 from tidewheel.contracts.retraining import RetrainingPhase
+from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
 from tidewheel.registry.ledger import Ledger, recipes
 from tidewheel.registry.state import state_of
@@ -25,12 +26,15 @@ def status(home: str, as_json: bool) -> None:
     store = place.store()
     states = {name: state_of(Ledger(store, name)) for name in recipes(store)}
     serving = {name: state.production if state else None for name, state in states.items()}
+    told = {name: experiment_after(Ledger(store, name).entries()) for name in states}
+    held_out = {name: experiment for name, experiment in told.items() if experiment is not None}
     concluded = reports(place)
     at_work = _at_work(place, {report.run_id for report in concluded})
     document = {
         "home": str(place.root),
         "production": serving,
         "state": {name: state.model_dump(mode="json", by_alias=True) for name, state in states.items() if state},
+        "experiments": {name: experiment.model_dump(mode="json") for name, experiment in held_out.items()},
         "runs": [
             {"run_id": r.run_id, "window": r.window.model_dump(mode="json"), "outcome": r.outcome.value} for r in concluded
         ],
@@ -44,6 +48,9 @@ def status(home: str, as_json: bool) -> None:
         )
         held = [state for state in states.values() if state and state.retraining.phase is not RetrainingPhase.OPEN]
         print("".join(f"retraining of {s.recipe} is {s.retraining.phase.value}: {s.retraining.explain()}\n" for s in held))
+        for name, told in held_out.items():
+            share = f"{told.rules.share:.0%} of its users are held out on {short(told.previous)}"
+            print(f"{share} since {iso(told.begins)}: tidewheel experiment --name {name} shows what came of it")
         rows = [[r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100])] for r in concluded]
         rows += [[run_id, "", "at work", steps[-1].name if steps else "starting"] for run_id, steps in at_work.items()]
         table(("run", "window", "outcome", "reason"), rows)

@@ -13,6 +13,7 @@ from tidewheel.cli.output import emit, metric, outcome_text, plain, short, shown
 from tidewheel.cli.recipes import load_recipe
 from tidewheel.cli.turning import UNDECIDED, decided, next_window_end, turn
 from tidewheel.cli.unfinished import conclude_killed
+from tidewheel.cli.watch import watch_first
 from tidewheel.contracts.recipe import Recipe, WorldSource
 from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.window import Window, iso, parse_time
@@ -41,6 +42,8 @@ def run(
     recall(chosen, place, console)
     end = moment_of(window_end) if window_end else next_window_end(chosen, place)
     announce(chosen, end, console)
+    if not dry_run:
+        watch_first(chosen, place, end, console)
     report = turn(chosen, place, end, reason, dry_run, console)
     emit(report, as_json, lambda: _show(report, place))
     return exit_code(report, [Outcome(ending) for ending in require])
@@ -65,6 +68,7 @@ def simulate(recipe: Path, turns: int, settings: list[str], home: str, as_json: 
             continue
         console.print(f"[bold]turn {number} of {turns}[/]", highlight=False)
         announce(chosen, end, console)
+        watch_first(chosen, place, end, console)
         done[end] = turn(chosen, place, end, f"simulated turn {number}", False, console)
         console.print(f"  → {outcome_text(done[end].outcome)}: {plain(done[end].reason)}\n", highlight=False, soft_wrap=True)
         if done[end].outcome in UNDECIDED:

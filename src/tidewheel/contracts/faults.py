@@ -76,7 +76,20 @@ class LayoutChange(ProductionFault):
     power: float = Field(ge=0)
 
 
+class DelayedHarm(ProductionFault):
+    """The first bundle that begins to serve the log from `start` on pleases at first and tires its users.
+
+    A user whom it served on e earlier days clicks `1 + lift - (lift + loss) x (1 - exp(-e / days))` times as often in the
+    requests that it serves: 1 + lift on the first day, 1 - loss in the end. Requests that other bundles serve are as ever.
+    """
+
+    kind: Literal["delayed_harm"]
+    lift: float = Field(default=0.1, ge=0)
+    loss: float = Field(default=0.4, gt=0, le=1)
+    days: float = Field(default=5.0, gt=0)
+
+
 AnyFault = Annotated[
-    Fault | MissingFeature | ScaledFeature | StaleFeatures | BrokenCalibrator | TrafficShift | LayoutChange,
+    Fault | MissingFeature | ScaledFeature | StaleFeatures | BrokenCalibrator | TrafficShift | LayoutChange | DelayedHarm,
     Field(discriminator="kind"),
 ]

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from tidewheel.contracts.base import Contract
+from tidewheel.contracts.experiment import Experiment
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window
 
@@ -19,9 +20,10 @@ class Decision(StrEnum):
     PROMOTED = "promoted"  # the canary was Successful
     REJECTED = "rejected"  # evaluate was not Successful: no traffic was given
     ROLLED_BACK = "rolled_back"  # the canary was not Successful: production stayed
-    REVERTED = "reverted"  # by hand: an earlier production was made production again
+    REVERTED = "reverted"  # by hand, or for harm that came late: an earlier production was made production again
     QUARANTINED = "quarantined"  # by hand: the bundle never teaches again, nor does what learned from it; what serves stays
     RESUMED = "resumed"  # by hand: what a reversion held up goes on; what serves stays
+    CONCLUDED = "concluded"  # the holdout experiment came to its end without harm: production serves everybody
 
 
 # A run decides about its candidate; all other decisions are about what it left.
@@ -55,6 +57,7 @@ class LedgerEntry(Contract):
     verdict: Verdict
     reason: str
     retraining: AfterRollback | None = None  # the recipe's deploy.after_rollback as this decision knew it; null: not said
+    experiment: Experiment | None = None  # that begins with this entry; see `experiment_after`
 
 
 def production_after(entries: Sequence[LedgerEntry]) -> str | None:
@@ -77,6 +80,19 @@ def earlier_productions(entries: Sequence[LedgerEntry]) -> tuple[str, ...]:
     bad, serving = untrusted(entries), production_after(entries)
     served = (entry.production for entry in reversed(entries))
     return tuple(dict.fromkeys(digest for digest in served if digest not in (None, serving) and digest not in bad))
+
+
+def experiment_after(entries: Sequence[LedgerEntry]) -> Experiment | None:
+    """The holdout experiment that runs, or None.
+
+    A release begins one or ends the one before it, a return to an earlier bundle ends it, so does its conclusion. It ends as
+    well once the bundle of its held-out users is not trusted any more.
+    """
+    unchanged = (Decision.REJECTED, Decision.ROLLED_BACK, Decision.QUARANTINED, Decision.RESUMED)
+    last = next((entry for entry in reversed(entries) if entry.decision not in unchanged), None)
+    if last is None or last.decision is not Decision.PROMOTED or last.experiment is None:
+        return None
+    return None if last.experiment.previous in untrusted(entries) else last.experiment
 
 
 def untrusted(entries: Sequence[LedgerEntry]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.evaluation import EvaluateConfig
+from tidewheel.contracts.experiment import HoldoutConfig
 from tidewheel.contracts.faults import AnyFault
 from tidewheel.contracts.learning import DistillConfig, TrainConfig
 from tidewheel.contracts.ledger import AfterRollback
@@ -224,6 +225,7 @@ class DeployConfig(Contract):
     max_broken_batches: int = Field(default=2, ge=0)  # more whose measurement broke (NaN, a missing series) end the canary
     batch_requests: int = Field(default=100, ge=1)  # requests between two looks of the sequential test
     after_rollback: AfterRollback = AfterRollback.REANCHOR
+    holdout: HoldoutConfig | None = None  # after publication (docs/holdout.md); null: nobody is held out, nothing is watched
 
     @model_validator(mode="after")
     def _goals_can_get_better(self) -> Self:
@@ -267,6 +269,7 @@ class Recipe(Contract):
             "evaluate.claims": {label for claim in self.evaluate.claims for label in claim.labels},
             "deploy.goal_label": {self.deploy.goal_label},
             "deploy.goals": {name.removeprefix("logloss ") for name in self.deploy.goals} - {"engagement"},
+            "deploy.holdout.goal_label": {self.deploy.holdout.goal_label} if self.deploy.holdout else set(),
             "train.teacher.by_label": set(self.train.teacher.by_label),
             "distill.calibrators": set(self.distill.calibrators),
         }
@@ -281,6 +284,11 @@ class Recipe(Contract):
         if isinstance(self.source, WorldSource | HybridSource) and not self.window.label_horizon_hours:
             raise ValueError(
                 "window.label_horizon_hours is 0; expected at least 1: labels of a hybrid log come after the impression"
+            )
+        if self.deploy.holdout and not isinstance(self.source, WorldSource | HybridSource):
+            raise ValueError(
+                f"deploy.holdout needs a log that says which bundle served, found source.kind {self.source.kind}; "
+                "expected world or hybrid"
             )
         if not (gated := {label.name for label in self.labels if label.gated}):
             raise ValueError("no label is gated: nothing would ever be judged")

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tidewheel.contracts.bundle import BundleManifest
+from tidewheel.contracts.experiment import Experiment, HoldoutConfig
 from tidewheel.contracts.ledger import (
     OF_RUNS,
     AfterRollback,
     Decision,
     LedgerEntry,
+    experiment_after,
     previous_production,
     production_after,
     untrusted,
 )
 from tidewheel.contracts.retraining import policy_after, retraining_after
-from tidewheel.contracts.verdict import Verdict
+from tidewheel.contracts.verdict import Phase, Verdict
 from tidewheel.errors import ConfigError, PausedError, RetryableError
+from tidewheel.registry.assignment import next_experiment
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.projections import project, projections_of
 from tidewheel.registry.versions import Registry
@@ -61,6 +64,7 @@ def release(
     run_id: str,
     reason: str = "",
     retraining: AfterRollback | None = None,
+    holdout: HoldoutConfig | None = None,
     clock: Clock = _now,
 ) -> Release:
     """Write the decision on a candidate into the ledger, then let everything else follow. Idempotent for a run and a bundle:
@@ -72,6 +76,7 @@ def release(
         run_id: of the run that decides; the bundle may have been made by an earlier one.
         reason: empty: the verdict's own words.
         retraining: what the recipe wants of it should this release be taken back; None: not known here.
+        holdout: the rules of the experiment that a promotion begins; None: nobody is held out.
 
     Raises:
         RetryableError: production changed since the baseline was pinned: the comparison is with the wrong bundle.
@@ -104,6 +109,7 @@ def release(
         verdict=verdict,
         reason=reason or verdict.explain(),
         retraining=retraining,
+        experiment=next_experiment(entries, decision, lineage.recipe, bundle, lineage.window, holdout),
     )
     return _projected(ledger, registry, ledger.append(entry))
 
@@ -150,16 +156,8 @@ def rollback(
     entries = ledger.entries()
     target = _released(entries, to)
     check(target)
-    entry = _by_hand(
-        entries,
-        target,
-        decision=Decision.REVERTED,
-        production=target,
-        time=clock(),
-        run_id=run_id,
-        reason=reason,
-        retraining=retraining or policy_after(entries),
-    )
+    policy = retraining or policy_after(entries)
+    entry = _back(entries, target, time=clock(), run_id=run_id, reason=reason, retraining=policy)
     return _projected(ledger, registry, ledger.append(entry))
 
 
@@ -211,8 +209,53 @@ def _by_hand(entries: Sequence[LedgerEntry], bundle: str, **changes: object) -> 
     """The next entry, about a bundle that a run decided about; what serves stays unless `changes` say otherwise."""
     made = next(entry for entry in reversed(entries) if entry.bundle == bundle and entry.decision in OF_RUNS)
     serving = production_after(entries)
-    known = {"number": len(entries) + 1, "previous": serving, "production": serving, "retraining": None}
+    known = {"number": len(entries) + 1, "previous": serving, "production": serving, "retraining": None, "experiment": None}
     return made.model_copy(update=known | changes)
+
+
+def end_experiment(
+    ledger: Ledger,
+    registry: Registry | None,
+    *,
+    experiment: Experiment,
+    verdict: Verdict,
+    seen_number: int,
+    run_id: str = "watch",
+    check: Callable[[str], object] = lambda bundle: None,
+    clock: Clock = _now,
+) -> Release:
+    """What follows from the verdict on an experiment that is decided or over: harm goes back, all else is concluded.
+
+    Args:
+        verdict: `Failed`: the bundle of the held-out users serves everybody again, and the new one and what learned from it are
+            not trusted any more. Else production serves everybody.
+        seen_number: number of the last ledger entry when the evidence was read.
+        check: called with the digest that is gone back to before anything is written; raises where it could not serve.
+
+    Raises:
+        RetryableError: something was decided since the evidence was read: it is about another production.
+    """
+    entries = ledger.entries()
+    if len(entries) != seen_number or experiment_after(entries) != experiment:
+        raise RetryableError(
+            f"ledger: found entry {len(entries)}, the experiment was judged at entry {seen_number}; run tidewheel watch again"
+        )
+    if verdict.phase is Phase.FAILED:
+        check(experiment.previous)
+        reason, policy = f"delayed harm: {verdict.explain()}", policy_after(entries)
+        entry = _back(
+            entries, experiment.previous, time=clock(), run_id=run_id, reason=reason, verdict=verdict, retraining=policy
+        )
+    else:
+        reason = f"holdout experiment {experiment.number} is over: {verdict.phase.value}: {verdict.explain()}"
+        told = {"decision": Decision.CONCLUDED, "time": clock(), "run_id": run_id}
+        entry = _by_hand(entries, experiment.new, verdict=verdict, reason=reason, **told)
+    return _projected(ledger, registry, ledger.append(entry))
+
+
+def _back(entries: Sequence[LedgerEntry], target: str, **changes: object) -> LedgerEntry:
+    """The next entry, which makes an earlier production serve again."""
+    return _by_hand(entries, target, decision=Decision.REVERTED, production=target, **changes)
 
 
 def _released(entries: Sequence[LedgerEntry], to: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from struct import error as StructError
 from struct import pack
 from typing import Any
 
@@ -109,7 +110,10 @@ def _from_list(name: str, datatype: str, data: list[Any]) -> np.ndarray:
         raise ContractError(f"inputs.{name}: {datatype} holds a value that is not a number or null")
     if type(None) in types:
         return _numbers(name, datatype, np.array(data, dtype=np.float64))
-    return _numbers(name, datatype, np.frombuffer(pack(f"{len(data)}d", *data), dtype=np.float64))
+    try:
+        return _numbers(name, datatype, np.frombuffer(pack(f"{len(data)}d", *data), dtype=np.float64))
+    except StructError:  # a whole number that no double holds: NumPy says so
+        return np.array(data, dtype=np.float64)
 
 
 def _numbers(name: str, datatype: str, values: np.ndarray) -> np.ndarray:

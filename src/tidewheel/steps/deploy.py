@@ -75,6 +75,7 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
                 run_id=job.run_id,
                 reason=f"{reason}: {canary.verdict.explain()}",
                 retraining=part.deploy.after_rollback,
+                holdout=part.deploy.holdout,
             )
             unrecorded = judged.conclude(registry, decision.value)
             serves, number = done.entry.production, done.entry.number

@@ -15,11 +15,10 @@ from tidewheel.errors import ContractError
 from tidewheel.logs.adapter import Request, reach_days
 from tidewheel.logs.ingest import IngestResult, ingest, inputs_of, request_of
 from tidewheel.logs.session import dataframe_session
-from tidewheel.logs.sources import still_readable
 from tidewheel.steps.job import DATASETS, Job, Result, run_step
-from tidewheel.steps.production import production_scorer, with_production
+from tidewheel.steps.living import Serving, readable
+from tidewheel.steps.production import with_production
 from tidewheel.store.store import Store
-from tidewheel.world import World
 
 DAYS = "days"
 
@@ -108,22 +107,20 @@ class StoredDays:
 
 
 def prepare(part: IngestPart, job: Job) -> tuple[FeatureSpec, ...]:
-    """Refuse features that leak, and let the built-in world live up to the window's end, ranked by production.
+    """Refuse features that leak, and let the built-in world live up to the window's end, ranked by whom the ledger says.
 
     Returns:
         The features to read: the model's, and those that only production needs to be compared with it.
     """
-    bundle, scorer = production_scorer(job.store, part.recipe)
-    wanted = with_production(part.features, scorer.bundle if scorer else None)
+    serving = Serving.now(job.store, part.recipe)
+    wanted = with_production(part.features, serving.production.bundle if serving.production else None)
     # What only production takes and the log has lost, `evaluate` will miss: it must not keep a new model from being trained.
     request = None if isinstance(part.source, WorldSource) else asked_of(part, job, wanted)
-    more = wanted[len(part.features) :]
-    features = still_readable(part.features, more, part.source, part.labels, part.ingest.counters, request)
+    features = readable(part, request, serving.production)
     if isinstance(part.source, WorldSource):
-        world = World(part.source, part.labels, part.ingest.counters, features, job.home.world(part.recipe))
         # The last rows' labels come after the window, and may come late.
         reach = timedelta(days=reach_days(horizon(part), part.ingest.max_lateness_days))
-        world.ensure_log(job.window_end + reach, scorer, bundle)
+        serving.let_live(serving.world(part, job.home), job.window_end + reach)
     return features
 
 

@@ -1,25 +1,15 @@
-"""What serves at this moment, according to the ledger."""
+"""What production takes, and what rows can give it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tidewheel.contracts.ledger import production_after
 from tidewheel.contracts.schema import FeatureSpec
-from tidewheel.ranker.bundle import OpenBundle, load_bundle
-from tidewheel.ranker.scorer import Scorer
-from tidewheel.registry.ledger import Ledger
-from tidewheel.store.store import Store
+from tidewheel.ranker.bundle import OpenBundle
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-def production_scorer(store: Store, recipe: str) -> tuple[str | None, Scorer | None]:
-    """Digest and scorer of a recipe's production bundle, or two Nones before the first release."""
-    digest = production_after(Ledger(store, recipe).entries())
-    return (digest, Scorer(load_bundle(store, digest))) if digest else (None, None)
 
 
 def with_production(features: tuple[FeatureSpec, ...], bundle: OpenBundle | None) -> tuple[FeatureSpec, ...]:

@@ -71,14 +71,15 @@ FRONTEND_SCHEMA = pa.schema(
 class Slates:
     """What the servers answered on one day: N requests with C candidates each, of which S are shown.
 
-    `shown` (N, S) are candidate indexes, best first; `scores` label -> (N, C), empty while there is no model.
+    `shown` (N, S) are candidate indexes, best first; `scores` label -> (N, C), empty while there is no model; `bundles` (N,)
+    name what ranked each request, None where nothing has a name.
     """
 
     day: int
     requests: Requests
     shown: np.ndarray
     is_randomized: np.ndarray
-    bundle: str | None
+    bundles: np.ndarray
     scores: Mapping[str, np.ndarray]
 
 
@@ -176,7 +177,7 @@ def _backend(slates: Slates, snapshot: FeatureSnapshot, start: datetime, is_miss
         "position": np.tile(np.arange(shape[1], dtype=np.int32), shape[0]),
         "is_randomized": slates.is_randomized[rows],
         "propensity": pa.array(propensity, mask=~slates.is_randomized[rows]),
-        "bundle": pa.array([slates.bundle] * len(rows), pa.string()),
+        "bundle": pa.array(slates.bundles[rows], pa.string()),
         "is_feature_miss": is_miss.ravel(),
         **{SCORE_PREFIX + label: _scores(slates, label) for label in LABELS},
         **snapshot.flat(flat, tuple(RAW_FEATURES)),
@@ -189,7 +190,7 @@ def _backend(slates: Slates, snapshot: FeatureSnapshot, start: datetime, is_miss
 def _scores(slates: Slates, label: str) -> pa.Array:
     if label not in slates.scores:
         return pa.nulls(slates.shown.size, pa.float64())
-    return pa.array(np.take_along_axis(slates.scores[label], slates.shown, axis=1).ravel())
+    return pa.array(np.take_along_axis(slates.scores[label], slates.shown, axis=1).ravel(), from_pandas=True)  # NaN is null
 
 
 def _events(backend: pa.Table, start: datetime, seen: _Seen, rng: np.random.Generator) -> pa.Table:

@@ -16,6 +16,7 @@ from tidewheel.contracts.recipe import CounterConfig, LabelConfig, WorldSource
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
+from tidewheel.world.arms import Exposure, HeldOut, Ranked, Serving
 from tidewheel.world.demand import Demand
 from tidewheel.world.engagements import Engagements
 from tidewheel.world.faults import ProductionFaults, check_faults, is_active
@@ -62,6 +63,7 @@ class World:
             )
         self._counters = Counters(folder, source, labels, counters)
         self._engagements = Engagements(folder, source, counters.lookback_days)
+        self._exposure = Exposure(folder, source)
         self.snapshot: Callable[[int], FeatureSnapshot] = lru_cache(maxsize=2)(self._make_snapshot)
 
     # --- time ---
@@ -80,11 +82,18 @@ class World:
 
     # --- the log ---
 
-    def ensure_log(self, until: datetime, scorer: Scorer | None, bundle: str | None, progress: Progress = silent) -> int:
+    def ensure_log(
+        self,
+        until: datetime,
+        scorer: Scorer | None,
+        bundle: str | None,
+        progress: Progress = silent,
+        held_out: HeldOut | None = None,
+    ) -> int:
         """Write the missing days that end at or before `until`; returns how many. Days that are there stay as they are.
 
-        `scorer` ranks the new days and `bundle` names it in the log; without one, popularity ranks. A day appears
-        complete or not at all.
+        `scorer` ranks the new days and `bundle` names it in the log; without one, popularity ranks. For the users of `held_out`
+        its bundle ranks instead. A day appears complete or not at all.
 
         Raises:
             ConfigError: `until` lies before the world's start, the folder cannot be written or holds another world's log.
@@ -94,7 +103,7 @@ class World:
             self._claim_folder()
             for done, day in enumerate(missing):
                 progress(done / len(missing), f"the world's day {day + 1}")
-                self._write_day(day, scorer, bundle)
+                self._write_day(day, scorer, bundle, held_out)
         except OSError as error:
             raise ConfigError(
                 f"world's log {self.folder}: cannot be written ({error.strerror}); choose another folder with --home"
@@ -115,14 +124,19 @@ class World:
                 f"world's log {self.folder}: made by another source section; delete the folder or choose another --home"
             )
 
-    def _write_day(self, day: int, scorer: Scorer | None, bundle: str | None) -> None:
+    def _write_day(self, day: int, scorer: Scorer | None, bundle: str | None, held_out: HeldOut | None) -> None:
         """One day of the hybrid log. Chance does not depend on the ranking: each purpose has its own generator."""
         *rngs, keep_rng, client_rng, fault_rng = np.random.default_rng([self.source.seed, 3, day]).spawn(6)
-        slates, reactions = self.serve_day(day, scorer, bundle, (*rngs, fault_rng))
+        slates, reactions = self.serve_day(day, scorer, bundle, (*rngs, fault_rng), held_out)
         write_day(self.folder, self.source, slates, reactions, self.snapshot(day), keep_rng, client_rng)
 
     def serve_day(
-        self, day: int, scorer: Scorer | None, bundle: str | None, rngs: Sequence[np.random.Generator]
+        self,
+        day: int,
+        scorer: Scorer | None,
+        bundle: str | None,
+        rngs: Sequence[np.random.Generator],
+        held_out: HeldOut | None = None,
     ) -> tuple[Slates, dict[str, np.ndarray]]:
         """What the servers answer on one day, faults and all, and label -> (N, S) bool what users do with it.
 
@@ -133,15 +147,36 @@ class World:
         moment = self.source.start + timedelta(days=day)
         faults = ProductionFaults.at(self.source.faults, self.features, moment)
         requests = self._demand.draw(demand_rng, day, self.source.requests_per_day, faults.surface_share)
-        scores = None if scorer is None else self._served_scores(day, requests, scorer, faults, fault_rng)
-        worth = explore(self.popularity(day, requests) if scores is None else utility(scores), order_rng)
+        ranked = self._ranked(day, requests, Serving(scorer, bundle, held_out), faults, fault_rng)
+        worth = explore(ranked.worth, order_rng)
         is_randomized = order_rng.random(len(requests)) < self.source.randomized_share
         random_order = order_rng.random(worth.shape)
         shown = rank(np.where(is_randomized[:, None], random_order, worth), self.source.slate_size)
-        reactions = self._react(day, requests, shown, luck_rng, faults.power)
+        factor = self._reaction_factor(day, faults, ranked.bundles, requests)
+        reactions = self._react(day, requests, shown, luck_rng, faults.power, factor)
         if is_active(self.source.faults, "inverted_labels", moment):
             reactions = {label: ~happened for label, happened in reactions.items()}
-        return Slates(day, requests, shown, is_randomized, bundle, scores or {}), reactions
+        return Slates(day, requests, shown, is_randomized, ranked.bundles, ranked.scores), reactions
+
+    def _ranked(
+        self, day: int, requests: Requests, serving: Serving, faults: ProductionFaults, rng: np.random.Generator
+    ) -> Ranked:
+        """What the servers answer: each user's bundle, or popularity where nothing was released yet."""
+        bundles = np.full(len(requests), serving.bundle, dtype=object)
+        if serving.scorer is None:
+            return Ranked(bundles, self.popularity(day, requests), {})
+        scores = self._served_scores(day, requests, serving.scorer, faults, rng)
+        ranked = Ranked(bundles, utility(scores), scores)
+        if (held_out := serving.held_out) is None:
+            return ranked
+        kept = self._served_scores(day, requests, held_out.scorer, faults, rng)
+        is_held = held_out.users(self._users(day, requests))
+        return ranked.with_held_out(is_held, Ranked(np.full(len(requests), held_out.bundle, object), utility(kept), kept))
+
+    def _users(self, day: int, requests: Requests) -> np.ndarray:
+        """(N,) int64 ids."""
+        ids: np.ndarray = self.snapshot(day).user["user_id"][requests.users]
+        return ids
 
     def _served_scores(
         self, day: int, requests: Requests, scorer: Scorer, faults: ProductionFaults, rng: np.random.Generator
@@ -157,8 +192,18 @@ class World:
         columns = faults.served(self.snapshot(day).flat(requests), past, rng)
         return _by_request(faults.scores(scorer.score(columns)), requests)
 
+    def _reaction_factor(self, day: int, faults: ProductionFaults, bundles: np.ndarray, requests: Requests) -> np.ndarray:
+        """(N,) how many times as often as they would the requests' users click: they may be tired of a bundle."""
+        return self._exposure.reaction_factor(faults.active, day, bundles, self._users(day, requests))
+
     def _react(
-        self, day: int, requests: Requests, shown: np.ndarray, rng: np.random.Generator, power: float | None
+        self,
+        day: int,
+        requests: Requests,
+        shown: np.ndarray,
+        rng: np.random.Generator,
+        power: float | None,
+        factor: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """label -> (N, S) bool: what users did with the items shown; luck belongs to (request, candidate)."""
         places = np.arange(shown.shape[1])
@@ -166,7 +211,7 @@ class World:
         luck = rng.random((len(LABELS), *requests.candidates.shape))
         chance = self.population.reaction_probabilities(day, requests)
         happens = {label: np.take_along_axis(luck[index] / chance[label], shown, axis=1) for index, label in enumerate(LABELS)}
-        click: np.ndarray = happens["click"] < looked
+        click: np.ndarray = happens["click"] < looked * factor[:, None]
         return {label: click & (happened < 1.0) for label, happened in happens.items()}
 
     # --- serving ---

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.diagnosis import Diagnosis
+from tidewheel.contracts.experiment import ExperimentReport
 from tidewheel.contracts.hybrid import ClientEvent, ServedCandidate
 from tidewheel.contracts.ledger import LedgerEntry
 from tidewheel.contracts.past import ServedThen
@@ -27,6 +28,7 @@ SCHEMAS: dict[str, Any] = {
     "docs/schemas/dataset.schema.json": DatasetManifest,
     "docs/schemas/bundle.schema.json": BundleManifest,
     "docs/schemas/ledger.schema.json": LedgerEntry,
+    "docs/schemas/experiment.schema.json": ExperimentReport,
     "docs/schemas/schema.schema.json": SchemaRecord,
     "docs/schemas/state.schema.json": ReleaseState,
     "docs/schemas/past.schema.json": ServedThen,
