@@ -53,7 +53,7 @@ def watch_first(recipe: Recipe, home: Home, until: datetime, console: Console) -
     from tidewheel.steps.watch import watch as look_and_act
 
     if (report := look_and_act(recipe, home, until)) is not None:
-        console.print(f"  holdout: {plain(headline(report))}", highlight=False, soft_wrap=True)
+        console.print(f"  watch: {plain(headline(report))}", highlight=False, soft_wrap=True)
 
 
 def headline(report: ExperimentReport) -> str:
