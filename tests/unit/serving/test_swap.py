@@ -102,8 +102,8 @@ def test_the_models_address_lists_every_version_and_the_name_of_the_service_is_o
         assert answer["model_name"] == "feed"
 
 
-def test_no_request_fails_while_assignments_change(shelf: Shelf, assign: Assign, body: bytes) -> None:
-    """Its bundle serves every answer; the tenth and last assignment is in force in the end."""
+def test_no_request_fails_while_assignments_change(shelf: Shelf, assignment: Assignment, assign: Assign, body: bytes) -> None:
+    """Its bundle serves every answer; the tenth and last assignment is in force in the end. `assignment` is the first."""
     store, bundles = shelf
     with start_server(None, more=follow(store)) as server:
         is_over = False
