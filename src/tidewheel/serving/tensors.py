@@ -109,17 +109,11 @@ def _from_list(name: str, datatype: str, data: list[Any]) -> np.ndarray:
     if not types <= {float, int, type(None)}:
         raise ContractError(f"inputs.{name}: {datatype} holds a value that is not a number or null")
     if type(None) in types:
-        return _numbers(name, datatype, np.array(data, dtype=np.float64))
+        return np.array(data, dtype=np.float64)
     try:
-        return _numbers(name, datatype, np.frombuffer(pack(f"{len(data)}d", *data), dtype=np.float64))
+        return np.frombuffer(pack(f"{len(data)}d", *data), dtype=np.float64)
     except StructError:  # a whole number that no double holds: NumPy says so
         return np.array(data, dtype=np.float64)
-
-
-def _numbers(name: str, datatype: str, values: np.ndarray) -> np.ndarray:
-    if np.isinf(values).any():
-        raise ContractError(f"inputs.{name}: {datatype} holds a number that a double cannot; send null for what is not known")
-    return values
 
 
 def _texts(name: str, values: list[Any]) -> np.ndarray:
@@ -132,7 +126,9 @@ def _from_bytes(name: str, datatype: str, raw: memoryview) -> np.ndarray:
     """Numbers are little-endian; text is its length, four bytes little-endian, before its UTF-8. Neither has a null but NaN."""
     if datatype != "BYTES":
         values: np.ndarray = np.frombuffer(raw, dtype=_LITTLE_ENDIAN[datatype]).astype(_KINDS[datatype], copy=False)
-        return values if datatype == "INT64" else _numbers(name, datatype, values)
+        if datatype != "INT64" and np.isinf(values).any():
+            raise ContractError(f"inputs.{name}: {datatype} holds an infinite number; send NaN for what is not known")
+        return values
     texts: list[str] = []
     at, data = 0, bytes(raw)
     while at < len(data):
