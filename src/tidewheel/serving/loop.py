@@ -28,6 +28,7 @@ def serve(
         app,
         http=Connection,
         interface="asgi3",
+        loop="asyncio",  # the one that is tested, whatever else is installed
         ws="none",
         lifespan="off",
         access_log=False,

@@ -127,5 +127,6 @@ def traffic_of(part: DeployPart, job: Job, candidate: OpenBundle, production: Op
 
 def summary_of(canary: CanaryResult, decision: str, note: str) -> str:
     mine = sum(step.candidate.requests for step in canary.steps)
-    words = f"{decision} after {mine:,} requests of the candidate in {len(canary.steps)} steps, {canary.exposure:.1%} of all"
+    steps = f"{len(canary.steps)} step{'' if len(canary.steps) == 1 else 's'}"
+    words = f"{decision} after {mine:,} requests of the candidate in {steps}, {canary.exposure:.1%} of all"
     return f"{words}; {note}" if note else words

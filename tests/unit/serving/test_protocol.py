@@ -88,7 +88,10 @@ def test_tensors_that_the_model_does_not_know_are_left_alone() -> None:
         (body(tensor(datatype="FP64", data=[True])), "not a number or null"),
         (body(tensor(datatype="FP64", data=[[[1.5]]], shape=[1])), "not a number or null"),
         (b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [NaN]}]}', "NaN is not a number of JSON"),
-        (b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [1e999]}]}', "1e999 is more than a double can hold"),
+        (
+            b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [1e999]}]}',
+            "1e999 is more than a double can hold",
+        ),
         (body(tensor(datatype="FP64", data=[10**400])), "OverflowError"),
         (body(tensor(data=[None, 2**70])), "not a whole number"),
         (body(tensor(datatype="BYTES", data=["a" * 1025])), "more than 1024 characters"),
