@@ -16,7 +16,7 @@ from tidewheel.contracts.schema import DType
 from tidewheel.errors import ContractError
 from tidewheel.ranker.scorer import Scores
 from tidewheel.serving.gate import Gate, HttpError, Limits, Turns
-from tidewheel.serving.hybrid_log import HybridLog
+from tidewheel.serving.log_process import LogProcess
 from tidewheel.serving.metrics import LogCounters, ServingMetrics, VersionCounts
 from tidewheel.serving.protocol import (
     LENGTH_HEADER,
@@ -27,7 +27,7 @@ from tidewheel.serving.protocol import (
     json_size,
     read_request,
 )
-from tidewheel.serving.rows import TENSORS, parse_events, served
+from tidewheel.serving.rows import TENSORS, loggable, parse_events
 from tidewheel.serving.versions import Table, Version
 
 EVENTS_PATH = "/v2/events"
@@ -253,7 +253,8 @@ class ServingApp:
         began = time.perf_counter()  # nothing waits from here on
         self.gate.check_wait(began - arrived)
         try:
-            sent = read_request(body, json_size(headers))
+            size = json_size(headers)
+            sent = read_request(body, size)
             version = self.table.named(asked) if asked else self.table.of_user(sent.user_id)
             scorer = version.scorer(name)
             beside = TENSORS if version.log else ()
@@ -265,7 +266,7 @@ class ServingApp:
             if version.log is None or request.parameters is None:
                 answer = encode_response(name, version.digest, request, scores)
             else:
-                answer = self._logged(name, version.digest, request, scores, version.log)
+                answer = self._logged(name, version.digest, request, scores, version.log, body, size)
         except ContractError as error:
             raise HttpError(400, str(error)) from error
         ended = time.perf_counter()
@@ -273,14 +274,15 @@ class ServingApp:
         self.metrics.answered(stages, version.digest, request, scores)
         return Reply(answer, version)
 
-    def _logged(self, name: str, digest: str, request: InferRequest, scores: Scores, log: HybridLog) -> bytes:
+    def _logged(
+        self, name: str, digest: str, request: InferRequest, scores: Scores, log: LogProcess, body: bytes, size: int | None
+    ) -> bytes:
         """The answer, with what its events have to send back; its candidates are in the log's queue."""
-        row = served(request, scores, log.clock())
-        if len(row.parameters.request_id) > MAX_REQUEST_ID:
+        if len(request_id := loggable(request, len(next(iter(scores.values()))))) > MAX_REQUEST_ID:
             raise ContractError(f"parameters.request_id: longer than {MAX_REQUEST_ID} characters")
-        back = {"request_id": row.parameters.request_id, "served_time": row.served_time.isoformat()}
-        answer = encode_response(name, digest, request, scores, back)
-        log.write_served(row)  # where the queue is full: counted, and answered all the same
+        now = log.clock().isoformat()
+        answer = encode_response(name, digest, request, scores, {"request_id": request_id, "served_time": now})
+        log.write_served(request_id, now, body, size, scores)  # no room: counted, and answered all the same
         return answer
 
     async def _take_events(self, method: str, receive: Receive, reading: Reading) -> Reply:
@@ -295,7 +297,7 @@ class ServingApp:
             events, num_refused, reason = parse_events(body, now)
         except ContractError as error:
             raise HttpError(400, str(error)) from error
-        if not version.log.write_events(events, now):
+        if not version.log.write_events(body, len(events), now):
             raise HttpError(429, "events: the queue of the log is full; send them again later")
         self.metrics.refused_events(num_refused)
         return self._say({"accepted": len(events), "refused": num_refused, "first_refusal": reason}, version, 202)

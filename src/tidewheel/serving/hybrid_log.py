@@ -1,6 +1,6 @@
-"""The hybrid log of a server: rows are queued by requests and written by a thread, so that no request waits for a disk.
+"""The writing of the hybrid log: rows are queued, put into segments and published by a thread of the writer process.
 
-What is queued but not yet in a segment is lost when the process is killed: at most `segment_rows` rows or
+What is queued but not yet in a segment is lost when that process is killed: at most `segment_rows` rows or
 `segment_seconds` seconds of them. A full queue drops candidates and refuses events; both are counted in /metrics.
 """
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 1.0
 CHUNK_ITEMS = 256  # converted at once
-SWITCH_SECONDS = 0.0005  # after which a request that waits for the interpreter gets it from the writer; Python's default: 0.005
 RETRY_SECONDS = 5.0
 Clock = Callable[[], datetime]
 
@@ -43,6 +42,7 @@ class LogLimits:
     segment_rows: int = 50_000
     segment_seconds: float = 60.0
     max_queued_rows: int = 400_000
+    max_queued_bytes: int = 64 * 1024 * 1024  # of requests that the writer has not got yet
     grace_seconds: float = 120.0
 
 
@@ -167,7 +167,7 @@ class Stream:
 
 
 class HybridLog:
-    """The log of one server. Requests call `write_served` and `write_events`, which never wait.
+    """The log of one bundle of one server (see `log_process`). `write_served` and `write_events` never wait.
 
     `advance` does the writing; inside a `with` block a thread calls it every `TICK_SECONDS`.
     """
@@ -180,7 +180,12 @@ class HybridLog:
         labels: Sequence[str],
         clock: Clock = lambda: datetime.now(UTC),
         limits: LogLimits | None = None,
+        told: Callable[[HybridLog], None] = lambda log: None,
     ) -> None:
+        """
+        Args:
+            told: called after every round of writing.
+        """
         limits = limits or LogLimits()
         served, events = served_schema(features, labels), event_schema()
         writer = f"{os.getpid()}-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
@@ -192,13 +197,9 @@ class HybridLog:
             ),
             Part.FRONTEND: Stream(Partitions(root / Part.FRONTEND, writer), lambda items: event_table(items, events), limits),
         }
+        self._told = told
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="hybrid-log", daemon=True)
-
-    @property
-    def is_writing(self) -> bool:
-        """Whether the thread that writes is alive."""
-        return self._thread.is_alive()
 
     def write_served(self, answer: Served) -> bool:
         """Queue the candidates of an answer; False where they were dropped."""
@@ -217,6 +218,7 @@ class HybridLog:
             except OSError as error:  # tried again the next time
                 stream.counts.failures += 1
                 print(f"tidewheel serving: log, {part} part: {error}", file=sys.stderr)
+        self._told(self)
 
     def __enter__(self) -> Self:
         """Open today's partitions, mark the days that dead servers left open, and begin to write.
@@ -232,7 +234,6 @@ class HybridLog:
                 stream.advance(self.clock(), is_last=False)
         except OSError as error:
             raise ConfigError(f"log {self.root}: cannot be written ({error.strerror}); choose another --log") from error
-        sys.setswitchinterval(SWITCH_SECONDS)
         self._thread.start()
         return self
 

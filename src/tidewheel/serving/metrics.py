@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from tidewheel.serving.gate import Gate
 
 if TYPE_CHECKING:
-    from tidewheel.serving.hybrid_log import HybridLog
+    from tidewheel.serving.log_process import LogProcess
     from tidewheel.serving.protocol import InferRequest
 
 LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -97,18 +97,18 @@ class LogCounters:
     }
 
     def __init__(self) -> None:
-        self._logs: list[HybridLog] = []
+        self._logs: list[LogProcess] = []
         self._before: Tally[tuple[str, str]] = Tally()
 
-    def open(self, log: HybridLog) -> None:
+    def open(self, log: LogProcess) -> None:
         self._logs.append(log)
 
-    def close(self, log: HybridLog) -> None:
+    def close(self, log: LogProcess) -> None:
         """Its counts stay; it must have written everything."""
         self._logs.remove(log)
         self._before.update(self._counts(log))
 
-    def _counts(self, log: HybridLog) -> dict[tuple[str, str], int]:
+    def _counts(self, log: LogProcess) -> dict[tuple[str, str], int]:
         names = (*self._COUNTERS, "segments", "failures")
         return {(part.value, name): getattr(s.counts, name) for part, s in log.streams.items() for name in names}
 

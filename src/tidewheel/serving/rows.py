@@ -29,10 +29,18 @@ TENSORS = ("user_id", "item_id", "position", "propensity")  # read from a reques
 _NULL = np.array([None], dtype=object)
 
 
+_PROCESS, _NUMBERS = uuid.uuid4().hex[:20], itertools.count()
+
+
+def new_id() -> str:
+    """An id that no other request has: 20 random digits of this process and a number, in hex."""
+    return f"{_PROCESS}{next(_NUMBERS):012x}"
+
+
 class LogParameters(Contract):
     """The `parameters` of a request that the log knows; the protocol's others are left alone."""
 
-    request_id: str = Field(default_factory=lambda: uuid.uuid4().hex, min_length=1)
+    request_id: str = Field(default_factory=new_id, min_length=1)
     user_id: Int64 | None = None
     is_randomized: bool = False
     propensity: Probability | None = None
@@ -53,57 +61,89 @@ class Served:
     num_rows: int
 
 
-def served(request: InferRequest, scores: Mapping[str, np.ndarray], served_time: datetime) -> Served:
-    """What to log of a request and its scores.
+def loggable(request: InferRequest, num_rows: int) -> str:
+    """The id of a request of `num_rows` candidates, after a look whether its rows can be written.
 
     Raises:
         ContractError: it lacks what a row of the log must have; the message is for the caller.
     """
-    sent = request.parameters or {}
-    found = {name: sent[name] for name in _PARAMETERS if name in sent}
-    try:
-        parameters = LogParameters.model_validate(found)
-    except ValidationError as error:
-        raise ContractError(f"parameters.{first_fault(error)}") from error
-    columns = {"position": _NULL, "propensity": _NULL, **request.columns}
-    for name, value in (("user_id", parameters.user_id), ("propensity", parameters.propensity)):
-        if value is None:
-            continue
-        if name in request.columns and (request.columns[name] != value).any():  # a feature is logged as it was scored
-            raise ContractError(f"parameters.{name}: {value} is not what the tensor of this name says; send one of them")
-        columns[name] = np.array([value])
-    num_rows = len(next(iter(scores.values())))
+    sent, columns = request.parameters or {}, request.columns
+    is_plain = all(type(sent[name]) is kind for name, kind in _PLAIN.items() if name in sent)
+    is_plain = is_plain and (sent.get("user_id") is None or (type(sent["user_id"]) is int and abs(sent["user_id"]) < 2**63))
+    if is_plain and sent.get("request_id", "-") and "propensity" not in sent and "propensity" not in columns:
+        request_id, user_id = sent.get("request_id") or new_id(), sent.get("user_id")
+        if sent.get("is_randomized"):
+            raise ContractError(_NO_PROPENSITY)
+    else:
+        checked = _checked(sent, columns)
+        request_id, user_id = checked.request_id, checked.user_id
+    if user_id is not None:
+        _check_agrees("user_id", user_id, columns)
     for name in ("user_id", "item_id"):
-        if name not in columns:
+        if name in columns:
+            if columns[name].dtype.kind != "i":
+                raise ContractError(f"inputs.{name}: the log needs whole numbers of 64 bits without null")
+        elif name == "item_id" or user_id is None:
             hint = "send it as an INT64 tensor" + (", or in `parameters`" if name == "user_id" else "")
             raise ContractError(f"inputs: {name} is missing; the log needs it: {hint}")
-        if columns[name].dtype.kind != "i":
-            raise ContractError(f"inputs.{name}: the log needs whole numbers of 64 bits without null")
     for name in TENSORS:
-        if len(columns[name]) not in (1, num_rows):
+        if name in columns and len(columns[name]) not in (1, num_rows):
             raise ContractError(
                 f"inputs.{name}: {len(columns[name])} values for {num_rows} scored candidates; expected one each"
             )
-    _check_propensity(parameters, columns["propensity"])
-    _check_position(columns["position"])
-    return Served(parameters, columns, scores, served_time, num_rows)
+    if "position" in columns:
+        _check_position(columns["position"])
+    return request_id
 
 
-def _check_propensity(parameters: LogParameters, values: np.ndarray) -> None:
-    if values is _NULL:
-        if parameters.is_randomized:
-            raise ContractError(
-                "parameters.propensity: missing; expected the probability of what is shown: is_randomized is true"
-            )
-        return
-    numbers = values.astype(np.float64)
-    if not ((numbers > 0) & (numbers <= 1)).all():
-        raise ContractError("propensity: expected probabilities in (0, 1]")
+# Parameters of these types need no closer look.
+_PLAIN: dict[str, type] = {"request_id": str, "is_randomized": bool, "is_feature_miss": bool}
+_NO_PROPENSITY = "parameters.propensity: missing; expected the probability of what is shown: is_randomized is true"
+
+
+def _checked(sent: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> LogParameters:
+    try:
+        parameters = LogParameters.model_validate({name: sent[name] for name in _PARAMETERS if name in sent})
+    except ValidationError as error:
+        raise ContractError(f"parameters.{first_fault(error)}") from error
+    _check_propensity(parameters, columns)
+    return parameters
+
+
+def _check_agrees(name: str, value: float, columns: Mapping[str, np.ndarray]) -> None:
+    """A feature is logged as it was scored."""
+    if name in columns and (columns[name] != value).any():
+        raise ContractError(f"parameters.{name}: {value} is not what the tensor of this name says; send one of them")
+
+
+def _check_propensity(parameters: LogParameters, columns: Mapping[str, np.ndarray]) -> None:
+    if parameters.propensity is not None:
+        _check_agrees("propensity", parameters.propensity, columns)
+    if "propensity" in columns:
+        numbers = columns["propensity"].astype(np.float64)
+        if not ((numbers > 0) & (numbers <= 1)).all():
+            raise ContractError("propensity: expected probabilities in (0, 1]")
+    elif parameters.is_randomized and parameters.propensity is None:
+        raise ContractError("parameters.propensity: missing; expected the probability of what is shown: is_randomized is true")
 
 
 def _check_position(values: np.ndarray) -> None:
-    if values is not _NULL and (values.dtype.kind != "i" or values.view(np.uint64).max() >= 2**31):
+    if values.dtype.kind != "i" or values.view(np.uint64).max() >= 2**31:
         raise ContractError("inputs.position: expected ranks in the answer, from 0")
+
+
+def served(request: InferRequest, scores: Mapping[str, np.ndarray], served_time: datetime) -> Served:
+    """The rows of a request and its scores.
+
+    Raises:
+        ContractError: as `loggable`.
+    """
+    num_rows = len(next(iter(scores.values())))
+    sent = {"request_id": loggable(request, num_rows)}
+    found = _checked({**(request.parameters or {}), **sent}, request.columns)
+    columns = {"position": _NULL, "propensity": _NULL, **request.columns}
+    columns |= {name: np.array([value]) for name in ("user_id", "propensity") if (value := getattr(found, name)) is not None}
+    return Served(found, columns, scores, served_time, num_rows)
 
 
 def served_schema(features: Sequence[FeatureSpec], labels: Sequence[str]) -> pa.Schema:

@@ -18,7 +18,8 @@ from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import RANKER, OpenBundle
 from tidewheel.ranker.scorer import Scorer
 from tidewheel.serving.gate import HttpError
-from tidewheel.serving.hybrid_log import HybridLog, LogLimits
+from tidewheel.serving.hybrid_log import LogLimits
+from tidewheel.serving.log_process import LogProcess
 
 SHORTEST_PREFIX = 8  # hex digits
 DIGEST_LENGTH = 64
@@ -55,9 +56,9 @@ class Version:
         if opening.model_name:
             self.models[opening.model_name] = self.scorer(RANKER)
         self._open = ExitStack()
-        self.log: HybridLog | None = None
+        self.log: LogProcess | None = None
         if opening.log is not None:
-            log = HybridLog(opening.log, bundle.digest, manifest.features, manifest.labels, limits=opening.log_limits)
+            log = LogProcess(opening.log, bundle.digest, manifest.features, manifest.labels, opening.log_limits)
             self.log = self._open.enter_context(log)
 
     def _warm_up(self) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.serving.test_server import columns_for
-from tidewheel.errors import ContractError
+from tidewheel.errors import ContractError, RetryableError
 from tidewheel.ranker import OpenBundle
 from tidewheel.serving import Client, ServerProcess, start_server
 from tidewheel.serving.gate import Limits
@@ -109,3 +110,26 @@ def test_a_killed_server_leaves_no_half_file_and_loses_only_what_was_in_no_segme
     assert len(found) >= written > 0
     assert found == list(np.repeat([f"r{at}" for at in range(sent)], 8)[: len(found)])
     assert list(tmp_path.rglob("_SUCCESS")) == []
+
+
+def test_without_its_writer_a_server_answers_counts_what_it_drops_and_is_not_live(
+    tiny_bundle: OpenBundle, tmp_path: Path
+) -> None:
+    with start_server(tiny_bundle.folder, log_folder=tmp_path) as server:
+        client = Client(server.url)
+        client.infer(columns_for(tiny_bundle), {})
+        (writer,) = psutil.Process(server.process.pid).children()
+        writer.kill()
+        while client.get("/v2/health/live")[0] == 200:
+            continue
+        before = metric(client, 'tidewheel_log_dropped_rows_total{part="backend"}')
+        assert client.infer(columns_for(tiny_bundle), {}).bundle == tiny_bundle.digest
+        assert metric(client, 'tidewheel_log_dropped_rows_total{part="backend"}') == before + 8
+        assert client.get("/v2/health/ready")[0] == 503
+        client.close()
+
+
+def test_a_log_that_cannot_be_written_is_said_at_the_start(tiny_bundle: OpenBundle, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RetryableError, match=r"log .*file: cannot be written \(.*\); choose another --log"):
+        start_server(tiny_bundle.folder, log_folder=tmp_path / "file")
