@@ -35,8 +35,8 @@ def _show(found: RolloutPlan) -> None:
             f"{step.candidate_requests:,}",
             f"{step.requests:,}",
             f"{step.exposure:.1%}",
-            str(timedelta(seconds=round(step.max_seconds))),
-            "" if step.seconds is None else str(timedelta(seconds=round(step.seconds))),
+            _span(step.max_seconds),
+            "" if step.seconds is None else _span(step.seconds),
         ]
         for step in found.steps
     ]
@@ -68,5 +68,9 @@ def _show(found: RolloutPlan) -> None:
 def _passes_from(step: PlannedStep) -> str:
     minima = [f"{step.min_requests:,} requests"]
     minima += [f"{step.min_events:,} events"] if step.min_events else []
-    minima += [str(timedelta(seconds=round(step.min_seconds)))] if step.min_seconds else []
+    minima += [_span(step.min_seconds)] if step.min_seconds else []
     return ", ".join(minima)
+
+
+def _span(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds))).removesuffix(", 0:00:00")
