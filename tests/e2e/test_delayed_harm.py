@@ -2,8 +2,8 @@
 week is taken back.
 
 The fault belongs to the second release: its users click more at first and tire of it. Its canary, hours long, passes. The watch
-looks at every day that is over, proves the harm against the held-out users and goes back; the next run learns from the bundle
-before it.
+looks at every day that is over, proves the harm against the held-out users and goes back; the next run learns from labels
+alone.
 """
 
 from __future__ import annotations
@@ -94,12 +94,14 @@ def test_by_the_second_week_it_is_taken_back_with_the_numbers_in_the_ledger(week
     assert 7 < weeks.late.days <= 14
 
 
-def test_the_next_run_neither_learns_from_it_nor_compares_with_it(weeks: Weeks) -> None:
+def test_the_next_run_is_anchored_on_labels_and_compared_with_the_bundle_before_it(weeks: Weeks) -> None:
     first, second, third = weeks.runs
 
-    assert third.teacher == first.bundle
     assert third.teaching is not None
-    assert "delayed harm" in third.teaching.passed_over[str(second.bundle)]
+    assert third.teaching.reason.startswith(
+        "re-anchored on labels until the next release: entry 3 took production back (delayed"
+    )
+    assert (third.teacher, weeks.ledger[-1].previous) == (None, first.bundle)
     assert str(second.bundle) in untrusted(weeks.ledger)
 
 
