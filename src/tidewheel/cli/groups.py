@@ -40,13 +40,33 @@ def rollout_plan(
     requests_per_second: Annotated[
         float | None, typer.Option("--requests-per-second", help="Of the whole traffic; says by when each step has ended.")
     ] = None,
+    as_helm: Annotated[bool, typer.Option("--helm", help="Print its steps as values of the chart ranker-serving.")] = False,
     settings: SetOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Who sees a candidate at most before its canary must have ended: the plan's worst case."""
     from tidewheel.cli import rollout
 
-    rollout.plan(recipe, requests_per_second, settings or [], as_json)
+    if as_helm:
+        rollout.helm_values(recipe, settings or [])
+    else:
+        rollout.plan(recipe, requests_per_second, settings or [], as_json)
+
+
+@rollout_app.command(name="judge")
+def rollout_judge(
+    canary: Annotated[str, typer.Option(help="The annotation tidewheel/canary of the Rollout.")],
+    revision: Annotated[str, typer.Option(help="Hash of the candidate's pods.")],
+    step: Annotated[int, typer.Option(min=1, help="Counts from 1.")],
+    candidate: Annotated[str, typer.Option(help="Address of the candidate's pods, http://HOST:PORT.")],
+    production: Annotated[str, typer.Option(help="Address of production's pods.")],
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Lead one step of a canary on a cluster to its end, as the chart's analysis does. Exit code 4 unless it passed."""
+    from tidewheel.cli import rollout
+
+    raise typer.Exit(rollout.judge(canary, revision, step, candidate, production, home, as_json))
 
 
 @schema_app.command(name="plan")

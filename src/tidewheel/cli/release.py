@@ -20,6 +20,7 @@ from tidewheel.registry.release import quarantine as keep_from_teaching
 from tidewheel.registry.release import resume as go_on
 from tidewheel.registry.release import rollback as take_back
 from tidewheel.registry.removed import manifest_of
+from tidewheel.steps.served import follow, followed
 from tidewheel.store.home import Home
 from tidewheel.store.store import Store
 
@@ -49,8 +50,9 @@ def rollback(reason: str, to: str, retraining: str, name: str, home: str, as_jso
         retraining=AfterRollback(retraining) if retraining else None,
     )
     told = f"production {short(done.entry.previous)} → {short(done.entry.production)}, ledger entry {done.entry.number}"
-    held = retraining_after(ledger.entries())
-    _emit(done, [told, NEXT_RUN[held.phase]], {"retraining": held.model_dump(mode="json")}, as_json)
+    held, served = retraining_after(ledger.entries()), followed(ledger)
+    more: dict[str, object] = {"retraining": held.model_dump(mode="json"), "served": served}
+    _emit(done, [told, NEXT_RUN[held.phase], *served], more, as_json)
 
 
 def _check(store: Store, bundle: str) -> None:
@@ -100,7 +102,7 @@ def reconcile(name: str, home: str, as_json: bool) -> None:
     """Make traffic, state and registry say what the ledger says. Safe to repeat, and after a crash between any two writes."""
     place = existing_home(home)
     ledger = ledger_of(place, name)
-    repaired = repair(ledger, registry_of(place, ledger))
+    repaired = repair(ledger, registry_of(place, ledger)) + follow(ledger)
     emit({"repaired": repaired}, as_json, lambda: print("\n".join(repaired) or "nothing to repair"))
 
 

@@ -1,18 +1,49 @@
-"""Verbs of the rollout: plan."""
+"""Verbs of the rollout: plan, judge."""
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 
 from tidewheel.cli.output import emit, table
 from tidewheel.cli.recipes import load_recipe
 from tidewheel.contracts.recipe import WorldSource
 from tidewheel.contracts.rollout import PlannedStep, RolloutPlan
+from tidewheel.contracts.verdict import Phase
 from tidewheel.errors import ConfigError
 from tidewheel.rollout.exposure import worst_case
+from tidewheel.store.home import Home
+
+FAILED_CODE = 4  # of a step that did not pass; whatever else is not 0 could not be judged, and may be asked again
+
+
+def judge(canary: str, revision: str, step: int, candidate: str, production: str, home: str, as_json: bool) -> int:
+    """Lead one step of a canary on a cluster to its end; returns the exit code."""
+    from tidewheel.steps.judge import Asked, phase_of
+    from tidewheel.steps.judge import judge as lead
+
+    asked = Asked(canary, revision, step, candidate, production)
+    found = lead(Home.resolve(Path(home) if home else None), asked, lambda _, words: print(words, file=sys.stderr, flush=True))
+    phase = phase_of(found, step)
+
+    def show() -> None:
+        print(f"step {step}: {phase.value}: {found.verdict.explain()}")
+
+    emit(found, as_json, show)
+    return 0 if phase is Phase.SUCCESSFUL else FAILED_CODE
+
+
+def helm_values(recipe: Path, settings: list[str]) -> None:
+    """Print the plan as values of the chart ranker-serving."""
+    from tidewheel.steps.served import weight_of
+
+    chosen = load_recipe(recipe, settings, needs_data=False)
+    steps = [{"share": weight_of(step.share) / 100, "maxSeconds": int(step.max_seconds)} for step in chosen.deploy.steps]
+    print(yaml.safe_dump({"recipe": chosen.name, "rollout": {"steps": steps}}, sort_keys=False), end="")
 
 
 def plan(recipe: Path, requests_per_second: float | None, settings: list[str], as_json: bool) -> None:

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, Field
 
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.experiment import Experiment
+from tidewheel.contracts.target import Target
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window
 
@@ -58,6 +59,7 @@ class LedgerEntry(Contract):
     reason: str
     retraining: AfterRollback | None = None  # the recipe's deploy.after_rollback as this decision knew it; null: not said
     experiment: Experiment | None = None  # that begins with this entry; see `experiment_after`
+    target: Target | None = None  # where production is served, as the recipe of this decision knew it; null: not said
 
 
 def production_after(entries: Sequence[LedgerEntry]) -> str | None:
@@ -68,6 +70,11 @@ def production_after(entries: Sequence[LedgerEntry]) -> str | None:
 def production_at(entries: Sequence[LedgerEntry], time: datetime) -> str | None:
     """Digest of the bundle that served at `time`, or None before the first release."""
     return production_after([entry for entry in entries if entry.time <= time])
+
+
+def target_after(entries: Sequence[LedgerEntry]) -> Target | None:
+    """Where production is served, as far as a decision said it."""
+    return next((entry.target for entry in reversed(entries) if entry.target is not None), None)
 
 
 def previous_production(entries: Sequence[LedgerEntry]) -> str | None:

@@ -18,6 +18,7 @@ from tidewheel.contracts.retention import RetentionRules
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec, active, feature_columns
 from tidewheel.contracts.student import student_fault, student_features
+from tidewheel.contracts.target import EmbeddedTarget, Target
 from tidewheel.contracts.verdict import Severity
 from tidewheel.contracts.window import Moment
 
@@ -208,9 +209,10 @@ class DeployConfig(Contract):
     arms' median latency, `max_error_rate` of requests, `max_calibration_error` of predicted / actual against 1,
     `max_score_shift` relative, of the mean score, `max_coverage_drop` of the share of a feature's values that are there.
     `goals` are signals that must get better, not only no worse: `engagement`, `logloss LABEL`.
-    `after_rollback` is what becomes of retraining when production is taken back later.
+    `after_rollback` is what becomes of retraining when production is taken back later. `target` is where production is served.
     """
 
+    target: Target = EmbeddedTarget()
     steps: tuple[CanaryStep, ...] = Field(min_length=1)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     goal_label: str = "click"
@@ -231,6 +233,11 @@ class DeployConfig(Contract):
     def _goals_can_get_better(self) -> Self:
         if unknown := [name for name in self.goals if name != "engagement" and not name.startswith("logloss ")]:
             raise ValueError(f"goals names {unknown[0]}; expected engagement or logloss LABEL")
+        if self.holdout and self.target.kind != "embedded":
+            raise ValueError(
+                f"holdout needs servers that follow the store; those of target {self.target.kind} serve one bundle. Expected "
+                "target embedded, or no holdout"
+            )
         return self
 
 

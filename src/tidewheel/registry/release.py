@@ -19,6 +19,7 @@ from tidewheel.contracts.ledger import (
     untrusted,
 )
 from tidewheel.contracts.retraining import policy_after, retraining_after
+from tidewheel.contracts.target import Target
 from tidewheel.contracts.verdict import Phase, Verdict
 from tidewheel.errors import ConfigError, PausedError, RetryableError
 from tidewheel.registry.assignment import next_experiment
@@ -65,6 +66,7 @@ def release(
     reason: str = "",
     retraining: AfterRollback | None = None,
     holdout: HoldoutConfig | None = None,
+    target: Target | None = None,
     clock: Clock = _now,
 ) -> Release:
     """Write the decision on a candidate into the ledger, then let everything else follow. Idempotent for a run and a bundle:
@@ -77,6 +79,7 @@ def release(
         reason: empty: the verdict's own words.
         retraining: what the recipe wants of it should this release be taken back; None: not known here.
         holdout: the rules of the experiment that a promotion begins; None: nobody is held out.
+        target: where production is served; None: not known here.
 
     Raises:
         RetryableError: production changed since the baseline was pinned: the comparison is with the wrong bundle.
@@ -110,6 +113,7 @@ def release(
         reason=reason or verdict.explain(),
         retraining=retraining,
         experiment=next_experiment(entries, decision, lineage.recipe, bundle, lineage.window, holdout),
+        target=target,
     )
     return _projected(ledger, registry, ledger.append(entry))
 

@@ -1,8 +1,9 @@
 """Rolls a candidate out in steps, each judged by a sequential test."""
 
 from tidewheel.rollout.controller import StoredJournal
-from tidewheel.rollout.local import Server, StartServer, run_canary
+from tidewheel.rollout.local import StartServer, run_canary
 from tidewheel.rollout.replay import ReplayTraffic
+from tidewheel.rollout.router import Server
 from tidewheel.rollout.traffic import Outcome, Request, SelectiveTraffic, Traffic
 
 __all__ = [

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 
-from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.bundle import BundleManifest
+from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.evidence import Baseline, Rollout
 from tidewheel.contracts.ledger import LedgerEntry
-from tidewheel.contracts.recipe import WorldSource
+from tidewheel.contracts.offer import CanaryOffer
 from tidewheel.contracts.rollout import CanaryResult
 from tidewheel.contracts.steps import DeployPart
+from tidewheel.contracts.target import ArgoTarget
 from tidewheel.ranker.bundle import BUNDLES, OpenBundle, load_bundle
 from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.projections import project, projections_of
-from tidewheel.registry.release import decided_by, decision_of, release
-from tidewheel.rollout import ReplayTraffic, StoredJournal, Traffic, run_canary
+from tidewheel.registry.release import decided_by, decision_of
+from tidewheel.rollout import StoredJournal, run_canary
 from tidewheel.serving import start_server
+from tidewheel.steps.canary import decide, traffic_of
 from tidewheel.steps.job import Job, Result, run_step
-from tidewheel.steps.production import missing_features, with_production, without
-from tidewheel.steps.tables import read
+from tidewheel.steps.offers import publish
+from tidewheel.steps.served import followed, tried_in_steps
 from tidewheel.steps.tracking import Judged
-from tidewheel.world import World
 
 
 def main(
@@ -45,41 +46,28 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
     if (decided := decided_by(ledger.entries(), job.run_id, candidate.digest)) is not None:
         return remembered(part, job, ledger, decided)
     production = load_bundle(job.store, baseline.production) if baseline.production else None
+    offer = CanaryOffer(
+        part=part,
+        run_id=job.run_id,
+        window_end=job.window_end,
+        candidate=candidate.digest,
+        baseline=baseline,
+        evaluation=job.input("eval", DatasetManifest),
+        reason=reason,
+    )
     judged = Judged.of(job.store, job.run_id, part.recipe, candidate.digest)
     with BackgroundRegistry(job.home.registry_url, part.recipe, job.store.location(BUNDLES)) as registry:
         if not dry_run:
             registry.announce(candidate.digest, {"tidewheel.run_id": job.run_id, "tidewheel.recipe": part.recipe})
             judged.announce(registry)
-        canary = run_canary(
-            part.deploy,
-            part.labels,
-            production.folder if production else None,
-            candidate.folder,
-            traffic_of(part, job, candidate, production),
-            start_server,
-            job.progress,
-            None if dry_run else journal_of(part, job, baseline, candidate),
-        )
+        canary = tried(job, ledger, offer, candidate, production, dry_run)
         decision = decision_of(canary.verdict, is_canaried=True, production=baseline.production)
         if dry_run:
             serves, number, note = baseline.production, baseline.ledger_number, "dry run: nothing was changed"
         else:
-            done = release(
-                ledger,
-                registry,
-                bundle=candidate.digest,
-                manifest=candidate.manifest,
-                verdict=canary.verdict,
-                is_canaried=True,
-                seen_number=baseline.ledger_number,
-                run_id=job.run_id,
-                reason=f"{reason}: {canary.verdict.explain()}",
-                retraining=part.deploy.after_rollback,
-                holdout=part.deploy.holdout,
-            )
-            unrecorded = judged.conclude(registry, decision.value)
-            serves, number = done.entry.production, done.entry.number
-            note = "; ".join(words for words in (done.unprojected, unrecorded) if words)
+            done = decide(ledger, registry, offer, candidate.manifest, canary.verdict)
+            notes = [done.unprojected, judged.conclude(registry, decision.value), *followed(ledger, offer.key)]
+            serves, number, note = done.entry.production, done.entry.number, "; ".join(words for words in notes if words)
     rollout = Rollout(verdict=canary.verdict, decision=decision.value, production=serves, ledger_number=number)
     return Result(
         documents={"rollout": rollout.to_json(), "canary": canary.to_json()},
@@ -87,16 +75,27 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
     )
 
 
-def journal_of(part: DeployPart, job: Job, baseline: Baseline, candidate: OpenBundle) -> StoredJournal:
-    """The journal of this canary: the same while the same is compared under the same plan and nothing else was decided."""
-    key = {
-        "candidate": candidate.digest,
-        "production": baseline.production,
-        "decided": baseline.ledger_number,
-        "plan": part.model_dump(mode="json"),
-        "window_end": job.window_end.isoformat(),
-    }
-    return StoredJournal(job.store, f"{part.recipe}/{digest_of(key)[:16]}", f"{job.run_id}/{os.getpid()}")
+def tried(
+    job: Job, ledger: Ledger, offer: CanaryOffer, candidate: OpenBundle, production: OpenBundle | None, dry_run: bool
+) -> CanaryResult:
+    """The canary, by the Rollout that serves production where there is one. The first release has no traffic to protect, and a
+    dry run may give none away: they are judged here, between servers of their own, and so is what a Deployment will serve."""
+    deploy = offer.part.deploy
+    traffic = traffic_of(offer, job.home, job.store, candidate, production)
+    if isinstance(deploy.target, ArgoTarget) and production is not None and not dry_run:
+        return tried_in_steps(deploy.target, offer, ledger, traffic.is_closed_loop, job.progress)
+    if not dry_run:
+        publish(job.store, offer)
+    return run_canary(
+        deploy,
+        offer.part.labels,
+        production.folder if production else None,
+        candidate.folder,
+        traffic,
+        start_server,
+        job.progress,
+        None if dry_run else StoredJournal(job.store, offer.key, f"{job.run_id}/{os.getpid()}"),
+    )
 
 
 def remembered(part: DeployPart, job: Job, ledger: Ledger, decided: LedgerEntry) -> Result:
@@ -108,21 +107,13 @@ def remembered(part: DeployPart, job: Job, ledger: Ledger, decided: LedgerEntry)
     rollout = Rollout(
         verdict=decided.verdict, decision=decided.decision.value, production=decided.production, ledger_number=decided.number
     )
-    words = [f"{decided.decision.value} by an earlier try (ledger entry {decided.number})", *faults, unrecorded]
+    words = [
+        f"{decided.decision.value} by an earlier try (ledger entry {decided.number})",
+        *faults,
+        unrecorded,
+        *followed(ledger),
+    ]
     return Result(documents={"rollout": rollout.to_json()}, summary="; ".join(word for word in words if word))
-
-
-def traffic_of(part: DeployPart, job: Job, candidate: OpenBundle, production: OpenBundle | None) -> Traffic:
-    """The world's users right after the window, or the held-out requests of a recorded log; both servers' features."""
-    features = with_production(candidate.manifest.features, production)
-    if isinstance(part.source, WorldSource):
-        world = World(part.source, part.labels, part.ingest.counters, features, job.home.world(part.recipe))
-        return world.traffic(job.window_end)
-    table = read(*job.dataset("eval"))
-    if production is not None:  # what the log has lost, its servers do not get either
-        table = without(table, production, missing_features(production, candidate.manifest.features, table))
-    labels = tuple(label.name for label in part.labels)
-    return ReplayTraffic(table, features, labels)
 
 
 def summary_of(canary: CanaryResult, decision: str, note: str) -> str:
