@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from tests.helm.chart import CASES, CHART, REQUIRED, SCHEMA, VALUES, helm, merged, needs_helm, refusal
+from tests.helm.chart import CASES, CHART, REQUIRED, ROOT, SCHEMA, VALUES, helm, merged, needs_helm, refusal
 
 VALIDATOR = Draft7Validator(SCHEMA)
 
@@ -99,6 +100,13 @@ REFUSED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_it_is_refused(what: str) -> None:
     assert faults(REFUSED[what]) != []
+
+
+def test_the_values_of_the_runbook_are_valid() -> None:
+    page = (ROOT / "docs" / "operations" / "serving-on-kubernetes.md").read_text(encoding="utf-8")
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert faults(yaml.safe_load(block)) == []
 
 
 @needs_helm
