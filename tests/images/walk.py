@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def uses(module: str) -> frozenset[str]:
             found |= {home_of(node.module, alias.name) for alias in node.names}
         elif isinstance(node, ast.List):
             words = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
-            found |= {runnable(str(after)) for word, after in zip(words, words[1:], strict=False) if word == "-m"}
+            found |= {runnable(str(after)) for word, after in pairwise(words) if word == "-m"}
     return frozenset(name for name in found if name is not None)
 
 
