@@ -119,7 +119,8 @@ def run(core: Any, namespace: str, image: str, code: str, *arguments: str) -> st
             if container.state.waiting and container.state.waiting.reason in NOT_THERE:
                 pytest.skip(f"{image}: the cluster has no such image ({container.state.waiting.message}); make images")
         if status.phase in ("Succeeded", "Failed"):
-            log: str = core.read_namespaced_pod_log(pod, namespace)
+            # As it is: the client turns what looks like JSON into the text of a Python dict.
+            log: str = core.read_namespaced_pod_log(pod, namespace, _preload_content=False).data.decode()
             assert status.phase == "Succeeded", log
             return log
         time.sleep(0.5)
@@ -176,3 +177,18 @@ def test_kubeflow_can_run_a_component_in_it(found: dict, image: str) -> None:
 def test_its_inventory_lists_what_it_has(found: dict, image: str) -> None:
     assert {"tidewheel", "numpy", "s3fs"} <= set(found["components"])
     assert ("torch" in found["components"]) == (image == "python-trainer")
+
+
+BOTH_ENGINES = """
+from tidewheel.logs.session import embedded_session, spark_session
+counts = []
+for opened in (embedded_session(), spark_session("local[1]")):
+    with opened as spark:
+        counts.append(spark.range(7).count())
+print("counted", counts)
+"""
+
+
+@pytest.mark.cluster
+def test_tables_are_read_with_and_without_java(core: Any, namespace: str) -> None:
+    assert "counted [7, 7]" in run(core, namespace, "python-data", BOTH_ENGINES)
