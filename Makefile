@@ -6,9 +6,11 @@ STAMP := $(VENV)/.installed
 export TIDEWHEEL_HOME ?= $(CURDIR)/.tidewheel
 RECIPE ?= recipes/quickstart.yaml
 WORKERS ?= 2
+REGISTRY ?= registry.local
+BUILDER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check golden test-cluster lock clean
+.PHONY: help install run test check golden test-cluster images lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +46,9 @@ golden: $(STAMP)  ## refresh compiled pipelines, schemas, component READMEs and 
 
 test-cluster: $(STAMP)  ## tests marked cluster, against KUBECONFIG
 	@$(BIN)/python -m pytest -m cluster; code=$$?; test $$code -ne 5 || { echo "no test is marked cluster yet"; exit 0; }; exit $$code
+
+images:  ## build and push the images: REGISTRY=… [IMAGES="python-serving …"] [BUILDER=docker|podman|buildah|command] [BASE=…]
+	@$(PYTHON) images/build.py --registry $(REGISTRY) --builder "$(BUILDER)" $(if $(BASE),--base $(BASE)) $(IMAGES)
 
 lock: $(STAMP)  ## resolve constraints.txt again
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --extra dev --no-header --no-annotate --no-emit-package tidewheel pyproject.toml -o constraints.txt
