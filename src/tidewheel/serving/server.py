@@ -16,85 +16,36 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from tidewheel.errors import ConfigError, TidewheelError
-from tidewheel.serving.gate import Limits
+from tidewheel.serving.options import limits_of, parse
 
 if TYPE_CHECKING:
     from tidewheel.serving.following import Following
-    from tidewheel.serving.versions import Opening, Version
+    from tidewheel.serving.versions import Opening, Table, Version
+    from tidewheel.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code: 3 for a bundle that is not what its digest or manifest promises."""
-    options = _parser().parse_args(arguments)
     try:
-        return _serve(options)
-    except TidewheelError as error:
+        return _serve(parse(arguments))
+    except (TidewheelError, OSError) as error:
         print(f"tidewheel serving: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"tidewheel serving: cannot listen on {options.host}:{options.port}: {error.strerror}", file=sys.stderr)
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tidewheel.serving", description="Serve bundles over HTTP.")
-    add = parser.add_argument
-    add("--bundle", type=Path, default=None, help="folder of the bundle; its name is the digest")
-    add("--digest", default=None, help="expected digest, where the folder has another name")
-    add("--follow", nargs=2, metavar=("STORE", "RECIPE"), default=None, help="follow the assignments of a recipe in a store")
-    add("--cache", type=Path, default=None, help="where bundles of a bucket are kept on this machine")
-    add("--poll-seconds", type=_positive, default=1.0, help="how often the store is asked for another assignment")
-    add("--max-versions", type=_count, default=3, help="bundles that serve at once at most")
-    add("--host", default="127.0.0.1")
-    add("--port", type=int, default=int(os.environ.get("PORT") or 8080), help="0 takes a free one; default: $PORT or 8080")
-    add("--model-name", default="", help="another name for the ranker in addresses, e.g. that of a KServe InferenceService")
-    add("--threads", type=_count, default=1, help="threads of one inference")
-    add("--announce-file", type=Path, default=None, help="write url, pid and bundle there once ready")
-    add("--log", type=Path, default=None, help="write the hybrid log there (docs/hybrid-log.md)")
-    add("--log-seconds", type=float, default=60.0, help="a segment holds at most so many seconds of rows")
-    add("--drain-seconds", type=float, default=0.0, help="after SIGTERM: not ready, but answering, for so long")
-    add("--exit-on-stdin-eof", action="store_true", help="stop when whoever started this is gone")
-    limits = parser.add_argument_group("limits (docs/serving.md)")
-    for name in ("max_body_bytes", "max_candidates", "max_waiting", "max_waiting_bytes", "max_connections"):
-        limits.add_argument("--" + name.replace("_", "-"), type=_count, default=getattr(Limits, name))
-    for name in ("header_seconds", "body_seconds", "wait_seconds", "idle_seconds"):
-        limits.add_argument("--" + name.replace("_", "-"), type=_positive, default=getattr(Limits, name))
-    return parser
-
-
-def _count(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    if not 0 < float(text) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected more than 0")
-    return float(text)
+        return error.exit_code if isinstance(error, TidewheelError) else 1
 
 
 def _serve(options: argparse.Namespace) -> int:
     from tidewheel.serving.app import ServingApp
     from tidewheel.serving.loop import serve
-    from tidewheel.serving.versions import Table
 
-    following = _following(options)
-    if following is not None:
-        table = following.first(None if options.bundle is None else lambda: _version(options))
-    else:
-        version = _version(options)
-        table = Table({version.digest: version})
-    app = ServingApp(table, _limits(options))
     signal.signal(signal.SIGTERM, _leave)  # uvicorn raises it again when it is done; the log is written after that
+    table, following = _first(options)
+    app = ServingApp(table, limits_of(options))
     _raise_file_limit(app.limits.max_connections)
     with ExitStack() as stack:
         stack.callback(app.close)
-        listener = stack.enter_context(socket.create_server((options.host, options.port), backlog=512))
+        listener = stack.enter_context(_listener(options.host, options.port))
         if options.exit_on_stdin_eof:
             threading.Thread(target=_end_with_parent, daemon=True).start()
-        # asyncio does so only for sockets made with an explicit protocol; without, every answer waits 40 ms for an ACK.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host, port = listener.getsockname()[:2]
         document = {"url": f"http://{host}:{port}", "pid": os.getpid(), "bundle": table.main.digest}
         _announce(document, options.announce_file)
@@ -102,30 +53,48 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _limits(options: argparse.Namespace) -> Limits:
-    return Limits(
-        max_body_bytes=options.max_body_bytes,
-        max_candidates=options.max_candidates,
-        max_waiting=options.max_waiting,
-        max_waiting_bytes=options.max_waiting_bytes,
-        max_connections=options.max_connections,
-        header_seconds=options.header_seconds,
-        body_seconds=options.body_seconds,
-        wait_seconds=options.wait_seconds,
-        idle_seconds=options.idle_seconds,
-    )
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        listener = socket.create_server((host, port), backlog=512)
+    except OSError as error:
+        raise TidewheelError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    # asyncio does so only for sockets made with an explicit protocol; without, every answer waits 40 ms for an ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
-def _following(options: argparse.Namespace) -> Following | None:
+def _first(options: argparse.Namespace) -> tuple[Table, Following | None]:
+    """What serves from the start on, and who looks for what comes after it."""
     from tidewheel.serving.following import Following
-    from tidewheel.store import Store
+    from tidewheel.serving.versions import Table
 
     if options.follow is None:
-        if options.bundle is None:
-            raise ConfigError("nothing to serve; name a --bundle, or a STORE and a RECIPE to --follow")
-        return None
-    store_url, recipe = options.follow
-    return Following(Store.open(store_url, options.cache), recipe, _opening(options), options.max_versions)
+        version = _version(options)
+        return Table({version.digest: version}), None
+    url, recipe = options.follow
+    following = Following(_store(url, options), recipe, _opening(options), options.max_versions)
+    return following.first(None if options.bundle is None else lambda: _version(options)), following
+
+
+def _store(url: str, options: argparse.Namespace) -> Store:
+    from tidewheel.store import Store
+
+    return Store.open(url, options.cache)
+
+
+def _version(options: argparse.Namespace) -> Version:
+    """The bundle that `--bundle` or `--store` and `--digest` name, every byte of it checked."""
+    from tidewheel.ranker.bundle import load_bundle, open_bundle
+    from tidewheel.serving.versions import Version
+
+    if options.store is None:
+        bundle = open_bundle(options.bundle.absolute(), options.digest)
+    else:
+        place = options.store.removeprefix("file://")
+        if "://" not in place and not Path(place).is_dir():  # else it would be made
+            raise ConfigError(f"store {options.store}: there is no such folder; expected one with bundles in it")
+        bundle = load_bundle(_store(options.store, options), options.digest)
+    return Version(bundle, _opening(options))
 
 
 def _opening(options: argparse.Namespace) -> Opening:
@@ -134,13 +103,6 @@ def _opening(options: argparse.Namespace) -> Opening:
 
     limits = LogLimits(segment_seconds=options.log_seconds)
     return Opening(threads=options.threads, model_name=options.model_name, log=options.log, log_limits=limits)
-
-
-def _version(options: argparse.Namespace) -> Version:
-    from tidewheel.ranker.bundle import open_bundle
-    from tidewheel.serving.versions import Version
-
-    return Version(open_bundle(options.bundle.absolute(), options.digest), _opening(options))
 
 
 def _raise_file_limit(connections: int) -> None:

@@ -13,7 +13,7 @@ from tidewheel.ranker import OpenBundle
 from tidewheel.serving import start_server
 from tidewheel.serving.gate import MEBIBYTE, Limits
 from tidewheel.serving.metrics import STAGES
-from tidewheel.serving.server import _parser
+from tidewheel.serving.options import parse, parser
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
 
@@ -37,21 +37,21 @@ def test_the_limits_are_the_defaults() -> None:
 
 def test_every_option_of_the_page_is_one_of_the_server() -> None:
     named = set(re.findall(r"--[a-z][a-z-]+", DOCUMENT))
-    known = {option for action in _parser()._actions for option in action.option_strings}
+    known = {option for action in parser()._actions for option in action.option_strings}
     assert named - known == set()
 
 
 def test_the_arguments_of_the_manifest_are_understood() -> None:
     manifest = yaml.safe_load(DOCUMENT.partition("```yaml")[2].partition("```")[0])
     container = manifest["spec"]["predictor"]["containers"][0]
-    options = _parser().parse_args(container["args"])
+    options = parse(container["args"])
     assert (options.model_name, str(options.bundle), options.drain_seconds) == (manifest["metadata"]["name"], "/mnt/models", 10)
     assert container["ports"][0]["containerPort"] == 8080
 
 
 def test_the_port_is_the_environments_where_that_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "9001")
-    assert _parser().parse_args([]).port == 9001
+    assert parser().parse_args([]).port == 9001
 
 
 def test_every_metric_of_the_page_is_there_and_every_other_is_named(tiny_bundle: OpenBundle, tmp_path: Path) -> None:
