@@ -13,8 +13,18 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.kubectl import (
+    NAME,
+    bundle_of,
+    eventually,
+    get,
+    has_rollouts,
+    kubectl,
+    new_namespace,
+    release,
+    require_cluster,
+)
 from tests.helm.chart import REQUIRED, manifest, merged, needs_helm
-from tests.helm.cluster import NAME, bundle_of, eventually, get, has_rollouts, kubectl, new_namespace, release, require_cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, needs_helm]
 IMAGE, TAG = os.environ.get("TIDEWHEEL_TEST_IMAGE", "localhost:5000/busybox:1.35").rsplit(":", 1)  # a shell and httpd

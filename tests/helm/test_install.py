@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.helm.chart import CASES, CHART, REQUIRED, helm, merged, needs_helm
-from tests.helm.cluster import (
+from tests.cluster.kubectl import (
     NAME,
     bundle_of,
     eventually,
@@ -25,6 +24,7 @@ from tests.helm.cluster import (
     require_cluster,
     workload,
 )
+from tests.helm.chart import CASES, CHART, REQUIRED, helm, merged, needs_helm
 
 pytestmark = [pytest.mark.cluster, needs_helm]
 FIRST, SECOND = "1" * 64, "2" * 64
