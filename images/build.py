@@ -192,7 +192,7 @@ def _size(tag: str) -> int | None:
         return None
 
 
-def remember(tag: str, digest: str, file: Path = DIGESTS) -> str:
+def remember(tag: str, digest: str, file: Path) -> str:
     """Note `tag -> name@digest` beside what the file holds; returns the latter."""
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     pinned = f"{tag.rsplit(':', 1)[0]}@{digest}"
@@ -247,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"images/build.py: {name}: was pushed, but its registry does not show it: {error}", file=sys.stderr)
                 return 1
             size = "size unknown" if there.compressed_bytes is None else f"{there.compressed_bytes / 1e6:.0f} MB"
-            print(f"{remember(tag, there.digest)}  {size}  {time.monotonic() - started:.0f} s", flush=True)
+            print(f"{remember(tag, there.digest, DIGESTS)}  {size}  {time.monotonic() - started:.0f} s", flush=True)
     return 0
 
 

@@ -69,8 +69,8 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module.remember, "__defaults__", (tmp_path / "digests.json",))
-    monkeypatch.setattr(module, "make_wheel", lambda folder: a_wheel(folder))
+    monkeypatch.setattr(module, "DIGESTS", tmp_path / "digests.json")
+    monkeypatch.setattr(module, "make_wheel", a_wheel)
     return module
 
 
