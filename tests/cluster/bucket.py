@@ -39,7 +39,11 @@ def own_address() -> str:
 def bucket() -> Iterator[Mapping[str, str]]:
     """The variables by which a client finds the bucket, while its server runs."""
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, own_address()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SERVER, own_address()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert server.stdout is not None
     assert server.stdin is not None

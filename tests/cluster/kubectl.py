@@ -35,8 +35,8 @@ def has_rollouts() -> bool:
     return "rollouts.argoproj.io" in kubectl("api-resources", "--api-group=argoproj.io", "--output=name")
 
 
-def new_namespace() -> str:
-    name = f"ranker-serving-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
+def new_namespace(prefix: str = "ranker-serving") -> str:
+    name = f"{prefix}-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
     kubectl("create", "namespace", name)
     return name
 

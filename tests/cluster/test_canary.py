@@ -99,7 +99,7 @@ def place(
         pytest.skip("no helm: set $HELM or put it on the PATH")
     if not has_rollouts():
         pytest.skip("the cluster has no Argo Rollouts")
-    namespace = new_namespace()
+    namespace = new_namespace("tidewheel-canary")
     with bucket() as variables:
         target = ArgoTarget(kind="argo", namespace=namespace, name=NAME, start_seconds=300)
         url = f"s3://{BUCKET}/{namespace}"
@@ -111,7 +111,7 @@ def place(
         small = {"requests": {"cpu": "10m", "memory": "128Mi"}}
         values = {
             "recipe": made.part.recipe,
-            "image": {"repository": repository, "tag": tag},
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "Always"},
             "store": {"url": url, "secretName": "store"},
             "replicas": 3,
             "resources": small,

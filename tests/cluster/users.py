@@ -24,8 +24,11 @@ deadline, lock = time.monotonic() + seconds, threading.Lock()
 answered, lost = collections.Counter(), collections.Counter()
 last = collections.deque(maxlen=400)
 def ask():
-    client = Client(url)
+    client, number = Client(url), 0
     while not ending.is_set() and time.monotonic() < deadline:
+        number += 1
+        if number % 20 == 0:
+            client.close()  # the next connection may go to another pod
         try:
             bundle = client.infer(features).bundle
             with lock:
@@ -69,6 +72,7 @@ def start(namespace: str, image: str, url: str, columns: dict[str, Any], seconds
     container = {
         "name": "users",
         "image": image,
+        "imagePullPolicy": "Always",
         "command": ["python", "-c", SCRIPT, url, str(seconds), "2", str(pause), json.dumps(columns)],
         "securityContext": strict,
     }

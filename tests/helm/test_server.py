@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.helm.chart import container, needs_helm, render
-from tidewheel.serving.server import _parser
+from tidewheel.serving.options import parser
 
 pytestmark = needs_helm
 ROLLOUT = ("Rollout", "feed-ranker-serving")
@@ -65,7 +65,7 @@ def test_the_limits_are_options_of_the_server() -> None:
     arguments = container(render({"server": {"limits": {**limits, **seconds}}})[ROLLOUT])["args"]
     ours = arguments[arguments.index("--drain-seconds") + 2 :]
 
-    options = _parser().parse_args(ours)
+    options = parser().parse_args(ours)
 
     found = {name: getattr(options, re.sub("([A-Z])", r"_\1", name).lower()) for name in (*limits, *seconds)}
     assert found == {**limits, **seconds}

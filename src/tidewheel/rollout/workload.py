@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidewheel.contracts.target import ArgoTarget, OnCluster
+from tidewheel.contracts.target import OnCluster
 from tidewheel.errors import ConfigError, RetryableError, TidewheelError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Standing:
 
     `bundle`: digest in its template, empty before the first release; `revision`: hash of that template's pods. `is_settled`:
     nothing that was asked for is under way. `is_aborted`: the pods of the template before this one serve, and will go on.
-    `words`: its own, for people. `shares`: of the canary's steps, in (0, 1].
+    `has_steps`: it is going to take the canary's steps, whose `shares` are in (0, 1]. `words`: its own, for people.
     """
 
     bundle: str
@@ -36,6 +36,7 @@ class Standing:
     is_settled: bool
     is_aborted: bool
     words: str
+    has_steps: bool = False
     shares: tuple[float, ...] = ()
 
 
@@ -81,9 +82,7 @@ class Workload:
         Raises: as `standing`; RetryableError: not in time, or it was aborted.
         """
         self._change(bundle, {CANARY_ANNOTATION: canary} if canary else {})
-        if isinstance(self.target, ArgoTarget):
-            self._skip_steps()
-        now = self.wait(self.target.start_seconds)
+        now = self.wait(self.target.start_seconds, self._skip_steps)
         if not now.is_settled or now.is_aborted or now.bundle != bundle:
             raise RetryableError(
                 f"{self.where}: does not serve {bundle[:12]} after {self.target.start_seconds:g} s: {now.words}"
@@ -105,22 +104,11 @@ class Workload:
                     return now
             self._sleep(LOOK_SECONDS)
 
-    def _skip_steps(self) -> None:
-        """Tell the Rollout that the decision was made elsewhere. It forgets this when its template changes, so the new one
-        must have been seen."""
-        deadline = time.monotonic() + self.target.start_seconds
-        while time.monotonic() < deadline:
-            live = self._read()
-            if _is_observed(live):
-                status = live.get("status", {})
-                if status.get("currentPodHash") == status.get("stableRS") or not status.get("stableRS"):
-                    return  # nothing to skip: it serves already, or for the first time
-                self._call("patch_namespaced_custom_object_status", body={"status": {"promoteFull": True}})
-                return
-            self._sleep(LOOK_SECONDS / 4)
-        raise RetryableError(
-            f"{self.where}: its change was not seen for {self.target.start_seconds:g} s; is Argo Rollouts running?"
-        )
+    def _skip_steps(self, now: Standing) -> None:
+        """Tell the Rollout that the decision was made elsewhere. It forgets this with every template that it sees for the first
+        time, so it is told again."""
+        if now.has_steps:
+            self._call("patch_namespaced_custom_object_status", body={"status": {"promoteFull": True}})
 
     def _change(self, bundle: str, annotations: Mapping[str, str]) -> None:
         for _ in range(TRIES):
@@ -185,6 +173,7 @@ def standing_of(live: Mapping[str, Any], where: str) -> Standing:
         is_settled=_is_observed(live) and (is_aborted or is_stable),
         is_aborted=is_aborted,
         words=f"{phase or 'not seen yet'}{place}{f': {message}' if message else ''}",
+        has_steps=_is_observed(live) and not (is_stable or is_aborted or status.get("promoteFull")),
         shares=tuple(weight / 100 for weight in weights),
     )
 

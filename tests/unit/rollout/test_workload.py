@@ -57,6 +57,9 @@ def test_a_rollout_in_its_steps_has_not_settled_and_says_which() -> None:
     assert not said.is_settled
     assert said.words == "Progressing, step 2 of 2: waiting"
     assert said.revision == "12"
+    assert said.has_steps
+    skipped = standing_of(rollout(NEW, phase="Progressing", currentPodHash="12", promoteFull=True), WHERE)
+    assert not skipped.has_steps
 
 
 def test_an_aborted_rollout_has_settled_on_the_pods_before() -> None:
