@@ -20,6 +20,7 @@ from tests.cluster import users
 from tests.cluster.bucket import BUCKET, bucket
 from tests.cluster.kubectl import NAME, eventually, get, has_rollouts, kubectl, new_namespace, require_cluster
 from tests.conftest import TinyRun
+from tests.e2e.command import PROGRAM
 from tests.helm.chart import CHART, HELM, helm
 from tidewheel import __version__
 from tidewheel.contracts.ledger import Decision
@@ -180,7 +181,8 @@ def test_3_a_deploy_that_is_killed_changes_nothing_of_that(place: Place, tmp_pat
     assert (entries[-1].decision, entries[-1].run_id) == (Decision.ROLLED_BACK, "killed")
     aborted = eventually(Workload(place.target).standing, lambda standing: standing.is_aborted, 60)
     assert aborted.is_aborted
-    assert place.try_out(offer).verdict.phase is Phase.FAILED  # started again
+    assert place.try_out(offer).verdict.phase is Phase.FAILED  # started again, and nobody gets it again
+    assert Workload(place.target).standing().is_aborted
     followed(made.ledger)
     assert made.ledger.last_number() == len(entries)
 
@@ -198,7 +200,7 @@ def test_4_an_equal_candidate_is_promoted_although_its_judge_is_killed(place: Pl
     assert said.splitlines()[-1] == "Successful", said
     *_, entry = made.ledger.entries()
     assert (entry.decision, entry.production) == (Decision.PROMOTED, made.equal)
-    assert place.bundles() == {made.equal}
+    assert eventually(place.bundles, lambda found: found == {made.equal}, 60) == {made.equal}
     counted = users.stop(place.namespace)
     print(f"equal: {counted.requests} requests, answered by {counted.answered}, lost {counted.lost}")
     assert counted.lost == {}
@@ -211,23 +213,13 @@ def test_5_a_rollback_by_hand_skips_the_canary(place: Place, tmp_path: Path) -> 
     environment = {**os.environ, "TIDEWHEEL_STORE": place.url}
     began = time.monotonic()
     (tmp_path / "home").mkdir()
-    command = [
-        sys.executable,
-        "-m",
-        "tidewheel.cli",
-        "rollback",
-        "--reason",
-        "a test",
-        "--json",
-        "--home",
-        str(tmp_path / "home"),
-    ]
+    command = [*PROGRAM, "rollback", "--reason", "a test", "--json", "--home", str(tmp_path / "home")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     print(f"rollback: {time.monotonic() - began:.0f} s")
     (said,) = json.loads(done.stdout)["served"]
     assert made.production[:12] in said
-    assert place.bundles() == {made.production}
+    assert eventually(place.bundles, lambda found: found == {made.production}, 60) == {made.production}
     state = state_of(made.ledger)
     assert state is not None
     assert state.production == made.production

@@ -60,8 +60,8 @@ class Counted:
         return sum(self.answered.values()) + sum(self.lost.values())
 
 
-def start(namespace: str, image: str, url: str, columns: dict[str, Any], seconds: int = 1200, pause: float = 0.02) -> None:
-    """Two users at a time, for `seconds` at most; returns once they ask."""
+def start(namespace: str, image: str, url: str, columns: dict[str, Any], seconds: int = 1200, pause: float = 0.01) -> None:
+    """Four users at a time, for `seconds` at most; returns once they ask."""
     strict = {
         "readOnlyRootFilesystem": True,
         "allowPrivilegeEscalation": False,
@@ -73,7 +73,7 @@ def start(namespace: str, image: str, url: str, columns: dict[str, Any], seconds
         "name": "users",
         "image": image,
         "imagePullPolicy": "Always",
-        "command": ["python", "-c", SCRIPT, url, str(seconds), "2", str(pause), json.dumps(columns)],
+        "command": ["python", "-c", SCRIPT, url, str(seconds), "4", str(pause), json.dumps(columns)],
         "securityContext": strict,
     }
     pod = {

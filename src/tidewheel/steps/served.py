@@ -70,10 +70,12 @@ def tried_in_steps(
         RetryableError: the cluster does not answer, or nothing was decided in time.
     """
     workload, steps = Workload(target), offer.part.deploy.steps
-    _expect(workload, workload.standing().shares, steps)
-    publish(ledger.store, offer)
-    follow(ledger, offer.key, target)
-    workload.offer(offer.candidate, offer.key)
+    now = workload.standing()
+    _expect(workload, now.shares, steps)
+    if (now.bundle, now.canary) != (offer.candidate, offer.key):  # else an earlier try offered it, whatever came of it
+        publish(ledger.store, offer)
+        follow(ledger, offer.key, target)
+        workload.offer(offer.candidate, offer.key)
     longest = sum(step.max_seconds + target.start_seconds for step in steps) + target.start_seconds
 
     def told(standing: Standing) -> None:
