@@ -14,6 +14,7 @@ import pytest
 from tests.helm.chart import merged
 
 NAME = "feed-ranker-serving"
+UNRELEASED = "argo-rollouts.argoproj.io/controller-instance-id"
 
 
 def kubectl(*arguments: str, text: str | None = None) -> str:
@@ -53,13 +54,15 @@ def bundle_of(found: dict[str, Any]) -> str:
 
 
 def release(namespace: str, what: str, bundle: str, *, is_paused: bool, canary: str | None) -> None:
-    """What the deploy step does: bundle, paused and the canary's annotation in one patch."""
+    """What the deploy step does, in one patch: bundle, paused, the canary's annotation; Argo Rollouts may look."""
     patch: list[dict[str, Any]] = [
         {"op": "add", "path": "/spec/template/spec/containers/0/env/0/value", "value": bundle},
         {"op": "add", "path": "/spec/paused", "value": is_paused},
     ]
     if canary is not None:
         patch.append({"op": "add", "path": "/metadata/annotations/tidewheel~1canary", "value": canary})
+    if UNRELEASED in get(namespace, what)["metadata"]["labels"]:
+        patch.append({"op": "remove", "path": "/metadata/labels/" + UNRELEASED.replace("/", "~1")})
     kubectl("--namespace", namespace, "patch", what, "--type=json", "--patch", json.dumps(patch))
 
 

@@ -89,7 +89,8 @@ def test_before_the_first_release_no_pod_is_started(namespace: str, mode: dict[s
 
     found = get(namespace, workload(mode))
     assert (bundle_of(found), found["spec"]["paused"]) == ("", True)
-    assert get(namespace, "pods")["items"] == []
+    assert get(namespace, "replicasets,pods")["items"] == []
+    assert "stableRS" not in found.get("status", {})
 
 
 def test_an_upgrade_leaves_what_was_released(namespace: str, mode: dict[str, Any]) -> None:

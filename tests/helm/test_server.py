@@ -25,6 +25,16 @@ def test_before_the_first_release_nothing_starts(values: dict[str, Any], key: tu
     assert container(workload)["env"][0] == {"name": "TIDEWHEEL_BUNDLE", "value": ""}
 
 
+def test_argo_rollouts_does_not_see_a_rollout_without_a_bundle() -> None:
+    """It would take the paused, empty revision for the stable one, and compare the first bundle with it."""
+    label = "argo-rollouts.argoproj.io/controller-instance-id"
+    before, after = render()[ROLLOUT], render({"bundle": DIGEST})[ROLLOUT]
+
+    assert before["metadata"]["labels"][label] == "unreleased"
+    assert label not in after["metadata"]["labels"]
+    assert label not in before["spec"]["template"]["metadata"]["labels"]
+
+
 @pytest.mark.parametrize(("values", "key"), [({}, ROLLOUT), (PLAIN, DEPLOYMENT)])
 def test_a_first_bundle_is_served(values: dict[str, Any], key: tuple[str, str]) -> None:
     workload = render({**values, "bundle": DIGEST})[key]
