@@ -17,6 +17,7 @@ from types import ModuleType
 import pytest
 
 from components.images import image_of
+from tidewheel.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = json.dumps({"config": {"size": 1_000_000}, "layers": [{"size": 40_000_000}, {"size": 2_000_000}]}).encode()
@@ -171,5 +172,8 @@ def test_a_compiled_pipeline_names_the_digests_that_were_built(tmp_path: Path, m
     monkeypatch.setenv("TIDEWHEEL_IMAGE_DIGESTS", str(tmp_path / "digests.json"))
 
     assert image_of("ingest") == pinned
-    with pytest.raises(LookupError, match=r"pins no example.org/tidewheel/python-trainer:0.1.0; make images IMAGES="):
+    with pytest.raises(ConfigError, match=r"pins no example.org/tidewheel/python-trainer:0.1.0; make images IMAGES="):
         image_of("train")
+    monkeypatch.setenv("TIDEWHEEL_IMAGE_DIGESTS", str(tmp_path / "none.json"))
+    with pytest.raises(ConfigError, match=r"none.json cannot be read"):
+        image_of("ingest")
