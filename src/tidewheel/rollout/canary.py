@@ -134,7 +134,7 @@ class Canary:
 
 def summary_of(arm: ArmEvidence) -> ArmSummary:
     """One arm in this step, for people."""
-    answered, latencies = arm.step_total(ONE), np.array(arm.latencies)
+    answered, latencies = arm.step_total(ONE), np.array(list(arm.latencies))
     shown = ["engagement", "predicted", "actual", "scored", *(f"logloss {label}" for label in sorted(arm.labels))]
     return ArmSummary(
         requests=arm.requests,

@@ -6,11 +6,11 @@ A batch costs what it holds and is then forgotten: `moments` keep what estimates
 from __future__ import annotations
 
 import math
-from bisect import insort
 from collections.abc import Mapping, Sequence
 
 from tidewheel.contracts.rollout import ArmBatch
 from tidewheel.rollout.moments import ONE, Moments
+from tidewheel.rollout.ordered import Ordered
 from tidewheel.rollout.sequence import Estimate
 
 SERIES = ("engagement", "predicted", "actual", "impressions", "scored", "expected")
@@ -19,7 +19,7 @@ SERIES = ("engagement", "predicted", "actual", "impressions", "scored", "expecte
 class ArmEvidence:
     """What one arm has seen.
 
-    `requests`, `errors`, `latencies` (in order) and `users` are of this step; `outcomes` are of all steps so far. Series of an
+    `requests`, `errors`, `latencies` and `users` are of this step; `outcomes` are of all steps so far. Series of an
     answered request: `engagement` = goal labels of what was shown, `predicted` and `actual` = sums over what was shown of the
     goal label, `logloss LABEL` = sums of log-loss, `impressions` = how many were shown, `scored` = mean score of the goal label
     over all candidates, `coverage of FEATURE` = share of its values that the server did not get, less that of production's
@@ -37,7 +37,7 @@ class ArmEvidence:
 
     def start_step(self) -> None:
         self.requests = self.errors = 0
-        self.latencies: list[float] = []
+        self.latencies = Ordered()
         self.users: set[int] = set()
         shown = [ONE, *SERIES, *(f"logloss {label}" for label in self.labels)]
         self._before = {name: self.outcomes.total(name) for name in shown}
@@ -50,8 +50,7 @@ class ArmEvidence:
         self.fault = self.fault or self._fault(batch, series)
         if self.fault:
             return
-        for seconds in batch.latencies:
-            insort(self.latencies, seconds)
+        self.latencies.add(batch.latencies)
         self.users.update(batch.users)
         self.labels.update(batch.losses)
         self.features.update(batch.missing)

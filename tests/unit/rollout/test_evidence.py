@@ -232,7 +232,7 @@ def test_a_step_counts_its_own_requests_and_outcomes() -> None:
     evidence.add(second, None)
     arm = evidence.candidate
     assert (arm.requests, arm.errors, arm.users) == (second.requests, second.errors, set(second.users))
-    assert arm.latencies == sorted(second.latencies)
+    assert list(arm.latencies) == sorted(second.latencies)
     assert arm.step_total("engagement") == pytest.approx(sum(second.engagement))
     assert arm.outcomes.total("engagement") == pytest.approx(sum(first.engagement) + sum(second.engagement))
 
