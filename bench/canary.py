@@ -9,13 +9,14 @@ A/A: both arms are the same bundle, and the step is held open for --requests an 
 beside it a z-test of engagement at level 5% at the same looks, from the time on at which either arm has 50 requests.
 Harm: one of an error rate of twice the limit, calibration 10% off, engagement 5% down, each with a limit below it: how many of
 the candidate's requests pass until it is convicted (200 looks), and how many a test with a fixed horizon, the same level and a
-power of 95% would take.
+power of 95% would take. Before that, what a look costs early and late in a canary.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ def main() -> None:
     parser.add_argument("--look", type=int, default=1, help="requests of both arms between two looks at an A/A canary")
     parser.add_argument("--harm-seeds", type=int, default=200)
     options = parser.parse_args()
+    for seen in (1_000, 10_000, 90_000):
+        print(f"a look at 200 requests after {seen:,} an arm: {cost_of_a_look(seen):.2f} ms of CPU", flush=True)
     with ProcessPoolExecutor() as pool:
         for harm in HARMS if options.harm_seeds else ():
             found = list(pool.map(partial(convicted_after, harm), range(options.harm_seeds), chunksize=2))
@@ -109,10 +112,13 @@ class Traffic:
     def batches(self, look: int) -> Iterator[CanaryBatch]:
         """The requests between two looks, each of which takes a second."""
         for start in range(0, len(self.is_candidate), look):
-            rows = np.arange(start, min(start + look, len(self.is_candidate)))
-            mine = self.is_candidate[rows]
-            candidate, control = self._arm(rows[mine]), self._arm(rows[~mine])
-            yield CanaryBatch(taken=len(rows), seconds=len(rows), took_seconds=0.0, candidate=candidate, control=control)
+            yield self.batch(start, start + look)
+
+    def batch(self, start: int, end: int) -> CanaryBatch:
+        mine = self.is_candidate[start:end]
+        rows = np.arange(start, start + len(mine))
+        candidate, control = self._arm(rows[mine]), self._arm(rows[~mine])
+        return CanaryBatch(taken=len(rows), seconds=len(rows), took_seconds=0.0, candidate=candidate, control=control)
 
     def _arm(self, rows: np.ndarray) -> ArmBatch:
         answered = rows[~self.is_failed[rows]].tolist()
@@ -152,11 +158,16 @@ def ended(config: DeployConfig, batches: Iterator[CanaryBatch]) -> Canary:
     return canary
 
 
+def held_for(seconds: int) -> DeployConfig:
+    """A plan whose step passes nobody before."""
+    step = STEP.model_copy(update={"min_seconds": float(seconds), "max_seconds": float(seconds)})
+    return HEALTHY.model_copy(update={"steps": (step,)})
+
+
 def same_bundle(seed: int, requests: int, look: int) -> tuple[bool, bool]:
     """Whether any look at two equal arms aborts, and whether a z-test of engagement would at any of them."""
     traffic = drawn(seed, None, requests)
-    held = STEP.model_copy(update={"min_seconds": 4.0 * requests, "max_seconds": 4.0 * requests})
-    canary = ended(HEALTHY.model_copy(update={"steps": (held,)}), traffic.batches(look))
+    canary = ended(held_for(4 * requests), traffic.batches(look))
     return canary.result().verdict.phase is Phase.FAILED, z_test_alarms(traffic, look)
 
 
@@ -180,6 +191,19 @@ def convicted_after(harm: Harm, seed: int) -> int | None:
     return canary.progress().requests if harm.signal in failed else None
 
 
+def cost_of_a_look(seen: int, batch: int = 200, looks: int = 10) -> float:
+    """Milliseconds of CPU of a look at `batch` requests more, the least of some, in a canary that has seen `seen` an arm."""
+    first, costs = 2 * seen, []
+    traffic = drawn(1, None, seen + batch * looks)
+    canary = Canary(held_for(10 * first), has_control=True, is_closed_loop=True)
+    canary.add(traffic.batch(0, first))
+    for start in range(first, first + batch * looks, batch):
+        found, began = traffic.batch(start, start + batch), time.process_time()
+        canary.add(found)
+        costs.append(time.process_time() - began)
+    return 1000.0 * min(costs)
+
+
 def fixed_horizon(harm: Harm) -> float:
     """Requests an arm at which one look at the signal's level convicts with a power of 95%: one-sided z-test on the spread
     that the same statistic has in a large canary of this kind."""
@@ -189,7 +213,7 @@ def fixed_horizon(harm: Harm) -> float:
         spread = NormalDist().inv_cdf(1 - ALPHA / SIGNALS) * math.sqrt(limit * (1 - limit))
         return ((spread + NormalDist().inv_cdf(POWER) * math.sqrt(rate * (1 - rate))) / (rate - limit)) ** 2
     traffic = drawn(10_000, harm, 20_000)
-    (batch,) = traffic.batches(len(traffic.is_candidate))
+    batch = traffic.batch(0, len(traffic.is_candidate))
     evidence = Evidence(has_control=True, is_closed_loop=True)
     evidence.add(batch.candidate, batch.control)
     assert evidence.control is not None
