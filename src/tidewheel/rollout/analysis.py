@@ -24,12 +24,13 @@ their evidence accumulates. Errors and latency depend on the load, which does ch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tidewheel.contracts.recipe import DeployConfig
 from tidewheel.contracts.rollout import Better, PlannedSignal, Role, Signal
 from tidewheel.contracts.verdict import Phase
 from tidewheel.rollout import signals
-from tidewheel.rollout.evidence import Evidence, fault_of
+from tidewheel.rollout.evidence import Evidence
 
 STARTS_ANEW = ("errors", "latency")
 
@@ -65,9 +66,13 @@ def planned(config: DeployConfig, labels: Sequence[str], is_closed_loop: bool, h
     )
 
 
+_planned = lru_cache(maxsize=8)(planned)  # the same at every look
+
+
 def assess(evidence: Evidence, config: DeployConfig) -> tuple[Signal, ...]:
     """Every signal of this canary at this look. Never raises on data: what is not finite is an `Error`."""
-    if fault := fault_of(evidence):
-        return (Signal(name="evidence", phase=Phase.ERROR, message=fault),)
-    plans = planned(config, sorted(evidence.candidate.losses), evidence.is_closed_loop, evidence.control is not None)
+    if evidence.fault:
+        return (Signal(name="evidence", phase=Phase.ERROR, message=evidence.fault),)
+    labels = tuple(sorted(evidence.candidate.labels))
+    plans = _planned(config, labels, evidence.is_closed_loop, evidence.control is not None)
     return tuple(signals.judge(plan, evidence, config) for plan in plans)

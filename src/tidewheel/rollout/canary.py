@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from tidewheel.contracts.recipe import CanaryStep, DeployConfig
-from tidewheel.contracts.rollout import ArmBatch, ArmSummary, CanaryBatch, CanaryResult, Signal, StepResult
+from tidewheel.contracts.rollout import ArmSummary, CanaryBatch, CanaryResult, Signal, StepResult
 from tidewheel.contracts.verdict import Phase, Reason, combine
 from tidewheel.rollout.analysis import assess
-from tidewheel.rollout.evidence import SERIES, Evidence, joined
+from tidewheel.rollout.evidence import ArmEvidence, Evidence
+from tidewheel.rollout.moments import ONE
 from tidewheel.rollout.plan import Seen, decide
 
 MOST_TAKEN = 5  # times `max_requests`: traffic that hardly ever brings the candidate a request is no evidence either
-
-
-@dataclass
-class _Arm:
-    """One arm's batches of earlier steps and of this one."""
-
-    before: list[ArmBatch] = field(default_factory=list)
-    step: list[ArmBatch] = field(default_factory=list)
-
-    def start_step(self) -> None:
-        self.before += self.step
-        self.step = []
 
 
 class Canary:
@@ -39,13 +27,13 @@ class Canary:
         """
         self.config = config
         self.steps = config.steps if has_control else (config.steps[0].model_copy(update={"share": 1.0}),)
-        self._is_closed_loop = is_closed_loop
-        self._candidate, self._control = _Arm(), _Arm() if has_control else None
+        self._evidence = Evidence(has_control, is_closed_loop)
         self._results: list[StepResult] = []
         self._reasons: list[Reason] = []
         self._fault = ""
         self._broken = self._requests = 0
         self._seconds = 0.0
+        self._phase = Phase.RUNNING
         self._start_step()
 
     @property
@@ -53,10 +41,17 @@ class Canary:
         """What is to be looked at next; None when the canary has ended."""
         return None if self._phase is not Phase.RUNNING else self.steps[len(self._results)]
 
+    @property
+    def number(self) -> int:
+        """Of the step that was looked at last, from 1; at the beginning, of the first."""
+        return self._number
+
     def add(self, batch: CanaryBatch) -> Phase:
         """Look at one batch more; returns the phase of its step."""
         step = self.step
         assert step is not None, "the canary has ended"
+        if len(self._results) == self._number:
+            self._start_step()
         self._looks += 1
         self._taken += batch.taken
         self._requests += batch.taken
@@ -64,10 +59,8 @@ class Canary:
         self._step_seconds += batch.took_seconds
         self._broken += bool(batch.fault)
         self._fault = batch.fault or self._fault
-        for arm, seen in ((self._candidate, batch.candidate), (self._control, batch.control)):
-            if arm is not None and seen is not None:
-                arm.step.append(seen)
-        self.signals = self._assess()
+        self._evidence.add(batch.candidate, batch.control)
+        self.signals = assess(self._evidence, self.config)
         is_broken = batch.is_fatal or self._broken > self.config.max_broken_batches
         is_exhausted = batch.is_last or self._taken > MOST_TAKEN * step.max_requests
         phase = Phase.ERROR if is_broken else decide(step, self.progress(), self.signals, is_exhausted)
@@ -76,14 +69,13 @@ class Canary:
         return phase
 
     def progress(self) -> Seen:
-        """How far this step is."""
-        mine = self._candidate.step
-        events = sum(sum(batch.engagement) for batch in mine)
-        return Seen(sum(batch.requests for batch in mine), round(events), self._traffic_seconds)
+        """How far the step is that was looked at last."""
+        mine = self._evidence.candidate
+        return Seen(mine.requests, round(mine.step_total("engagement")), self._traffic_seconds)
 
     def words(self) -> str:
-        """This step in a line: where it stands, and the signal that a reader waits for."""
-        step = self.steps[min(len(self._results), len(self.steps) - 1)]
+        """That step in a line: where it stands, and the signal that a reader waits for."""
+        step = self.steps[self._number - 1]
         seen = self.progress()
         silent = "" if seen.requests else f", silent for {seen.seconds:,.0f} s, held until {step.max_seconds:,.0f} s"
         broken = f", {self._broken} batches broken" if self._broken else ""
@@ -102,22 +94,15 @@ class Canary:
         )
 
     def _start_step(self) -> None:
-        for arm in (self._candidate, self._control):
-            if arm is not None:
-                arm.start_step()
-        self._phase = Phase.RUNNING
+        self._number = len(self._results) + 1
         self._looks = self._taken = 0
         self._traffic_seconds = self._step_seconds = 0.0
-        self.signals = self._assess()
-
-    def _assess(self) -> tuple[Signal, ...]:
-        mine, other = self._candidate, self._control
-        control = None if other is None else joined(other.before, other.step)
-        return assess(Evidence(joined(mine.before, mine.step), control, self._is_closed_loop), self.config)
+        self._evidence.start_step()
+        self.signals = assess(self._evidence, self.config)
 
     def _conclude(self, step: CanaryStep, phase: Phase, is_exhausted: bool, is_broken: bool) -> None:
         """Write down the step as it ended; what is still undecided then is `Inconclusive`."""
-        number = len(self._results) + 1
+        number, evidence = self._number, self._evidence
         ended = [
             signal.model_copy(update={"phase": Phase.INCONCLUSIVE}) if signal.phase is Phase.RUNNING else signal
             for signal in self.signals
@@ -137,30 +122,27 @@ class Canary:
                 phase=phase,
                 looks=self._looks,
                 seconds=self._step_seconds,
-                candidate=summary_of(self._candidate.step),
-                control=None if self._control is None else summary_of(self._control.step),
+                candidate=summary_of(evidence.candidate),
+                control=None if evidence.control is None else summary_of(evidence.control),
                 signals=tuple(ended),
             )
         )
         self._seconds += self._step_seconds
-        if phase is Phase.SUCCESSFUL and number < len(self.steps):
-            self._start_step()
-        else:
+        if phase is not Phase.SUCCESSFUL or number == len(self.steps):
             self._phase = phase
 
 
-def summary_of(batches: Sequence[ArmBatch]) -> ArmSummary:
-    """One arm in one step, for people."""
-    seen = joined((), batches)
-    series = {name: getattr(seen, name) for name in SERIES if name not in ("impressions", "expected")}
-    series |= {f"logloss {label}": losses for label, losses in seen.losses.items()}
+def summary_of(arm: ArmEvidence) -> ArmSummary:
+    """One arm in this step, for people."""
+    answered, latencies = arm.step_total(ONE), np.array(list(arm.latencies))
+    shown = ["engagement", "predicted", "actual", "scored", *(f"logloss {label}" for label in sorted(arm.labels))]
     return ArmSummary(
-        requests=seen.requests,
-        errors=seen.errors,
-        users=len(np.unique(seen.users)),
-        latency_p50_seconds=float(np.quantile(seen.latencies, 0.5)) if len(seen.latencies) else None,
-        latency_p95_seconds=float(np.quantile(seen.latencies, 0.95)) if len(seen.latencies) else None,
-        means={name: float(values.mean()) for name, values in series.items() if len(values)},
+        requests=arm.requests,
+        errors=arm.errors,
+        users=len(arm.users),
+        latency_p50_seconds=float(np.quantile(latencies, 0.5)) if len(latencies) else None,
+        latency_p95_seconds=float(np.quantile(latencies, 0.95)) if len(latencies) else None,
+        means={name: arm.step_total(name) / answered for name in shown} if answered else {},
     )
 
 

@@ -130,7 +130,7 @@ class Controller:
         assert step is not None, "the canary has ended"
         batch = source.observe(step)
         self._journal.append(batch)
-        number, steps = self._canary.steps.index(step), len(self._canary.steps)
         phase = self._canary.add(batch)
         done = min(self._canary.progress().requests / step.min_requests, 1.0) if phase is Phase.RUNNING else 1.0
-        self._progress((number + done) / steps, f"step {number + 1}/{steps}: {self._canary.words()}")
+        number, steps = self._canary.number, len(self._canary.steps)
+        self._progress((number - 1 + done) / steps, f"step {number}/{steps}: {self._canary.words()}")

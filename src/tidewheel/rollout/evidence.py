@@ -1,117 +1,130 @@
-"""What the arms of a canary have seen, as arrays, and the statistics that signals are made of. Pure."""
+"""What the arms of a canary have seen, folded batch by batch, and the statistics that signals are made of.
+
+A batch costs what it holds and is then forgotten: `moments` keep what estimates need. Only latencies are kept, in order.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-
-import numpy as np
 
 from tidewheel.contracts.rollout import ArmBatch
-from tidewheel.rollout.sequence import Estimate, clustered_error, ratio_of_sums
-
-
-@dataclass(frozen=True)
-class ArmEvidence:
-    """What one arm has seen.
-
-    `requests`, `errors` and `latencies` (n,) are of this step. The others are of all steps so far, one value for each of
-    N answered requests: `users` int64, `engagement` = goal labels of what was shown, `predicted` and `actual` = sums over
-    what was shown of the goal label, `losses` label -> sums of log-loss, `impressions` = how many were shown, `scored` = mean
-    score of the goal label over all candidates, `missing` feature -> share of its values that the server did not get, less
-    that of production's server for the same request where it is known.
-    `expected` is what production would have expected of the request, asked for both arms alike: it explains away which
-    users and requests an arm happened to get (see `adjusted`).
-    """
-
-    requests: int
-    errors: int
-    latencies: np.ndarray
-    users: np.ndarray
-    engagement: np.ndarray
-    predicted: np.ndarray
-    actual: np.ndarray
-    impressions: np.ndarray
-    scored: np.ndarray
-    expected: np.ndarray
-    losses: Mapping[str, np.ndarray] = field(default_factory=dict)
-    missing: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    @cached_property
-    def clusters(self) -> np.ndarray:
-        """(N,) the users, numbered from 0."""
-        return np.unique(self.users, return_inverse=True)[1]
-
-    @property
-    def num_users(self) -> int:
-        return int(self.clusters.max()) + 1 if len(self.users) else 0
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Both arms. Closed loop: different requests by different users. Replay: row i of both arms is the same request,
-    which both servers scored. `control` is None in the first release, which has nothing to be compared with."""
-
-    candidate: ArmEvidence
-    control: ArmEvidence | None
-    is_closed_loop: bool
-
+from tidewheel.rollout.moments import ONE, Moments
+from tidewheel.rollout.ordered import Ordered
+from tidewheel.rollout.sequence import Estimate
 
 SERIES = ("engagement", "predicted", "actual", "impressions", "scored", "expected")
 
 
-def joined(before: Sequence[ArmBatch], step: Sequence[ArmBatch]) -> ArmEvidence:
-    """One arm's batches of earlier steps and of this one. A feature that a batch does not name was missing nowhere in it."""
-    batches = [*before, *step]
+class ArmEvidence:
+    """What one arm has seen.
 
-    def series(name: str) -> np.ndarray:
-        return np.concatenate([np.asarray(getattr(batch, name), dtype=np.float64) for batch in batches] or [np.empty(0)])
+    `requests`, `errors`, `latencies` and `users` are of this step; `outcomes` are of all steps so far. Series of an
+    answered request: `engagement` = goal labels of what was shown, `predicted` and `actual` = sums over what was shown of the
+    goal label, `logloss LABEL` = sums of log-loss, `impressions` = how many were shown, `scored` = mean score of the goal label
+    over all candidates, `coverage of FEATURE` = share of its values that the server did not get, less that of production's
+    server for the same request where it is known.
+    `expected` is what production would have expected of the request, asked for both arms alike: it explains away which
+    users and requests an arm happened to get (see `adjusted`).
+    """
 
-    def of(mappings: Sequence[Mapping[str, Sequence[float]]], name: str) -> np.ndarray:
-        found = zip(mappings, batches, strict=True)
-        return np.concatenate([np.asarray(each.get(name, np.zeros(len(batch.users)))) for each, batch in found])
+    def __init__(self) -> None:
+        self.outcomes = Moments()
+        self.labels: set[str] = set()  # whose log-loss is known
+        self.features: set[str] = set()  # of which values were missing
+        self.fault = ""  # why it cannot be judged
+        self.start_step()
 
-    losses, missing = [batch.losses for batch in batches], [batch.missing for batch in batches]
-    return ArmEvidence(
-        requests=sum(batch.requests for batch in step),
-        errors=sum(batch.errors for batch in step),
-        latencies=np.array([seconds for batch in step for seconds in batch.latencies], dtype=np.float64),
-        users=np.array([user for batch in batches for user in batch.users], dtype=np.int64),
-        losses={label: of(losses, label) for label in sorted({label for each in losses for label in each})},
-        missing={name: of(missing, name) for name in sorted({name for each in missing for name in each})},
-        **{name: series(name) for name in SERIES},
-    )
+    def start_step(self) -> None:
+        self.requests = self.errors = 0
+        self.latencies = Ordered()
+        self.users: set[int] = set()
+        shown = [ONE, *SERIES, *(f"logloss {label}" for label in self.labels)]
+        self._before = {name: self.outcomes.total(name) for name in shown}
+
+    def add(self, batch: ArmBatch) -> None:
+        """Take a batch in; one with a `fault` counts its requests only, and the arm is not judged any more."""
+        self.requests += batch.requests
+        self.errors += batch.errors
+        series = series_of(batch)
+        self.fault = self.fault or self._fault(batch, series)
+        if self.fault:
+            return
+        self.latencies.add(batch.latencies)
+        self.users.update(batch.users)
+        self.labels.update(batch.losses)
+        self.features.update(batch.missing)
+        self.outcomes.add(batch.users, series)
+
+    def step_total(self, name: str) -> float:
+        """Sum of a series over this step's answered requests."""
+        return self.outcomes.total(name) - self._before.get(name, 0.0)
+
+    def _fault(self, batch: ArmBatch, series: Mapping[str, Sequence[float]]) -> str:
+        """A series of the batch that is too short, or a number in it that is none."""
+        before, answered = self.outcomes.num_requests, len(batch.users)
+        for what, values in series.items():
+            if len(values) != answered:
+                return f"{what} has {before + len(values)} values for {before + answered} answered requests"
+        for what, values in (*series.items(), ("latency", batch.latencies)):
+            if not all(map(math.isfinite, values)):
+                num = sum(not math.isfinite(value) for value in values)
+                of = len(values) + (len(self.latencies) if what == "latency" else before)
+                return f"{what} is not finite in {num} of {of} requests"
+        return ""
 
 
-def fault_of(evidence: Evidence) -> str | None:
-    """Why the evidence cannot be judged at all, or None."""
-    for name, arm in (("candidate", evidence.candidate), ("control", evidence.control)):
-        if arm is not None and (fault := arm_fault(arm)):
-            return f"{name} arm: {fault}"
-    control = evidence.control
-    if control is None or evidence.is_closed_loop:
-        return None
-    if not np.array_equal(evidence.candidate.users, control.users):
-        return "replay: the arms do not hold the same requests"
-    if not evidence.candidate.losses or set(evidence.candidate.losses) != set(control.losses):
-        return "replay: the arms do not hold the log-loss of the same labels"
-    return None
+class Evidence:
+    """Both arms. Closed loop: different requests by different users. Replay: the n-th request of both arms is the same, which
+    both servers scored, and `pairs` has control's series and how far the candidate's lie above them (`SERIES rise`).
+    `control` is None in the first release, which has nothing to be compared with."""
+
+    def __init__(self, has_control: bool, is_closed_loop: bool) -> None:
+        self.is_closed_loop = is_closed_loop
+        self.candidate = ArmEvidence()
+        self.control = ArmEvidence() if has_control else None
+        self.pairs = Moments()
+        self._pair_fault = ""
+
+    @property
+    def fault(self) -> str:
+        """Why the evidence cannot be judged at all, or an empty text."""
+        for name, arm in (("candidate", self.candidate), ("control", self.control)):
+            if arm is not None and arm.fault:
+                return f"{name} arm: {arm.fault}"
+        return self._pair_fault
+
+    def start_step(self) -> None:
+        for arm in (self.candidate, self.control):
+            if arm is not None:
+                arm.start_step()
+
+    def add(self, candidate: ArmBatch | None, control: ArmBatch | None) -> None:
+        """Take in what both arms saw between two looks; None where the measurement broke."""
+        for arm, batch in ((self.candidate, candidate), (self.control, control)):
+            if arm is not None and batch is not None:
+                arm.add(batch)
+        if self.control is not None and not self.is_closed_loop and not self.fault:
+            self._add_pairs(self.control, candidate, control)
+
+    def _add_pairs(self, arm: ArmEvidence, candidate: ArmBatch | None, control: ArmBatch | None) -> None:
+        if candidate is None and control is None:
+            return
+        if candidate is None or control is None or list(candidate.users) != list(control.users):
+            self._pair_fault = "replay: the arms do not hold the same requests"
+        elif not self.candidate.labels or self.candidate.labels != arm.labels:
+            self._pair_fault = "replay: the arms do not hold the log-loss of the same labels"
+        else:
+            mine, other, none = series_of(candidate), series_of(control), [0.0] * len(control.users)
+            both = ((name, zip(mine.get(name, none), other.get(name, none), strict=True)) for name in mine | other)
+            self.pairs.add(control.users, other | {f"{name} rise": [a - b for a, b in values] for name, values in both})
 
 
-def arm_fault(arm: ArmEvidence) -> str | None:
-    """A series that is too short, or a number in it that is none."""
-    series = {name: getattr(arm, name) for name in SERIES}
-    series |= {f"logloss {label}": values for label, values in arm.losses.items()}
-    series |= {f"coverage of {name}": values for name, values in arm.missing.items()}
-    for what, values in series.items():
-        if len(values) != len(arm.users):
-            return f"{what} has {len(values)} values for {len(arm.users)} answered requests"
-    for what, values in (series | {"latency": arm.latencies}).items():
-        if not np.isfinite(values).all():
-            return f"{what} is not finite in {int((~np.isfinite(values)).sum())} of {len(values)} requests"
-    return None
+def series_of(batch: ArmBatch) -> dict[str, Sequence[float]]:
+    """Every series of a batch by its name, one value for each answered request; always in the same order."""
+    series: dict[str, Sequence[float]] = {name: getattr(batch, name) for name in SERIES}
+    series |= {f"logloss {label}": batch.losses[label] for label in sorted(batch.losses)}
+    return series | {f"coverage of {feature}": batch.missing[feature] for feature in sorted(batch.missing)}
 
 
 def relative_difference(evidence: Evidence, series: str) -> Estimate | None:
@@ -121,13 +134,11 @@ def relative_difference(evidence: Evidence, series: str) -> Estimate | None:
     """
     candidate, control = evidence.candidate, evidence.control
     assert control is not None
-    mine, other = getattr(candidate, series), getattr(control, series)
-    if not (len(mine) and len(other)) or other.sum() <= 0.0:
+    if not (candidate.outcomes.num_requests and control.outcomes.num_requests) or control.outcomes.total(series) <= 0.0:
         return None
     if not evidence.is_closed_loop:
-        found = ratio_of_sums(mine, other, candidate.clusters)
-        return Estimate(found.value - 1.0, found.standard_error)
-    (a, b) = adjusted(candidate, control, series)
+        return evidence.pairs.ratio(f"{series} rise", series)
+    a, b = adjusted(candidate.outcomes, control.outcomes, series)
     if b.value <= 0.0:
         return None
     # Delta method for a / b of independent arms.
@@ -135,7 +146,7 @@ def relative_difference(evidence: Evidence, series: str) -> Estimate | None:
     return Estimate(ratio - 1.0, math.hypot(a.standard_error, ratio * b.standard_error) / b.value)
 
 
-def adjusted(candidate: ArmEvidence, control: ArmEvidence, series: str = "engagement") -> tuple[Estimate, Estimate]:
+def adjusted(candidate: Moments, control: Moments, series: str = "engagement") -> tuple[Estimate, Estimate]:
     """Mean of a series in each arm had both got requests with the mean `expected` of all, clustered on users.
 
     `expected` is a covariate that the treatment cannot touch (Deng, Xu, Kohavi, Walker 2013, "Improving the sensitivity of
@@ -143,25 +154,22 @@ def adjusted(candidate: ArmEvidence, control: ArmEvidence, series: str = "engage
     much more than bundles do, and a small share has few of them.
     """
     arms = (candidate, control)
-    values = [getattr(arm, series) for arm in arms]
-    centred = [(y - y.mean(), arm.expected - arm.expected.mean()) for y, arm in zip(values, arms, strict=True)]
-    spread = sum(float(np.square(x).sum()) for _, x in centred)
-    slope = sum(float((y * x).sum()) for y, x in centred) / spread if spread > 0.0 else 0.0
-    overall = float(np.concatenate([arm.expected for arm in arms]).mean())
-    estimates = [
-        Estimate(
-            float(raw.mean()) - slope * (float(arm.expected.mean()) - overall),
-            clustered_error((y - slope * x) / len(y), arm.clusters),
-        )
-        for raw, arm, (y, x) in zip(values, arms, centred, strict=True)
-    ]
-    return estimates[0], estimates[1]
+    spread = sum(arm.comoment("expected", "expected") for arm in arms)
+    slope = sum(arm.comoment(series, "expected") for arm in arms) / spread if spread > 0.0 else 0.0
+    overall = sum(arm.total("expected") for arm in arms) / sum(arm.num_requests for arm in arms)
+
+    def estimate(arm: Moments) -> Estimate:
+        mean, expected = arm.mean(series), arm.mean("expected")
+        error = arm.error({series: 1.0, "expected": -slope, ONE: slope * expected - mean})
+        return Estimate(mean - slope * (expected - overall), error / arm.num_requests)
+
+    return estimate(candidate), estimate(control)
 
 
 def log_calibration(arm: ArmEvidence) -> Estimate:
     """log(predicted / actual) of the goal label, clustered on users; both sums are above 0."""
-    value = math.log(float(arm.predicted.sum()) / float(arm.actual.sum()))
-    return Estimate(value, clustered_error(_calibration_influence(arm), arm.clusters))
+    predicted, actual = arm.outcomes.total("predicted"), arm.outcomes.total("actual")
+    return Estimate(math.log(predicted / actual), arm.outcomes.error({"predicted": 1.0 / predicted, "actual": -1.0 / actual}))
 
 
 def calibration_against_control(evidence: Evidence) -> Estimate:
@@ -171,14 +179,12 @@ def calibration_against_control(evidence: Evidence) -> Estimate:
     mine, other = log_calibration(candidate), log_calibration(control)
     if evidence.is_closed_loop:
         return Estimate(mine.value - other.value, math.hypot(mine.standard_error, other.standard_error))
-    influence = _calibration_influence(candidate) - _calibration_influence(control)
+    influence: dict[str, float] = {}
+    for name, sign in (("predicted", 1.0), ("actual", -1.0)):
+        above, below = candidate.outcomes.total(name), control.outcomes.total(name)
+        influence |= {f"{name} rise": sign / above, name: sign * (below - above) / (above * below)}
     # The same outcomes stand in both arms; rounding may leave an error of exactly zero where the bundles answer alike.
-    return Estimate(mine.value - other.value, max(clustered_error(influence, candidate.clusters), 1e-12))
-
-
-def _calibration_influence(arm: ArmEvidence) -> np.ndarray:
-    """(N,) linearization of log(sum predicted / sum actual)."""
-    return arm.predicted / arm.predicted.sum() - arm.actual / arm.actual.sum()
+    return Estimate(mine.value - other.value, max(evidence.pairs.error(influence), 1e-12))
 
 
 def rise_of_missing(candidate: ArmEvidence, control: ArmEvidence, feature: str) -> Estimate:
@@ -188,10 +194,9 @@ def rise_of_missing(candidate: ArmEvidence, control: ArmEvidence, feature: str) 
     rule of succession: absence of a fault in n requests is no proof of its absence.
     """
     shares, errors = [], []
-    for arm in (candidate, control):
-        values, count = arm.missing.get(feature, np.zeros(len(arm.users))), len(arm.users)
-        share = float(values.mean())
+    for arm in (candidate.outcomes, control.outcomes):
+        share, count = arm.ratio(f"coverage of {feature}"), arm.num_requests
         succession = math.sqrt(1 / (count + 2) * (1 - 1 / (count + 2)) / count)
-        errors.append(max(clustered_error((values - share) / count, arm.clusters), succession))
-        shares.append(share)
+        errors.append(max(share.standard_error, succession))
+        shares.append(share.value)
     return Estimate(shares[0] - shares[1], math.hypot(*errors))

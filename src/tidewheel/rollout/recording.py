@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tidewheel.contracts.rollout import ArmBatch
+from tidewheel.rollout.evidence import SERIES
 from tidewheel.rollout.traffic import Outcome
 
 SMALLEST = 1e-7  # probabilities are kept this far from 0 and 1, else one sure mistake would cost infinitely much
@@ -21,9 +22,7 @@ class ArmRecorder:
         self.requests = self.errors = 0
         self._latencies: list[float] = []
         self._users: list[int] = []
-        self._series: dict[str, list[float]] = {
-            name: [] for name in ("engagement", "predicted", "actual", "impressions", "scored", "expected")
-        }
+        self._series: dict[str, list[float]] = {name: [] for name in SERIES}
         self._losses: dict[str, list[float]] = {label: [] for label in loss_labels}
         self._missing: dict[str, dict[int, float]] = {}
 

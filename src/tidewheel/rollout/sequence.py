@@ -15,7 +15,7 @@ Sources:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,8 @@ import numpy as np
 # server fails never, and that is the case to be quick in.
 BETTER = ((0.0, 0.6), (0.1, 0.1), (0.25, 0.1), (0.5, 0.1), (0.75, 0.1))  # (rate / limit, weight)
 WORSE = (0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # (rate - limit) / (1 - limit)
-BISECTIONS = 40  # halvings of [0, 1]: far below any float that is printed
+STEPS, PRECISE = 50, 1e-9  # of Newton's method, which takes about four; after the last the error is a square of it
+LARGEST = 200.0  # exponent, beyond which a rate is 0 or 1
 
 
 @dataclass(frozen=True)
@@ -69,22 +70,6 @@ def bounds(estimate: Estimate, alpha: float, *sharpest_at: float) -> tuple[float
     return estimate.value - distance, estimate.value + distance
 
 
-def ratio_of_sums(numerator: np.ndarray, denominator: np.ndarray, clusters: np.ndarray) -> Estimate:
-    """sum(numerator) / sum(denominator) with a standard error clustered on whole users, by linearization.
-
-    Args:
-        numerator, denominator: (N,) one value a request.
-        clusters: (N,) int64 user of each request; requests of one user are not independent.
-
-    Cochran 1977, "Sampling Techniques", section 6.4 and chapter 9: var = U / (U - 1) sum_u (y_u - r x_u)^2 / x^2.
-    """
-    total = float(denominator.sum())
-    if total == 0.0:
-        return Estimate(math.nan, math.nan)
-    ratio = float(numerator.sum()) / total
-    return Estimate(ratio, clustered_error((numerator - ratio * denominator) / total, clusters))
-
-
 def clustered_error(influence: np.ndarray, clusters: np.ndarray) -> float:
     """Standard error of a sum of influences (N,), added up within users first; NaN below two users."""
     if len(clusters) and not 0 <= clusters.min() <= clusters.max() < 2 * len(clusters):
@@ -96,65 +81,98 @@ def clustered_error(influence: np.ndarray, clusters: np.ndarray) -> float:
     return math.sqrt(count / (count - 1) * float(np.square(sums).sum()))
 
 
-def median_bounds(values: np.ndarray, alpha: float, sharpest_at: int) -> tuple[float, float]:
-    """Bounds of the median of (N,) values, each missing it at some look with probability at most `alpha`.
+def median_bounds(ordered: Sequence[float], alpha: float, sharpest_at: int) -> tuple[float, float]:
+    """Bounds of the median of (N,) values in order, each missing it at some look with probability at most `alpha`.
 
     Howard & Ramdas 2022: the number of values below the median is a sum of +-1/2 steps, which is sub-Gaussian with
     variance N / 4, so no estimate enters. `sharpest_at` is the N at which the bounds shall be tightest.
     """
-    count = len(values)
+    count = len(ordered)
     if count == 0:
         return -math.inf, math.inf
     shift = count * width(0.5 / math.sqrt(count), alpha, 0.5 / math.sqrt(sharpest_at))
     low, high = math.floor(count / 2 - shift), math.ceil(count / 2 + shift)
-    ordered = np.sort(values)
     return (float(ordered[low - 1]) if low >= 1 else -math.inf), (float(ordered[high]) if high < count else math.inf)
 
 
 def rate_bounds(events: int, trials: int, alpha: float) -> tuple[float, float]:
-    """Bounds of a rare rate: all rates that neither mixture can refute at level `alpha` each. Exact, not asymptotic."""
+    """Bounds of a rare rate: all rates that neither mixture can refute at level `alpha` each. Exact, not asymptotic.
+
+    One alternative alone refutes rates from a place on that has a closed form; the whole mixture refutes a few more.
+    """
     if trials == 0:
         return 0.0, 1.0
-    threshold = math.log(1.0 / alpha)
-    estimate = events / trials
-    lower = _boundary(estimate, 0.0, lambda rate: log_evidence_above(events, trials, rate) >= threshold)
-    upper = _boundary(estimate, 1.0, lambda rate: log_evidence_below(events, trials, rate) >= threshold)
+    threshold, others = -math.log(alpha), trials - events
+    lower, upper = 0.0, 1.0
+    if events:
+        gains = [(share, threshold + math.log(len(WORSE)) - others * math.log1p(-share)) for share in WORSE]
+        alone = max(share / (share + math.expm1(min(gain / events, LARGEST))) for share, gain in gains)
+        lower = _last_refuted(alone, threshold, lambda rate: _evidence_above(events, others, rate))
+    if others:
+        gains = [(share, threshold - math.log(weight) - _times_log(events, share)) for share, weight in BETTER]
+        odds = [(share, math.expm1(min(gain / others, LARGEST))) for share, gain in gains]
+        alone = min(odd / (odd + 1.0 - share) for share, odd in odds)
+        upper = _last_refuted(alone, threshold, lambda rate: _evidence_below(events, others, rate))
     return lower, upper
 
 
 def log_evidence_below(events: int, trials: int, limit: float) -> float:
     """Log of an e-process against `rate >= limit`: once above log(1 / alpha), the rate is below the limit at level alpha.
 
-    A mixture of likelihood ratios of smaller rates to `limit`; each is a supermartingale under every rate >= limit.
+    A mixture of likelihood ratios of smaller rates to `limit`, in (0, 1); each is a supermartingale under every rate >= limit.
     """
-    return _log_mixture(events, trials, limit, [(share * limit, weight) for share, weight in BETTER])
+    return _evidence_below(events, trials - events, limit)[0]
 
 
 def log_evidence_above(events: int, trials: int, limit: float) -> float:
     """Log of an e-process against `rate <= limit`, the mirror of `log_evidence_below`."""
-    return _log_mixture(events, trials, limit, [(limit + share * (1.0 - limit), 1.0 / len(WORSE)) for share in WORSE])
+    return _evidence_above(events, trials - events, limit)[0]
 
 
-def _log_mixture(events: int, trials: int, limit: float, alternatives: list[tuple[float, float]]) -> float:
-    if not 0.0 < limit < 1.0:
-        return math.inf if (limit <= 0.0 and events > 0) or (limit >= 1.0 and events < trials) else 0.0
+def _evidence_below(events: int, others: int, limit: float) -> tuple[float, float]:
+    """The log evidence of rates `share * limit`, and its slope in `limit`."""
     terms = []
-    for rate, weight in alternatives:
-        if rate == 0.0 and events > 0:
-            continue
-        gained = events * math.log(rate / limit) if events else 0.0
-        terms.append(math.log(weight) + gained + (trials - events) * math.log((1.0 - rate) / (1.0 - limit)))
-    return float(np.logaddexp.reduce(terms))
+    for share, weight in BETTER:
+        ratio = (1.0 - share * limit) / (1.0 - limit)  # of the likelihoods of no event
+        gained = _times_log(events, share) + others * math.log(ratio)
+        terms.append((math.log(weight) + gained, others * (1.0 - share) / (ratio * (1.0 - limit) ** 2)))
+    return _log_sum(terms)
 
 
-def _boundary(inside: float, outside: float, is_refuted: Callable[[float], bool]) -> float:
-    """The rate between the estimate and an end of [0, 1] from which on rates are refuted."""
-    if not is_refuted(outside):
-        return outside
-    for _ in range(BISECTIONS):
-        middle = (inside + outside) / 2.0
-        if is_refuted(middle):
-            outside = middle
-        else:
-            inside = middle
-    return outside
+def _evidence_above(events: int, others: int, limit: float) -> tuple[float, float]:
+    """The log evidence of rates `limit + share * (1 - limit)`, and its slope in `limit`."""
+    terms = []
+    for share in WORSE:
+        rate = limit + share * (1.0 - limit)
+        gained = events * math.log(rate / limit) + others * math.log1p(-share)
+        terms.append((gained - math.log(len(WORSE)), -events * share / (limit * rate)))
+    return _log_sum(terms)
+
+
+def _times_log(count: int, share: float) -> float:
+    """count * log(share), which is zero for nothing and -inf for something whose share is zero."""
+    return count * math.log(share) if share > 0.0 else -math.inf if count else 0.0
+
+
+def _log_sum(terms: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Log of the sum of exp(term), and its slope from the terms' own."""
+    largest = max(term for term, _ in terms)
+    parts = [(math.exp(term - largest), slope) for term, slope in terms]
+    total = sum(part for part, _ in parts)
+    return largest + math.log(total), sum(part * slope for part, slope in parts) / total
+
+
+def _last_refuted(rate: float, threshold: float, evidence: Callable[[float], tuple[float, float]]) -> float:
+    """The refuted rate that is nearest to the estimate, from one that is refuted.
+
+    Log evidence is convex in the rate (a log of a sum of log-convex terms), so Newton's steps never leave the refuted side.
+    """
+    for _ in range(STEPS):
+        if not 0.0 < rate < 1.0:
+            break
+        found, slope = evidence(rate)
+        step = (found - threshold) / slope
+        rate -= step
+        if abs(step) <= PRECISE:
+            break
+    return min(max(rate, 0.0), 1.0)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from tidewheel.contracts.recipe import DeployConfig
 from tidewheel.contracts.rollout import PlannedSignal, Role, Signal
@@ -19,12 +17,12 @@ from tidewheel.rollout.evidence import (
     rise_of_missing,
 )
 from tidewheel.rollout.sequence import (
+    Estimate,
     bounds,
     log_evidence_above,
     log_evidence_below,
     median_bounds,
     rate_bounds,
-    ratio_of_sums,
 )
 
 MIN_USERS = 50  # an arm with fewer is not judged: clustered standard errors of few users are too small
@@ -45,12 +43,10 @@ def errors(plan: PlannedSignal, evidence: Evidence, config: DeployConfig) -> Sig
     """Share of the candidate's requests of this step without a usable answer."""
     arm, limit = evidence.candidate, plan.limit
     lower, upper = rate_bounds(arm.errors, arm.requests, config.alpha)
-    if log_evidence_above(arm.errors, arm.requests, limit) >= -math.log(plan.harm_alpha):
-        phase = Phase.FAILED
-    elif log_evidence_below(arm.errors, arm.requests, limit) >= -math.log(config.alpha):
-        phase = Phase.SUCCESSFUL
-    else:
-        phase = Phase.RUNNING
+    phase = _phase(
+        log_evidence_below(arm.errors, arm.requests, limit) >= -math.log(config.alpha),
+        log_evidence_above(arm.errors, arm.requests, limit) >= -math.log(plan.harm_alpha),
+    )
     rate = arm.errors / arm.requests if arm.requests else None
     message = f"errors {arm.errors} of {arm.requests} requests, rate in [{lower:.4f}, {upper:.4f}], limit {limit:g}"
     return _signal(plan, phase, message, rate, (lower, upper))
@@ -69,11 +65,8 @@ def latency(plan: PlannedSignal, evidence: Evidence, config: DeployConfig) -> Si
         return max(low, 0.0) / control_high, high / control_low if control_low > 0.0 else math.inf
 
     lower, upper = ratio_bounds(config.alpha)
-    if ratio_bounds(plan.harm_alpha)[0] > limit:
-        phase = Phase.FAILED
-    else:
-        phase = Phase.SUCCESSFUL if upper < limit else Phase.RUNNING
-    median, control_median = float(np.median(candidate.latencies)), float(np.median(control.latencies))
+    phase = _phase(upper < limit, ratio_bounds(plan.harm_alpha)[0] > limit)
+    median, control_median = _median(candidate.latencies), _median(control.latencies)
     ratio = median / control_median if control_median > 0.0 else math.inf
     message = (
         f"latency {median * 1e3:.2f} ms against {control_median * 1e3:.2f} ms, "
@@ -90,37 +83,25 @@ def engagement(plan: PlannedSignal, evidence: Evidence, config: DeployConfig) ->
     difference = relative_difference(evidence, "engagement")
     if difference is None:
         return _unseen(plan, f"no {config.goal_label} seen in the control arm")
-    margin = -plan.limit
-    proof = bounds(difference, config.alpha, margin / PRECISION)
-    harm = bounds(difference, plan.harm_alpha, margin / PRECISION, margin)
-    if proof[0] > (0.0 if plan.role is Role.GOAL else -margin):
-        phase = Phase.SUCCESSFUL
-    else:
-        phase = Phase.FAILED if harm[1] < 0.0 else Phase.RUNNING
-    means = f"{candidate.engagement.mean():.4f} {config.goal_label} a request against {control.engagement.mean():.4f}"
+    proof, harm = _proof(plan, difference, config.alpha), _harm(plan, difference, plan.harm_alpha)
+    phase = _phase(proof[0] > (0.0 if plan.role is Role.GOAL else plan.limit), harm[1] < 0.0)
+    mine, other = candidate.outcomes.mean("engagement"), control.outcomes.mean("engagement")
+    means = f"{mine:.4f} {config.goal_label} a request against {other:.4f}"
     interval = f"[{proof[0]:+.1%}, {proof[1]:+.1%}]"
-    asked = _asked(plan, f"{-margin:+.1%}")
+    asked = _asked(plan, f"{plan.limit:+.1%}")
     message = f"engagement {means}: {difference.value:+.1%} in {interval} at equal requests, {asked}"
     return _signal(plan, phase, message, difference.value, proof)
 
 
 def logloss(plan: PlannedSignal, evidence: Evidence, config: DeployConfig) -> Signal:
     """Log-loss per impression, paired on the same requests: non-inferiority by `max_logloss_rise`, superiority as a goal."""
-    candidate, control = _both(evidence)
-    if few := _few_users(candidate):
+    if few := _few_users(evidence.candidate):
         return _unseen(plan, few)
-    label, margin = plan.name.partition(" ")[2], plan.limit
-    difference = ratio_of_sums(candidate.losses[label] - control.losses[label], candidate.impressions, candidate.clusters)
-    are_alike = difference.value == 0.0 and difference.standard_error == 0.0
-    # Both bundles answer alike: the same losses, not a lack of evidence.
-    proof = (0.0, 0.0) if are_alike else bounds(difference, config.alpha, margin / PRECISION)
-    harm = (0.0, 0.0) if are_alike else bounds(difference, plan.harm_alpha, margin / PRECISION, margin)
-    if proof[1] < (0.0 if plan.role is Role.GOAL else margin):
-        phase = Phase.SUCCESSFUL
-    else:
-        phase = Phase.FAILED if harm[0] > 0.0 else Phase.RUNNING
+    difference = evidence.pairs.ratio(f"{plan.name} rise", "impressions")
+    proof, harm = _proof_and_harm(plan, difference, config)
+    phase = _phase(proof[1] < (0.0 if plan.role is Role.GOAL else plan.limit), harm[0] > 0.0)
     interval = f"[{proof[0]:+.4f}, {proof[1]:+.4f}]"
-    message = f"{plan.name} {difference.value:+.4f} an impression in {interval}, " + _asked(plan, f"{margin:+g}")
+    message = f"{plan.name} {difference.value:+.4f} an impression in {interval}, " + _asked(plan, f"{plan.limit:+g}")
     return _signal(plan, phase, message, difference.value, proof)
 
 
@@ -133,21 +114,18 @@ def calibration(plan: PlannedSignal, evidence: Evidence, config: DeployConfig) -
     arms = [candidate] if control is None else [candidate, control]
     if few := _few_users(*arms):
         return _unseen(plan, few)
-    if any(arm.actual.sum() <= 0.0 or arm.predicted.sum() <= 0.0 for arm in arms):
+    if any(arm.outcomes.total(name) <= 0.0 for arm in arms for name in ("actual", "predicted")):
         return _unseen(plan, f"no {config.goal_label} seen in an arm yet")
     margin = plan.limit
     own = log_calibration(candidate)
     estimates = [own] if control is None else [own, calibration_against_control(evidence)]
     floor, ceiling = math.log(max(1.0 - margin, 1e-9)), math.log1p(margin)
-    proofs = [bounds(estimate, config.alpha / len(estimates), margin / PRECISION) for estimate in estimates]
-    harms = [bounds(estimate, plan.harm_alpha, margin / PRECISION, margin) for estimate in estimates]
+    proofs = [_proof(plan, estimate, config.alpha / len(estimates)) for estimate in estimates]
+    harms = [_harm(plan, estimate, plan.harm_alpha) for estimate in estimates]
     is_inside = [floor < lower and upper < ceiling for lower, upper in proofs]
     is_above = harms[0][0] > ceiling and all(lower > 0.0 for lower, _ in harms[1:])
     is_below = harms[0][1] < floor and all(upper < 0.0 for _, upper in harms[1:])
-    if any(is_inside):
-        phase = Phase.SUCCESSFUL
-    else:
-        phase = Phase.FAILED if is_above or is_below else Phase.RUNNING
+    phase = _phase(any(is_inside), is_above or is_below)
     texts = [
         f"{math.exp(estimate.value):.3f} in [{_exp(lower):.3f}, {_exp(upper):.3f}]"
         for estimate, (lower, upper) in zip(estimates, proofs, strict=True)
@@ -168,15 +146,11 @@ def scores(plan: PlannedSignal, evidence: Evidence, config: DeployConfig) -> Sig
     if difference is None:
         return _unseen(plan, "control gives no score above 0")
     margin = plan.limit
-    are_alike = difference.value == 0.0 and difference.standard_error == 0.0
-    lower, upper = (0.0, 0.0) if are_alike else bounds(difference, config.alpha, margin / PRECISION)
-    harm = (0.0, 0.0) if are_alike else bounds(difference, plan.harm_alpha, margin / PRECISION, margin)
-    if -margin < lower and upper < margin:
-        phase = Phase.SUCCESSFUL
-    else:
-        phase = Phase.FAILED if harm[0] > margin or harm[1] < -margin else Phase.RUNNING
+    (lower, upper), harm = _proof_and_harm(plan, difference, config)
+    phase = _phase(-margin < lower and upper < margin, harm[0] > margin or harm[1] < -margin)
+    mine, other = candidate.outcomes.mean("scored"), control.outcomes.mean("scored")
     message = (
-        f"scores of {config.goal_label}: mean {candidate.scored.mean():.4f} against {control.scored.mean():.4f}, "
+        f"scores of {config.goal_label}: mean {mine:.4f} against {other:.4f}, "
         f"{difference.value:+.1%} in [{lower:+.1%}, {upper:+.1%}] at equal requests, limit 0 ± {margin:.0%}"
     )
     return _signal(plan, phase, message, difference.value, (lower, upper))
@@ -189,15 +163,12 @@ def coverage(plan: PlannedSignal, evidence: Evidence, config: DeployConfig) -> S
     if few := _few_users(candidate, control):
         return _unseen(plan, few)
     margin = -plan.limit
-    names = sorted(candidate.missing.keys() | control.missing.keys()) or [""]  # nothing was ever missing: any name says so
+    names = sorted(candidate.features | control.features) or [""]  # nothing was ever missing: any name says so
     rises = {name: rise_of_missing(candidate, control, name) for name in names}
     worst = max(rises, key=lambda name: rises[name].value)
-    proofs = {name: bounds(rise, config.alpha, margin / PRECISION) for name, rise in rises.items()}
-    harms = [bounds(rise, plan.harm_alpha / len(names), margin / PRECISION, margin) for rise in rises.values()]
-    if all(upper < margin for _, upper in proofs.values()):
-        phase = Phase.SUCCESSFUL
-    else:
-        phase = Phase.FAILED if any(lower > margin for lower, _ in harms) else Phase.RUNNING
+    proofs = {name: _proof(plan, rise, config.alpha) for name, rise in rises.items()}
+    harms = [_harm(plan, rise, plan.harm_alpha / len(names)) for rise in rises.values()]
+    phase = _phase(all(upper < margin for _, upper in proofs.values()), any(lower > margin for lower, _ in harms))
     low, high = proofs[worst]
     which = f" of {worst}" if worst else ""
     fall = 0.0 - rises[worst].value  # not -0.0
@@ -222,8 +193,35 @@ def _both(evidence: Evidence) -> tuple[ArmEvidence, ArmEvidence]:
 
 
 def _few_users(*arms: ArmEvidence) -> str | None:
-    users = min(arm.num_users for arm in arms)
+    users = min(arm.outcomes.num_users for arm in arms)
     return f"{users} users < {MIN_USERS}" if users < MIN_USERS else None
+
+
+def _proof(plan: PlannedSignal, estimate: Estimate, alpha: float) -> Bounds:
+    """Bounds for showing that an estimate is within the signal's margin."""
+    return bounds(estimate, alpha, abs(plan.limit) / PRECISION)
+
+
+def _harm(plan: PlannedSignal, estimate: Estimate, alpha: float) -> Bounds:
+    """Bounds for showing that it is harmful."""
+    return bounds(estimate, alpha, abs(plan.limit) / PRECISION, abs(plan.limit))
+
+
+def _proof_and_harm(plan: PlannedSignal, difference: Estimate, config: DeployConfig) -> tuple[Bounds, Bounds]:
+    """Both; of two bundles that answer every request alike the difference is known: that is no lack of evidence."""
+    if difference.value == 0.0 and difference.standard_error == 0.0:
+        return (0.0, 0.0), (0.0, 0.0)
+    return _proof(plan, difference, config.alpha), _harm(plan, difference, plan.harm_alpha)
+
+
+def _phase(is_harmless: bool, is_harmful: bool) -> Phase:
+    if is_harmless:
+        return Phase.SUCCESSFUL
+    return Phase.FAILED if is_harmful else Phase.RUNNING
+
+
+def _median(ordered: Sequence[float]) -> float:
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2.0
 
 
 def _asked(plan: PlannedSignal, margin: str) -> str:

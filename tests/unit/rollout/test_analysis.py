@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tidewheel.contracts.recipe import CanaryStep, DeployConfig
-from tidewheel.contracts.rollout import Signal
+from tidewheel.contracts.rollout import ArmBatch, Signal
 from tidewheel.contracts.verdict import Phase
 from tidewheel.rollout.analysis import assess
-from tidewheel.rollout.evidence import ArmEvidence, Evidence
+from tidewheel.rollout.evidence import Evidence
 
 CONFIG = DeployConfig(steps=(CanaryStep(share=0.25, min_requests=400, max_requests=4000),))
 
 
 def an_arm(rng: np.random.Generator, count: int, effect: float = 1.0, overconfidence: float = 1.0, seconds: float = 0.002):
-    """`count` requests of 8 shown items by up to 500 users who click differently; `effect` multiplies the click rate."""
+    """`count` requests of 8 shown items by up to 500 users who click differently; `effect` multiplies the click rate.
+
+    Series are arrays here, which nothing validates: a test may spoil them.
+    """
     users = rng.integers(0, 500, count) + int(rng.integers(1, 10**6)) * 1000
     taste = np.exp(np.random.default_rng(int(users[0] // 1000)).normal(0.0, 0.4, 500))[users % 1000]
     rate = np.clip(0.1 * taste, 0.0, 0.6)
     clicks = rng.binomial(8, np.clip(rate * effect, 0.0, 1.0)).astype(float)
-    return ArmEvidence(
+    return ArmBatch.model_construct(
         requests=count,
         errors=0,
         latencies=rng.lognormal(math.log(seconds), 0.3, count),
@@ -37,21 +39,35 @@ def an_arm(rng: np.random.Generator, count: int, effect: float = 1.0, overconfid
     )
 
 
-def first(arm: ArmEvidence, count: int) -> ArmEvidence:
-    series = ("latencies", "users", "engagement", "predicted", "actual", "impressions", "scored", "expected")
-    return replace(arm, requests=count, **{name: getattr(arm, name)[:count] for name in series})
+SERIES = ("latencies", "users", "engagement", "predicted", "actual", "impressions", "scored", "expected")
 
 
-def closed_loop(candidate: ArmEvidence, control: ArmEvidence | None) -> dict[str, Signal]:
-    return {signal.name: signal for signal in assess(Evidence(candidate, control, True), CONFIG)}
+def replace(arm: ArmBatch, **series) -> ArmBatch:
+    return arm.model_copy(update=series)
+
+
+def between(arm: ArmBatch, first: int, last: int) -> ArmBatch:
+    return replace(arm, requests=last - first, **{name: getattr(arm, name)[first:last] for name in SERIES})
+
+
+def evidence_of(candidate: ArmBatch, control: ArmBatch | None, is_closed_loop: bool = True) -> Evidence:
+    evidence = Evidence(control is not None, is_closed_loop)
+    evidence.add(candidate, control)
+    return evidence
+
+
+def closed_loop(candidate: ArmBatch, control: ArmBatch | None) -> dict[str, Signal]:
+    return {signal.name: signal for signal in assess(evidence_of(candidate, control), CONFIG)}
 
 
 def end_of(name: str, effect: float, seed: int, count: int = 3000, look: int = 100) -> Phase:
     """How one signal first decides when looked at after every `look` requests."""
     rng = np.random.default_rng(seed)
     candidate, control = an_arm(rng, count, effect), an_arm(rng, count)
+    evidence = Evidence(has_control=True, is_closed_loop=True)
     for seen in range(look, count + 1, look):
-        phase = closed_loop(first(candidate, seen), first(control, seen))[name].phase
+        evidence.add(between(candidate, seen - look, seen), between(control, seen - look, seen))
+        phase = next(signal.phase for signal in assess(evidence, CONFIG) if signal.name == name)
         if phase is not Phase.RUNNING:
             return phase
     return Phase.RUNNING
@@ -89,7 +105,7 @@ def test_knowing_what_a_request_was_worth_narrows_the_interval() -> None:
 
 def test_a_candidate_without_traffic_is_undecided_in_everything() -> None:
     rng = np.random.default_rng(0)
-    nothing = first(an_arm(rng, 10), 0)
+    nothing = between(an_arm(rng, 10), 0, 0)
     assert {signal.phase for signal in closed_loop(nothing, nothing).values()} == {Phase.RUNNING}
     assert {signal.phase for signal in closed_loop(nothing, an_arm(rng, 3000)).values()} == {Phase.RUNNING}
     assert {signal.phase for signal in closed_loop(nothing, None).values()} == {Phase.RUNNING}
@@ -116,7 +132,7 @@ def test_a_number_that_is_none_is_an_error_and_never_a_pass(series: str) -> None
     arm, control = an_arm(rng, 2000), an_arm(rng, 2000)
     values = getattr(arm, series).copy()
     values[7] = math.nan
-    (signal,) = assess(Evidence(replace(arm, **{series: values}), control, True), CONFIG)
+    (signal,) = assess(evidence_of(replace(arm, **{series: values}), control), CONFIG)
     assert signal.phase is Phase.ERROR
     assert "not finite in 1 of" in signal.message
 
@@ -124,7 +140,7 @@ def test_a_number_that_is_none_is_an_error_and_never_a_pass(series: str) -> None
 def test_a_missing_series_is_an_error() -> None:
     rng = np.random.default_rng(0)
     arm, control = an_arm(rng, 2000), an_arm(rng, 2000)
-    (signal,) = assess(Evidence(replace(arm, predicted=arm.predicted[:1999]), control, True), CONFIG)
+    (signal,) = assess(evidence_of(replace(arm, predicted=arm.predicted[:1999]), control), CONFIG)
     assert signal.phase is Phase.ERROR
 
 
@@ -171,7 +187,7 @@ def replayed(rise: float) -> dict[str, Signal]:
     control = an_arm(rng, 2000)
     losses = rng.gamma(2.0, 1.0, 2000)
     candidate = replace(control, losses={"click": losses + 8 * rng.normal(rise, 0.1, 2000)})
-    evidence = Evidence(candidate, replace(control, losses={"click": losses}), False)
+    evidence = evidence_of(candidate, replace(control, losses={"click": losses}), is_closed_loop=False)
     return {signal.name: signal for signal in assess(evidence, CONFIG)}
 
 
@@ -188,13 +204,13 @@ def test_replay_refuses_arms_that_hold_different_requests_or_no_loss() -> None:
     arm = replace(an_arm(rng, 200), losses={"click": np.ones(200)})
     other = replace(an_arm(rng, 200), losses={"click": np.ones(200)})
     for candidate, control in ((arm, other), (replace(arm, losses={}), replace(arm, losses={}))):
-        (signal,) = assess(Evidence(candidate, control, False), CONFIG)
+        (signal,) = assess(evidence_of(candidate, control, is_closed_loop=False), CONFIG)
         assert signal.phase is Phase.ERROR
 
 
 def test_two_bundles_that_answer_alike_pass_a_replay() -> None:
     arm = replace(an_arm(np.random.default_rng(6), 2000), losses={"click": np.ones(2000)})
-    assert {signal.phase for signal in assess(Evidence(arm, arm, False), CONFIG)} == {Phase.SUCCESSFUL}
+    assert {signal.phase for signal in assess(evidence_of(arm, arm, is_closed_loop=False), CONFIG)} == {Phase.SUCCESSFUL}
 
 
 @pytest.mark.parametrize(
@@ -229,7 +245,7 @@ def test_a_goal_has_to_get_better_and_a_guard_only_no_worse() -> None:
     config = CONFIG.model_copy(update={"goals": ("engagement",)})
 
     def phase(effect: float, config: DeployConfig) -> Phase:
-        evidence = Evidence(an_arm(rng, 4000, effect), an_arm(rng, 4000), True)
+        evidence = evidence_of(an_arm(rng, 4000, effect), an_arm(rng, 4000))
         return next(signal.phase for signal in assess(evidence, config) if signal.name == "engagement")
 
     assert phase(1.0, CONFIG) is Phase.SUCCESSFUL

@@ -15,7 +15,7 @@ from tidewheel.contracts.rollout import ArmBatch, CanaryBatch, CanaryResult
 from tidewheel.contracts.verdict import Phase
 from tidewheel.errors import ContractError, RetryableError
 from tidewheel.rollout.canary import Canary
-from tidewheel.rollout.controller import Controller, StoredJournal
+from tidewheel.rollout.controller import Controller, MemoryJournal, StoredJournal
 from tidewheel.store import Store
 
 STEPS = tuple(CanaryStep(share=share, min_requests=200, max_requests=1000) for share in (0.1, 0.5))
@@ -206,3 +206,30 @@ def test_a_step_does_not_pass_before_each_of_its_minima(minimum: dict[str, float
     (result,) = canary.result().steps
     assert result.phase is Phase.SUCCESSFUL
     assert result.looks == batches
+
+
+def progress_of(config: DeployConfig, source: Drawn) -> list[tuple[float, str]]:
+    said: list[tuple[float, str]] = []
+    canary = Canary(config, has_control=True, is_closed_loop=True)
+    controller = Controller(canary, MemoryJournal(), lambda share, words: said.append((share, words)))
+    while not controller.has_ended:
+        controller.advance(source)
+    return said
+
+
+def test_a_step_that_has_passed_is_spoken_of_and_not_the_next_one() -> None:
+    said = [words for _, words in progress_of(CONFIG, Drawn(1))]
+    last_of_first = [words for words in said if words.startswith("step 1/2: 10% of users, ")][-1]
+    assert said[said.index(last_of_first) + 1].startswith("step 2/2: 50% of users, 100 requests, ")
+    assert "silent" not in last_of_first
+
+
+def test_a_step_that_has_failed_is_spoken_of_and_not_the_next_one() -> None:
+    assert progress_of(CONFIG, Drawn(1, effect=0.3))[-1][1].startswith("step 1/2: 10% of users, ")
+
+
+def test_two_equal_steps_are_told_apart() -> None:
+    said = progress_of(CONFIG.model_copy(update={"steps": (STEPS[0], STEPS[0])}), Drawn(1))
+    assert [share for share, _ in said] == sorted(share for share, _ in said)
+    assert said[-1][0] == 1.0
+    assert said[-1][1].startswith("step 2/2: ")

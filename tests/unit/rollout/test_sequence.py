@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -18,7 +18,6 @@ from tidewheel.rollout.sequence import (
     log_evidence_below,
     median_bounds,
     rate_bounds,
-    ratio_of_sums,
     width,
 )
 
@@ -68,19 +67,6 @@ def test_no_spread_or_no_number_gives_no_bound() -> None:
         assert bounds(estimate, 0.05, 0.1) == (-math.inf, math.inf)
 
 
-def test_the_clustered_error_of_single_requests_is_the_textbook_one() -> None:
-    values = np.random.default_rng(1).normal(size=500)
-    estimate = ratio_of_sums(values, np.ones(500), np.arange(500))
-    assert estimate.value == pytest.approx(values.mean())
-    assert estimate.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(500))
-
-
-def test_requests_of_one_user_count_as_one_observation() -> None:
-    values, users = np.repeat([1.0, 2.0, 3.0, 4.0], 50), np.repeat([1, 2, 3, 4], 50)
-    want = np.array([1.0, 2.0, 3.0, 4.0]).std(ddof=1) / 2.0
-    assert ratio_of_sums(values, np.ones(200), users).standard_error == pytest.approx(want)
-
-
 def test_one_user_alone_has_no_standard_error() -> None:
     assert math.isnan(clustered_error(np.array([1.0, -1.0]), np.array([5, 5])))
 
@@ -90,7 +76,7 @@ def test_the_median_stays_within_its_bounds_at_every_look() -> None:
     misses = 0
     for _ in range(150):
         values = rng.lognormal(0.0, 1.0, 1200)  # its median is 1
-        looks = [median_bounds(values[:count], 0.05, 400) for count in range(50, 1201, 50)]
+        looks = [median_bounds(np.sort(values[:count]), 0.05, 400) for count in range(50, 1201, 50)]
         misses += any(not low <= 1.0 <= high for low, high in looks)
     assert misses / 150 <= at_most(0.1, 150)
 
@@ -120,3 +106,27 @@ def test_the_bounds_of_a_rate_hold_its_estimate(events: int, others: int) -> Non
     lower, upper = rate_bounds(events, trials, 0.05)
     assert 0.0 <= lower <= (events / trials if trials else 1.0) + 1e-9
     assert (events / trials if trials else 0.0) - 1e-9 <= upper <= 1.0
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(1e-6, 0.4))
+@example(0, 1, 0.05)
+@example(1, 0, 0.05)
+@example(10**6, 1, 0.05)
+@example(1, 10**6, 1e-6)
+def test_the_bounds_of_a_rate_lie_where_halving_finds_the_end_of_what_is_refuted(
+    events: int, others: int, alpha: float
+) -> None:
+    def halved(inside: float, outside: float, evidence) -> float:
+        while abs(outside - inside) > 1e-12:
+            middle = (inside + outside) / 2
+            if evidence(events, events + others, middle) >= -math.log(alpha):
+                outside = middle
+            else:
+                inside = middle
+        return outside
+
+    rate = events / max(events + others, 1)
+    lower, upper = rate_bounds(events, events + others, alpha)
+    assert lower == pytest.approx(halved(rate, 0.0, log_evidence_above) if events else 0.0, abs=1e-10)
+    assert upper == pytest.approx(halved(rate, 1.0, log_evidence_below) if others else 1.0, abs=1e-10)
