@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 CONTAINER = "server"  # the container of the chart whose environment names the bundle
 BUNDLE_VARIABLE = "TIDEWHEEL_BUNDLE"
 CANARY_ANNOTATION = "tidewheel/canary"  # of the Rollout: what its analysis is asked to judge
+# The chart's label on a Rollout without a bundle: Argo Rollouts leaves it alone, so that its first revision has one.
+UNRELEASED_LABEL = "argo-rollouts.argoproj.io/controller-instance-id"
 KINDS = {"argo": ("argoproj.io", "v1alpha1", "rollouts"), "deployment": ("apps", "v1", "deployments")}
 TRIES = 5  # of a change that somebody else's came before
 LOOK_SECONDS = 1.0
@@ -196,8 +198,10 @@ def change_of(live: Mapping[str, Any], where: str, bundle: str, annotations: Map
     is_same = containers == live["spec"]["template"]["spec"]["containers"]
     if is_same and not live["spec"].get("paused") and annotations.items() <= known.items():
         return None
+    labels = {UNRELEASED_LABEL: None} if UNRELEASED_LABEL in live["metadata"].get("labels", {}) else {}
+    version = live["metadata"]["resourceVersion"]
     return {
-        "metadata": {"resourceVersion": live["metadata"]["resourceVersion"], "annotations": dict(annotations)},
+        "metadata": {"resourceVersion": version, "annotations": dict(annotations), "labels": labels},
         "spec": {"paused": False, "template": {"spec": {"containers": containers}}},
     }
 

@@ -8,7 +8,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from tidewheel.errors import ConfigError, RetryableError, TidewheelError
-from tidewheel.rollout.workload import BUNDLE_VARIABLE, CANARY_ANNOTATION, _explained, change_of, standing_of
+from tidewheel.rollout.workload import BUNDLE_VARIABLE, CANARY_ANNOTATION, UNRELEASED_LABEL, _explained, change_of, standing_of
 
 OLD, NEW = "a" * 64, "b" * 64
 WHERE = "rollout feed in namespace serving"
@@ -113,13 +113,21 @@ def test_a_change_keeps_everything_else_and_names_the_version_that_it_changes() 
     live = rollout(paused=True)
     change = change_of(live, WHERE, NEW, {CANARY_ANNOTATION: "feed/2"})
     assert change is not None
-    assert change["metadata"] == {"resourceVersion": "90", "annotations": {CANARY_ANNOTATION: "feed/2"}}
+    assert change["metadata"] == {"resourceVersion": "90", "annotations": {CANARY_ANNOTATION: "feed/2"}, "labels": {}}
     assert change["spec"]["paused"] is False
     side, server = change["spec"]["template"]["spec"]["containers"]
     assert side == {"name": "side"}
     assert server["image"] == "x"
     assert [each["value"] for each in server["env"]] == [NEW, "/store"]
     assert live == rollout(paused=True)  # what was read is left alone
+
+
+def test_the_first_bundle_takes_the_label_away_that_keeps_the_controller_out() -> None:
+    live = rollout("", paused=True)
+    live["metadata"]["labels"] = {UNRELEASED_LABEL: "unreleased", "tidewheel/recipe": "feed"}
+    change = change_of(live, WHERE, NEW, {})
+    assert change is not None
+    assert change["metadata"]["labels"] == {UNRELEASED_LABEL: None}  # a merge patch removes what is null
 
 
 def test_nothing_is_changed_twice() -> None:
