@@ -7,6 +7,8 @@ its half still gets its answer. Nobody can make the server hold more than `Limit
 from __future__ import annotations
 
 import asyncio
+import sys
+import traceback
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -153,15 +155,16 @@ class Connection(asyncio.BufferedProtocol):
     # --- answers ---
 
     def _advance(self) -> None:
-        """Answer in their order the requests that can be answered now."""
-        while self._queue and not self._is_choked and not self.transport.is_closing():
+        """Answer the first request if it can be answered now; before the next one the loop looks at the other connections."""
+        if self._queue and not self._is_choked and not self.transport.is_closing():
             request = self._queue[0]
             if not request.is_begun:
                 request.begin(self.gate)
                 self._continue(request)
-            if request.fault is None and request.max_bytes is not None and not self._is_ready(request):
-                break
-            self._answer(request)
+            if request.fault is not None or request.max_bytes is None or self._is_ready(request):
+                self._answer(request)
+                if self._queue:
+                    self.loop.call_soon(self._advance)
         self._read_or_pause()
 
     def _is_ready(self, request: Request) -> bool:
@@ -198,7 +201,10 @@ class Connection(asyncio.BufferedProtocol):
         if is_last:
             self.transport.close()
         if reply.after is not None:
-            reply.after()
+            try:
+                reply.after()
+            except Exception:
+                traceback.print_exc(file=sys.stderr)  # a bug: for the operator; the caller has its answer
 
     def _read_or_pause(self) -> None:
         """A caller that sends more requests than one before the first is answered has to wait with the rest."""

@@ -16,7 +16,7 @@ from tidewheel.contracts.schema import FeatureSpec, feature_columns
 from tidewheel.serving.rows import TENSORS, About, Served
 
 VERSION = 2  # of marshal: later ones look for repeats, of which there are none
-ABSENT, OBJECTS = "-", "O"
+ABSENT = "-"
 _NUMBERS = {"i": np.int64, "f": np.float64}  # what `tensors` makes of a request, by the kind of its type
 _NULL = np.array([None], dtype=object)
 
@@ -32,18 +32,17 @@ class Layout:
         self, about: About, served_time: str, columns: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
     ) -> bytes:
         """An item. `served_time`: ISO 8601, UTC; scores are (C,) float32 by label."""
-        kinds, values = [], []
-        for name in self.columns:
-            column = columns.get(name)
-            kind = ABSENT if column is None else column.dtype.kind if column.dtype.kind in _NUMBERS else OBJECTS
-            kinds.append(kind)
-            values.append(_raw(kind, column))
-        found = [np.ascontiguousarray(scores[label]) for label in self.labels]
-        return marshal.dumps((tuple(about), served_time, "".join(kinds), values, found), VERSION)
+        found = [columns.get(name) for name in self.columns]
+        kinds = [ABSENT if column is None else column.dtype.kind for column in found]
+        values = [
+            column if kind in _NUMBERS and column.ndim == 1 else _raw(kind, column)  # type: ignore[union-attr]
+            for kind, column in zip(kinds, found, strict=True)
+        ]
+        return marshal.dumps((about[:], served_time, "".join(kinds), values, [scores[label] for label in self.labels]), VERSION)
 
     def unpack(self, item: bytes) -> Served:
         """The rows of an item."""
-        about, served_time, kinds, values, found = marshal.loads(item)
+        about, served_time, kinds, values, raw_scores = marshal.loads(item)
         columns = {
             name: _column(kind, value) for name, kind, value in zip(self.columns, kinds, values, strict=True) if kind != ABSENT
         }
@@ -51,23 +50,21 @@ class Layout:
         columns |= {
             name: np.array([value]) for name in ("user_id", "propensity") if (value := getattr(parameters, name)) is not None
         }
-        scores = {label: np.frombuffer(raw, dtype=np.float32) for label, raw in zip(self.labels, found, strict=True)}
+        scores = {label: np.frombuffer(raw, dtype=np.float32) for label, raw in zip(self.labels, raw_scores, strict=True)}
         num_rows = len(next(iter(scores.values())))
         nothing = {"position": _NULL, "propensity": _NULL}
         return Served(parameters, nothing | columns, scores, datetime.fromisoformat(served_time), num_rows)
 
 
 def _raw(kind: str, column: np.ndarray | None) -> Any:
-    """What marshal writes: it takes an array of numbers for the bytes that it is."""
+    """What marshal writes of anything but plain numbers: it takes an array for the bytes that it is."""
     if column is None:
         return None
-    if kind == OBJECTS:
-        return column.tolist()
-    return column if column.ndim == 1 else (column.shape, column)
+    return (column.shape, column) if kind in _NUMBERS else column.tolist()
 
 
 def _column(kind: str, value: Any) -> np.ndarray:
-    if kind == OBJECTS:
+    if kind not in _NUMBERS:
         column = np.empty(len(value), dtype=object)
         column[:] = value
         return column
