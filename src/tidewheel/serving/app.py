@@ -1,14 +1,14 @@
-"""The server as a plain ASGI application: routes of the Open Inference Protocol v2 over the bundles that are resident."""
+"""The server without its connections: routes of the Open Inference Protocol v2 over the bundles that are resident."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tidewheel import __version__
@@ -18,22 +18,14 @@ from tidewheel.ranker.scorer import Scores
 from tidewheel.serving.gate import Gate, HttpError, Limits, Turns
 from tidewheel.serving.log_process import LogProcess
 from tidewheel.serving.metrics import LogCounters, ServingMetrics, VersionCounts
-from tidewheel.serving.protocol import (
-    LENGTH_HEADER,
-    BinaryBody,
-    InferRequest,
-    decode_request,
-    encode_response,
-    json_size,
-    read_request,
-)
+from tidewheel.serving.protocol import InferRequest, decode_request, encode_response, json_size, read_request
+from tidewheel.serving.request import Reply, Request
 from tidewheel.serving.rows import TENSORS, loggable, parse_events
 from tidewheel.serving.versions import Table, Version
 
 EVENTS_PATH = "/v2/events"
 BUNDLE_HEADER = b"tidewheel-bundle"
 MAX_REQUEST_ID = 256  # characters; it goes into every row of the log
-_JSON = b"application/json"
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 # Integers have one width on the wire.
 _DATATYPES = {
@@ -43,58 +35,6 @@ _DATATYPES = {
     DType.FLOAT64: "FP64",
     DType.STRING: "BYTES",
 }
-
-Scope = MutableMapping[str, Any]
-Headers = Iterable[tuple[bytes, bytes]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer; `version` is the one that it names."""
-
-    body: bytes
-    version: Version
-    status: int = 200
-    kind: bytes = _JSON
-
-
-@dataclass
-class Reading:
-    """One request while it is read: how many bytes it holds, and how long that took."""
-
-    gate: Gate
-    held: int = 0
-    started: float = field(default_factory=time.perf_counter)
-
-    async def body(self, receive: Receive, max_bytes: int) -> bytes:
-        """All of the body.
-
-        Raises:
-            HttpError: 408, 413 or 429: it is slow, large, or there is no room; 400: the caller hung up.
-        """
-        parts: list[bytes] = []
-        seconds = self.gate.limits.body_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise HttpError(400, "the caller hung up before the request was whole")
-                    part = message.get("body", b"")
-                    if self.held + len(part) > max_bytes:
-                        raise HttpError(413, f"request is larger than {max_bytes} bytes; send less at once")
-                    self.gate.take(len(part))
-                    self.held += len(part)
-                    parts.append(part)
-                    if not message.get("more_body", False):
-                        return b"".join(parts) if len(parts) > 1 else part
-        except TimeoutError as error:
-            raise HttpError(408, f"the request was not whole after {seconds:g} seconds", is_last=True) from error
-
-    def release(self) -> None:
-        self.gate.give(self.held)
 
 
 class ServingApp:
@@ -107,7 +47,8 @@ class ServingApp:
     def __init__(self, table: Table, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.gate = Gate(self.limits)
-        self._turns = Turns()
+        self.turns = Turns()
+        self.date = b""  # a header; whoever serves keeps it
         self.table = Table({})
         self.metrics = ServingMetrics(self.gate, lambda: self.table.shares)
         self.is_draining = False
@@ -135,63 +76,53 @@ class ServingApp:
         for version in self.table.versions.values():
             version.close()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise RuntimeError(f"only http is served, not {scope['type']}")
-        more: list[tuple[bytes, bytes]] = [(b"connection", b"close")] if self.is_draining else []
-        try:
-            reply = await self._reply(scope, receive)
-        except HttpError as error:
-            reply = Reply(json.dumps({"error": str(error)}).encode(), self.table.main, error.status)
-            more += error.headers
-        kind = reply.kind
-        if isinstance(reply.body, BinaryBody):
-            kind = b"application/octet-stream"
-            more.append((LENGTH_HEADER, str(reply.body.json_size).encode()))
-        headers = [(b"content-type", kind), (b"content-length", str(len(reply.body)).encode())]
-        await send(
-            {"type": "http.response.start", "status": reply.status, "headers": [*headers, *reply.version.headers, *more]}
-        )
-        await send({"type": "http.response.body", "body": reply.body})
+    def expect(self, request: Request) -> None:
+        """Say how large the body of a request may be of which the headers are there, and whether it is to be scored."""
+        if request.method != "POST":
+            return
+        request.is_scored = _is_infer(request.parts)
+        if request.is_scored:
+            request.max_bytes = self.limits.max_body_bytes
+        elif request.path == EVENTS_PATH and self.table.main.log is not None:
+            request.max_bytes = self.limits.max_event_bytes
 
-    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
-        """Admit the request, answer it, and count it where it was one for scores."""
-        method, path = scope["method"], scope["path"]
-        parts = path.strip("/").split("/")
-        is_infer = parts[:2] == ["v2", "models"] and parts[-1] == "infer"
-        reading = Reading(self.gate)
-        is_admitted = scope.get("is_admitted")
+    def answer(self, request: Request) -> Reply:
+        """Answer, and count it where it was one for scores. Never raises; nothing waits."""
         try:
-            if is_admitted is False:
-                raise self.gate.refusal()
-            return await self._answer(scope, parts, receive, reading)
+            if request.fault is not None:
+                raise request.fault
+            reply = self._answer(request)
         except HttpError as error:
-            if is_infer:
-                self.metrics.refused(error.status)
-            raise
-        except Exception as error:
+            self._refused(request, error.status)
+            document = json.dumps({"error": str(error)}).encode()
+            reply = Reply(document, self.table.main, error.status, more=error.headers, is_last=error.is_last)
+        except Exception:
             traceback.print_exc(file=sys.stderr)  # a bug: for the operator, not for the caller
-            if is_infer:
-                self.metrics.refused(500)
-            raise HttpError(500, "the server failed on this request; its operator finds why in its log") from error
-        finally:
-            reading.release()
-            if is_admitted and method == "POST":
-                self.gate.leave()
+            self._refused(request, 500)
+            reply = self._say({"error": "the server failed on this request; its operator finds why in its log"}, status=500)
+        return replace(reply, is_last=True) if self.is_draining else reply
 
-    async def _answer(self, scope: Scope, parts: list[str], receive: Receive, reading: Reading) -> Reply:
-        method, path, asked = scope["method"], scope["path"], _asked(scope)
-        match parts:
+    def abandoned(self, request: Request) -> None:
+        """Its caller hung up before it was answered."""
+        self._refused(request, 400)
+
+    def _refused(self, request: Request, status: int) -> None:
+        if _is_infer(request.parts):
+            self.metrics.refused(status)
+
+    def _answer(self, request: Request) -> Reply:
+        method, path, asked = request.method, request.path, _asked(request.headers)
+        match request.parts:
             case ["v2", "models", name, "infer"]:
                 _expect(method, path, "POST")
-                return await self._infer(name, asked, scope["headers"], receive, reading)
+                return self._infer(name, asked, request)
             case ["v2", "models", name, "versions", digest, "infer"]:
                 _expect(method, path, "POST")
-                return await self._infer(name, digest, scope["headers"], receive, reading)
+                return self._infer(name, digest, request)
         if path == EVENTS_PATH:
-            return await self._take_events(method, receive, reading)
+            return self._take_events(request)
         _expect(method, path, "GET", "HEAD")
-        match parts:
+        match request.parts:
             case ["metrics"]:
                 return Reply(self.metrics.text(), self.table.main, kind=_TEXT)
             case ["v2", "health", "live"]:
@@ -246,66 +177,75 @@ class ServingApp:
         }
         return self._say(document, version)
 
-    async def _infer(self, name: str, asked: str, headers: Headers, receive: Receive, reading: Reading) -> Reply:
-        body = await reading.body(receive, self.limits.max_body_bytes)
-        arrived = time.perf_counter()
-        await self._turns.take()
-        began = time.perf_counter()  # nothing waits from here on
-        self.gate.check_wait(began - arrived)
+    def _infer(self, name: str, asked: str, request: Request) -> Reply:
+        began = time.perf_counter()
+        self.gate.check_wait(began - request.arrived)
         try:
-            size = json_size(headers)
-            sent = read_request(body, size)
+            sent = read_request(request.body, json_size(request.headers))
             version = self.table.named(asked) if asked else self.table.of_user(sent.user_id)
             scorer = version.scorer(name)
             beside = TENSORS if version.log else ()
             digest, most = version.manifest.feature_digest, self.limits.max_candidates
-            request = decode_request(sent, version.features, digest, beside, version.sequences, most)
+            columns = decode_request(sent, version.features, digest, beside, version.sequences, most)
             decoded = time.perf_counter()
-            scores = scorer.score(request.columns)
+            scores = scorer.score(columns.columns)
             scored = time.perf_counter()
-            if version.log is None or request.parameters is None:
-                answer = encode_response(name, version.digest, request, scores)
+            keep = None
+            if version.log is None or columns.parameters is None:
+                answer = encode_response(name, version.digest, columns, scores)
             else:
-                answer = self._logged(name, version.digest, request, scores, version.log, body, size)
+                answer, keep = _logged(name, version.digest, columns, scores, version.log)
         except ContractError as error:
             raise HttpError(400, str(error)) from error
         ended = time.perf_counter()
-        stages = (arrived - reading.started, began - arrived, decoded - began, scored - decoded, ended - scored)
-        self.metrics.answered(stages, version.digest, request, scores)
-        return Reply(answer, version)
+        stages = (request.arrived - request.started, began - request.arrived, decoded - began, scored - decoded, ended - scored)
 
-    def _logged(
-        self, name: str, digest: str, request: InferRequest, scores: Scores, log: LogProcess, body: bytes, size: int | None
-    ) -> bytes:
-        """The answer, with what its events have to send back; its candidates are in the log's queue."""
-        if len(request_id := loggable(request, len(next(iter(scores.values()))))) > MAX_REQUEST_ID:
-            raise ContractError(f"parameters.request_id: longer than {MAX_REQUEST_ID} characters")
-        now = log.clock().isoformat()
-        answer = encode_response(name, digest, request, scores, {"request_id": request_id, "served_time": now})
-        log.write_served(request_id, now, body, size, scores)  # no room: counted, and answered all the same
-        return answer
+        def after() -> None:
+            self.metrics.answered(stages, version.digest, columns, scores)
+            if keep is not None:
+                keep()
 
-    async def _take_events(self, method: str, receive: Receive, reading: Reading) -> Reply:
-        if self.table.main.log is None:
+        return Reply(answer, version, after=after)
+
+    def _take_events(self, request: Request) -> Reply:
+        version = self.table.main
+        if version.log is None:
             raise HttpError(404, f"{EVENTS_PATH}: this server has no log; start it with --log DIR")
-        _expect(method, EVENTS_PATH, "POST")
-        body = await reading.body(receive, self.limits.max_event_bytes)
-        version = self.table.main  # another one, maybe, than before the body was whole
-        assert version.log is not None
+        _expect(request.method, EVENTS_PATH, "POST")
         now = version.log.clock()
         try:
-            events, num_refused, reason = parse_events(body, now)
+            events, num_refused, reason = parse_events(request.body, now)
         except ContractError as error:
             raise HttpError(400, str(error)) from error
-        if not version.log.write_events(body, len(events), now):
+        if not version.log.write_events(request.body, len(events), now):
             raise HttpError(429, "events: the queue of the log is full; send them again later")
         self.metrics.refused_events(num_refused)
         return self._say({"accepted": len(events), "refused": num_refused, "first_refusal": reason}, version, 202)
 
 
-def _asked(scope: Scope) -> str:
+def _logged(
+    name: str, digest: str, request: InferRequest, scores: Scores, log: LogProcess
+) -> tuple[bytes, Callable[[], object]]:
+    """The answer, with what its events have to send back, and what puts its candidates into the log's queue.
+
+    Raises:
+        ContractError: it lacks what a row of the log must have.
+    """
+    about = loggable(request, len(next(iter(scores.values()))))
+    if len(about.request_id) > MAX_REQUEST_ID:
+        raise ContractError(f"parameters.request_id: longer than {MAX_REQUEST_ID} characters")
+    now = log.clock().isoformat()
+    answer = encode_response(name, digest, request, scores, {"request_id": about.request_id, "served_time": now})
+    return answer, partial(log.write_served, about, now, request.columns, scores)  # no room: counted, and answered all the same
+
+
+def _is_infer(parts: tuple[str, ...]) -> bool:
+    return parts[:2] == ("v2", "models") and parts[-1] == "infer"
+
+
+def _asked(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The version that the request's header names, or nothing."""
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == BUNDLE_HEADER:
             return value.decode("latin-1").strip()
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 MEBIBYTE = 1024 * 1024
@@ -42,9 +42,8 @@ class HttpError(Exception):
         self.is_last = is_last
 
     @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        found = [(b"retry-after", b"1")] if self.status == 429 else []
-        return [*found, (b"connection", b"close")] if self.is_last else found
+    def headers(self) -> bytes:
+        return b"retry-after: 1\r\n" if self.status == 429 else b""
 
 
 class Gate:
@@ -107,22 +106,24 @@ class Turns:
 
     def __init__(self) -> None:
         self._is_taken = False
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[Callable[[], None]] = deque()
 
-    async def take(self) -> None:
-        """Wait for the turn, which lasts until the caller waits for something else."""
-        loop = asyncio.get_running_loop()
+    def take(self, then: Callable[[], None]) -> bool:
+        """Whether the turn is there now; else `then` is called when it is. It lasts until the caller returns to the loop."""
         if self._is_taken:
-            turn = loop.create_future()
-            self._queue.append(turn)
-            await turn
+            self._queue.append(then)
+            return False
         self._is_taken = True
-        loop.call_soon(self._pass_on)
+        asyncio.get_running_loop().call_soon(self._pass_on)
+        return True
 
     def _pass_on(self) -> None:
-        while self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():  # else whoever waited was cancelled
-                turn.set_result(None)
-                return
-        self._is_taken = False
+        """Every connection was looked at since the turn was taken, and what came answers before the next turn."""
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._next)
+        else:
+            self._is_taken = False
+
+    def _next(self) -> None:
+        asyncio.get_running_loop().call_soon(self._pass_on)
+        self._queue.popleft()()

@@ -1,22 +1,25 @@
-"""The hybrid log as a request sees it: what is to be logged is handed to a process of its own, which decodes and writes it.
+"""The hybrid log as a request sees it: what is to be logged is handed to a process of its own, which writes it.
 
-A row costs a request a place in a queue; JSON, Arrow and Parquet are another core's work. What is queued here is lost when the
-server is killed, what is in the writer's hands is not: it writes it and ends.
+A request costs a copy of the columns that it was scored with, made when its answer is on its way; Arrow and Parquet are work of
+another core. What is queued here is lost when the server is killed; what the writer has it writes, and then it ends.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import marshal
+import struct
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import numpy as np
 
@@ -24,14 +27,18 @@ from tidewheel.contracts.hybrid import Part
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.errors import ConfigError
 from tidewheel.serving.hybrid_log import Clock, Counts, LogLimits
+from tidewheel.serving.log_items import Layout
+from tidewheel.serving.rows import About
 
 PUMP_SECONDS = 0.05
-BATCH_ITEMS = 64  # handed over at once: so long the interpreter is kept from a request
+BUFFER_BYTES = 64 * 1024
+PIPE_BYTES = 1024 * 1024  # the writer takes so much without the pump waiting for it, where the system allows it
 SWITCH_SECONDS = 0.0005  # after which a request that waits for the interpreter gets it; Python's default: 0.005
 END_SECONDS = 60.0  # for the writer to write what it has
-LENGTH_BYTES = 8  # little-endian, before every message
+HEAD = struct.Struct("<QIB")  # of a message: its size, its rows, and which of PARTS they are of
+PARTS = tuple(Part)
 
-Item = tuple[str, int, Any]  # part, rows, and what `log_writer` makes rows of
+Item = tuple[int, int, bytes]  # part, rows, and what `log_writer` makes rows of
 
 
 class Lane:
@@ -57,7 +64,7 @@ class LogProcess:
         self.clock = clock
         self.streams = {part: Lane() for part in Part}
         self._limits = limits or LogLimits()
-        self._labels = tuple(labels)
+        self._layout = Layout(features, labels)
         self._given = {
             "root": str(root),
             "bundle": bundle,
@@ -79,32 +86,32 @@ class LogProcess:
         return self._is_open
 
     def write_served(
-        self, request_id: str, served_time: str, body: bytes, json_size: int | None, scores: Mapping[str, np.ndarray]
+        self, about: About, served_time: str, columns: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
     ) -> bool:
         """Queue an answer; False where there is no room.
 
         Args:
+            about: what `rows.loggable` made of the request.
             served_time: ISO 8601, UTC.
-            body: of the request, which is `rows.loggable`.
+            columns: of length C or 1, as they were scored.
             scores: label -> (C,) float32.
         """
         rows = len(next(iter(scores.values())))
-        told = (request_id, served_time, body, json_size, [scores[label].tobytes() for label in self._labels])
-        return self._offer(Part.BACKEND, rows, len(body), told)
+        return self._offer(Part.BACKEND, rows, self._layout.pack(about, served_time, columns, scores))
 
     def write_events(self, body: bytes, num_events: int, logged_time: datetime) -> bool:
         """Queue the good events of a post; False where there is no room: then none of them was taken."""
-        return not num_events or self._offer(Part.FRONTEND, num_events, len(body), (body, logged_time.isoformat()))
+        return not num_events or self._offer(Part.FRONTEND, num_events, marshal.dumps((body, logged_time.isoformat())))
 
-    def _offer(self, part: Part, rows: int, size: int, told: Any) -> bool:
+    def _offer(self, part: Part, rows: int, item: bytes) -> bool:
         counts = self.streams[part].counts
-        is_full = self._offered_bytes - self._sent_bytes + size > self._limits.max_queued_bytes
+        is_full = self._offered_bytes - self._sent_bytes + len(item) > self._limits.max_queued_bytes
         if is_full or counts.queued + rows > self._limits.max_queued_rows or not self._is_open:
             counts.dropped += rows
             return False
         counts.offered += rows
-        self._offered_bytes += size
-        self._queue.append((part.value, rows, told))
+        self._offered_bytes += len(item)
+        self._queue.append((PARTS.index(part), rows, item))
         return True
 
     def __enter__(self) -> Self:
@@ -114,9 +121,15 @@ class LogProcess:
             ConfigError: the log cannot be written.
         """
         self._writer = subprocess.Popen(
-            [sys.executable, "-m", "tidewheel.serving.log_writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "tidewheel.serving.log_writer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=BUFFER_BYTES,
         )
-        self._send(json.dumps(self._given))
+        with suppress(OSError):
+            fcntl.fcntl(self._to_writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._send(0, 0, json.dumps(self._given).encode())
+        self._to_writer.flush()
         said = json.loads(self._from_writer.readline() or b"{}")
         if not said.get("ready"):
             self._writer.kill()
@@ -160,25 +173,20 @@ class LogProcess:
         is_last = False
         while not is_last:
             is_last = self._stopping.wait(PUMP_SECONDS)
-            while batch := list(self._taken()):
-                size = sum(len(told[2] if part == Part.BACKEND else told[0]) for part, _, told in batch)
-                try:
-                    self._send(batch)
-                except OSError as error:
-                    print(f"tidewheel serving: log {self.root}: its writer is gone ({error})", file=sys.stderr)
-                    self._is_open = False
-                    return
-                self._sent_bytes += size
+            try:
+                while self._queue:
+                    part, rows, item = self._queue.popleft()
+                    self._send(part, rows, item)
+                    self._sent_bytes += len(item)
+                self._to_writer.flush()
+            except OSError as error:
+                print(f"tidewheel serving: log {self.root}: its writer is gone ({error})", file=sys.stderr)
+                self._is_open = False
+                return
 
-    def _taken(self) -> Iterator[Item]:
-        for _ in range(min(len(self._queue), BATCH_ITEMS)):
-            yield self._queue.popleft()
-
-    def _send(self, message: Any) -> None:
-        data = marshal.dumps(message)
-        self._to_writer.write(len(data).to_bytes(LENGTH_BYTES, "little"))
-        self._to_writer.write(data)
-        self._to_writer.flush()
+    def _send(self, part: int, rows: int, item: bytes) -> None:
+        self._to_writer.write(HEAD.pack(len(item), rows, part))
+        self._to_writer.write(item)
 
     def _listen(self) -> None:
         """What the writer tells of its work, until it ends."""

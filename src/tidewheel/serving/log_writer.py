@@ -9,57 +9,44 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from tidewheel.contracts.hybrid import Part
-from tidewheel.contracts.schema import FeatureSpec, feature_columns, feature_digest
+from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.errors import ConfigError, ContractError
 from tidewheel.serving.hybrid_log import HybridLog, LogLimits
-from tidewheel.serving.log_process import LENGTH_BYTES
-from tidewheel.serving.protocol import decode_request, read_request
-from tidewheel.serving.rows import TENSORS, Served, parse_events, served
+from tidewheel.serving.log_items import Layout
+from tidewheel.serving.log_process import HEAD, PARTS
+from tidewheel.serving.rows import parse_events
 
 NICENESS = 5  # requests come first
 
 
 class Writer:
-    """Makes rows of what a server hands over: with the decoder that read it for scoring, so the log has what was scored."""
+    """Makes rows of what a server hands over: the columns that it scored with, so the log has what was scored."""
 
     def __init__(self, given: dict[str, Any]) -> None:
         features = tuple(FeatureSpec.model_validate(one) for one in given["features"])
-        self._labels = tuple(given["labels"])
-        self._columns = feature_columns(features)
-        self._digest = feature_digest(features)
-        self._sequences = {name: feature.length for feature in features if feature.is_sequence for name in feature.columns}
+        labels = tuple(given["labels"])
+        self._layout = Layout(features, labels)
         self._unread = dict.fromkeys(Part, 0)
         limits = LogLimits(**given["limits"])
-        self.log = HybridLog(Path(given["root"]), given["bundle"], features, self._labels, limits=limits, told=self._tell)
+        self.log = HybridLog(Path(given["root"]), given["bundle"], features, labels, limits=limits, told=self._tell)
 
-    def write(self, part: Part, rows: int, told: Any) -> None:
+    def write(self, part: Part, rows: int, item: bytes) -> None:
         """Queue one item for the log's thread."""
         try:
             if part is Part.BACKEND:
-                self.log.write_served(self._served(told))
+                self.log.write_served(self._layout.unpack(item))
             else:
-                body, now = told[0], datetime.fromisoformat(told[1])
+                body, logged_time = marshal.loads(item)
+                now = datetime.fromisoformat(logged_time)
                 self.log.write_events(parse_events(body, now)[0], now)
         except ContractError as error:  # the server found nothing wrong with it: a bug, and not worth the other rows
             self._unread[part] += rows
             print(f"tidewheel serving: log, {part} part: {error}", file=sys.stderr)
-
-    def _served(self, told: Any) -> Served:
-        request_id, served_time, body, json_size, raw = told
-        sent = read_request(body, json_size)
-        made_for = sent.feature_digest or self._digest
-        request = decode_request(sent, self._columns, made_for, TENSORS, self._sequences, max_candidates=sys.maxsize)
-        parameters = {**(request.parameters or {}), "request_id": request_id}
-        scores = {label: np.frombuffer(values, dtype=np.float32) for label, values in zip(self._labels, raw, strict=True)}
-        return served(replace(request, parameters=parameters), scores, datetime.fromisoformat(served_time))
 
     def _tell(self, log: HybridLog) -> None:
         told = {}
@@ -77,7 +64,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # whoever leaves closes the pipe
     os.nice(NICENESS)
     messages = _messages(sys.stdin.buffer)
-    writer = Writer(json.loads(next(messages)))
+    writer = Writer(json.loads(next(messages)[2]))
     with ExitStack() as stack:
         try:
             stack.enter_context(writer.log)
@@ -85,19 +72,18 @@ def main() -> None:
             _say({"error": str(error)})
             return
         _say({"ready": True})
-        for batch in messages:
-            for part, rows, told in batch:
-                writer.write(Part(part), rows, told)
+        for part, rows, item in messages:
+            writer.write(part, rows, item)
 
 
-def _messages(stream: IO[bytes]) -> Iterator[Any]:
+def _messages(stream: IO[bytes]) -> Iterator[tuple[Part, int, bytes]]:
     """Whole messages until the other end closes, or is gone in the middle of one."""
-    while len(head := stream.read(LENGTH_BYTES)) == LENGTH_BYTES:
-        size = int.from_bytes(head, "little")
-        data = stream.read(size)
-        if len(data) < size:
+    while len(head := stream.read(HEAD.size)) == HEAD.size:
+        size, rows, part = HEAD.unpack(head)
+        item = stream.read(size)
+        if len(item) < size:
             return
-        yield marshal.loads(data)
+        yield PARTS[part], rows, item
 
 
 def _say(document: Any) -> None:

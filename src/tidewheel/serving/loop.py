@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
 import time
 from concurrent.futures import Future
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -24,9 +24,11 @@ def serve(
     app: ServingApp, listener: socket.socket, drain_seconds: float, following: Following | None, poll_seconds: float
 ) -> None:
     """Answer on `listener` until a signal comes; returns when every request in flight is answered."""
+    connection: Any = Connection
+    application: Any = app  # no ASGI: uvicorn hands it to the connections and does not call it
     config = uvicorn.Config(
-        app,
-        http=Connection,
+        application,
+        http=connection,
         interface="asgi3",
         loop="asyncio",  # the one that is tested, whatever else is installed
         ws="none",
@@ -35,7 +37,6 @@ def serve(
         log_level="error",
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=math.ceil(app.limits.idle_seconds),
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     try:
@@ -70,10 +71,13 @@ class Server(uvicorn.Server):
             self._following.start(lambda table: self._install(table, loop), self._app.metrics, self._poll_seconds)
 
     async def on_tick(self, counter: int) -> bool:
-        check_all(self.server_state.connections, self._app.gate, asyncio.get_running_loop().time())
+        connections: Any = self.server_state.connections
+        check_all(connections, self._app.gate, asyncio.get_running_loop().time())
         if time.monotonic() >= self._drained_at:
             self.should_exit = True
-        return await super().on_tick(counter)
+        should_exit = await super().on_tick(counter)
+        self._app.date = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
+        return should_exit
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal: not ready any more, but answering for `drain_seconds`. The second: now."""

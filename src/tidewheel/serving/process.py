@@ -21,7 +21,7 @@ from tidewheel.errors import ContractError, RetryableError
 from tidewheel.serving.client import Answer, Client
 
 START_SECONDS = 30.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 20.0  # to answer what is in flight and write the log; a machine may be busy
 
 
 class ServerProcess:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 MAX_EVENTS = 1000  # of one POST
 ID_COLUMNS = ("user_id", "item_id", "author_id")  # columns of the log that may be features as well
 TENSORS = ("user_id", "item_id", "position", "propensity")  # read from a request beside the model's features
-_NULL = np.array([None], dtype=object)
-
 
 _PROCESS, _NUMBERS = uuid.uuid4().hex[:20], itertools.count()
 
@@ -50,19 +48,29 @@ class LogParameters(Contract):
 _PARAMETERS = tuple(LogParameters.model_fields)
 
 
+class About(NamedTuple):
+    """What `LogParameters` of a request say, once they are known to be good."""
+
+    request_id: str
+    user_id: int | None = None
+    is_randomized: bool = False
+    propensity: float | None = None
+    is_feature_miss: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """One answered request. Columns have length C or 1, of sequences (C or 1, k), scores (C,) float32 by label."""
 
-    parameters: LogParameters
+    parameters: About
     columns: Mapping[str, np.ndarray]
     scores: Mapping[str, np.ndarray]
     served_time: datetime
     num_rows: int
 
 
-def loggable(request: InferRequest, num_rows: int) -> str:
-    """The id of a request of `num_rows` candidates, after a look whether its rows can be written.
+def loggable(request: InferRequest, num_rows: int) -> About:
+    """What a request of `num_rows` candidates says of itself, after a look whether its rows can be written.
 
     Raises:
         ContractError: it lacks what a row of the log must have; the message is for the caller.
@@ -70,13 +78,15 @@ def loggable(request: InferRequest, num_rows: int) -> str:
     sent, columns = request.parameters or {}, request.columns
     is_plain = all(type(sent[name]) is kind for name, kind in _PLAIN.items() if name in sent)
     is_plain = is_plain and (sent.get("user_id") is None or (type(sent["user_id"]) is int and abs(sent["user_id"]) < 2**63))
-    if is_plain and sent.get("request_id", "-") and "propensity" not in sent and "propensity" not in columns:
-        request_id, user_id = sent.get("request_id") or new_id(), sent.get("user_id")
+    request_id = sent.get("request_id", "-")
+    if is_plain and request_id and request_id.isascii() and "propensity" not in sent and "propensity" not in columns:
         if sent.get("is_randomized"):
             raise ContractError(_NO_PROPENSITY)
+        user_id = sent.get("user_id")
+        about = About(sent.get("request_id") or new_id(), user_id, is_feature_miss=sent.get("is_feature_miss", False))
     else:
-        checked = _checked(sent, columns)
-        request_id, user_id = checked.request_id, checked.user_id
+        about = About(**dict(_checked(sent, columns)))
+        user_id = about.user_id
     if user_id is not None:
         _check_agrees("user_id", user_id, columns)
     for name in ("user_id", "item_id"):
@@ -93,7 +103,7 @@ def loggable(request: InferRequest, num_rows: int) -> str:
             )
     if "position" in columns:
         _check_position(columns["position"])
-    return request_id
+    return about
 
 
 # Parameters of these types need no closer look.
@@ -124,26 +134,12 @@ def _check_propensity(parameters: LogParameters, columns: Mapping[str, np.ndarra
         if not ((numbers > 0) & (numbers <= 1)).all():
             raise ContractError("propensity: expected probabilities in (0, 1]")
     elif parameters.is_randomized and parameters.propensity is None:
-        raise ContractError("parameters.propensity: missing; expected the probability of what is shown: is_randomized is true")
+        raise ContractError(_NO_PROPENSITY)
 
 
 def _check_position(values: np.ndarray) -> None:
     if values.dtype.kind != "i" or values.view(np.uint64).max() >= 2**31:
         raise ContractError("inputs.position: expected ranks in the answer, from 0")
-
-
-def served(request: InferRequest, scores: Mapping[str, np.ndarray], served_time: datetime) -> Served:
-    """The rows of a request and its scores.
-
-    Raises:
-        ContractError: as `loggable`.
-    """
-    num_rows = len(next(iter(scores.values())))
-    sent = {"request_id": loggable(request, num_rows)}
-    found = _checked({**(request.parameters or {}), **sent}, request.columns)
-    columns = {"position": _NULL, "propensity": _NULL, **request.columns}
-    columns |= {name: np.array([value]) for name in ("user_id", "propensity") if (value := getattr(found, name)) is not None}
-    return Served(found, columns, scores, served_time, num_rows)
 
 
 def served_schema(features: Sequence[FeatureSpec], labels: Sequence[str]) -> pa.Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -48,6 +49,8 @@ def _serve(options: argparse.Namespace) -> int:
             threading.Thread(target=_end_with_parent, daemon=True).start()
         host, port = listener.getsockname()[:2]
         document = {"url": f"http://{host}:{port}", "pid": os.getpid(), "bundle": table.main.digest}
+        gc.collect()
+        gc.freeze()  # what is there now stays: no collection shall look at it while a request waits
         _announce(document, options.announce_file)
         serve(app, listener, options.drain_seconds, following, options.poll_seconds)
     return 0

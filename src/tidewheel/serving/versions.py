@@ -70,12 +70,9 @@ class Version:
                     raise ContractError(f"bundle {self.digest[:12]}: {name} scores {label} as {scores[0]}; distill again")
 
     @cached_property
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """What names this version in an answer."""
-        return (
-            (b"tidewheel-bundle", self.digest.encode()),
-            (b"tidewheel-features", self.manifest.feature_digest.encode()),
-        )
+    def head(self) -> bytes:
+        """The headers that name this version in an answer."""
+        return f"tidewheel-bundle: {self.digest}\r\ntidewheel-features: {self.manifest.feature_digest}\r\n".encode()
 
     def scorer(self, name: str) -> Scorer:
         """

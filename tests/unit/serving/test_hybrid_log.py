@@ -15,7 +15,7 @@ from tidewheel.contracts.hybrid import Part
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ConfigError
 from tidewheel.serving.hybrid_log import RETRY_SECONDS, HybridLog, LogLimits
-from tidewheel.serving.rows import LogParameters, Served, parse_events
+from tidewheel.serving.rows import About, Served, parse_events
 
 FEATURES = (
     FeatureSpec(id=1, name="user_id", kind=FeatureKind.HASHED, entity=Entity.USER, num_buckets=8),
@@ -54,7 +54,7 @@ def serve(log: HybridLog, request: str, candidates: int = 4, category: str = "a"
     columns = {"user_id": np.array([7]), "item_id": np.arange(candidates), "category": np.array([category], dtype=object)}
     columns |= {name: np.array([None], dtype=object) for name in ("position", "propensity")}
     scores = {"click": np.full(candidates, 0.5, dtype=np.float32)}
-    return log.write_served(Served(LogParameters(request_id=request), columns, scores, log.clock(), candidates))
+    return log.write_served(Served(About(request), columns, scores, log.clock(), candidates))
 
 
 def report(log: HybridLog, number: int) -> bool:

@@ -11,8 +11,9 @@ import pytest
 from tidewheel.contracts.hybrid import COLUMNS, Part
 from tidewheel.contracts.schema import DType, Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
+from tidewheel.serving.log_items import Layout
 from tidewheel.serving.protocol import InferRequest
-from tidewheel.serving.rows import event_schema, event_table, parse_events, served, served_schema, served_table
+from tidewheel.serving.rows import Served, event_schema, event_table, loggable, parse_events, served_schema, served_table
 
 NOW = datetime(2026, 1, 5, 12, 30, 0, 123456, tzinfo=UTC)
 
@@ -43,8 +44,14 @@ def good(**changed: list[Any]) -> dict[str, list[Any]]:
 SCORES = {"click": np.array([0.25, 0.75], dtype=np.float32)}
 
 
+def served(request: InferRequest, *more: FeatureSpec) -> Served:
+    """What the writer of the log gets of a request: as the server packs it."""
+    layout = Layout((*FEATURES, *more), ("click",))
+    return layout.unpack(layout.pack(loggable(request, 2), NOW.isoformat(), request.columns, SCORES))
+
+
 def table_of(*requests: InferRequest) -> list[dict[str, Any]]:
-    return served_table([served(one, SCORES, NOW) for one in requests], SCHEMA, "d" * 64).to_pylist()
+    return served_table([served(one) for one in requests], SCHEMA, "d" * 64).to_pylist()
 
 
 def test_the_schemas_have_the_types_of_the_contract() -> None:
@@ -61,7 +68,7 @@ def test_a_vocabulary_of_integers_is_logged_as_the_integers_that_ingest_expects(
     schema = served_schema((*FEATURES, tab), ("click",))
     sent = request({"request_id": "r1"}, **good())
     columns = {**sent.columns, "tab": np.array([4, None], dtype=object)}
-    answer = served(InferRequest(id="", columns=columns, outputs=(), parameters={"request_id": "r1"}), SCORES, NOW)
+    answer = served(InferRequest(id="", columns=columns, outputs=(), parameters={"request_id": "r1"}), tab)
     table = served_table([answer], schema, "d" * 64)
     assert str(table.schema.field("tab").type) == "int64"
     assert table["tab"].to_pylist() == [4, None]
@@ -75,7 +82,7 @@ def test_a_sequence_is_logged_as_it_was_sent_whatever_its_length() -> None:
     for items, ages in sent:
         lists = {"clicks": np.array(items, dtype=np.int64), "clicks_age_hours": np.array(ages, dtype=np.int64)}
         plain = request({"request_id": "r1"}, **good())
-        answers.append(served(InferRequest("", {**plain.columns, **lists}, (), plain.parameters), SCORES, NOW))
+        answers.append(served(InferRequest("", {**plain.columns, **lists}, (), plain.parameters), clicks))
     table = served_table(answers, schema, "d" * 64)
     assert str(table.schema.field("clicks").type) == "list<item: int64>"
     assert table["clicks"].to_pylist() == [[5, 6], [5, 6], [], [], [5], [6]]
@@ -146,7 +153,7 @@ def test_requests_of_different_shapes_and_types_share_a_table() -> None:
 )
 def test_what_the_log_cannot_hold_is_refused_and_named(parameters: Any, columns: Any, message: str) -> None:
     with pytest.raises(ContractError, match=message):
-        served(request(parameters, **columns), SCORES, NOW)
+        loggable(request(parameters, **columns), 2)
 
 
 def event(**changed: Any) -> dict[str, Any]:
