@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tidewheel.contracts.ledger import LedgerEntry, production_after, target_after
@@ -109,7 +110,7 @@ def shares_of(steps: Sequence[CanaryStep]) -> tuple[float, ...]:
 
 def weight_of(share: float) -> int:
     """A share of users as `setWeight`: 1 to 100."""
-    return max(1, -int(-share * 100 // 1))
+    return max(1, math.ceil(round(share * 100, 6)))
 
 
 def _words(shares: Sequence[float]) -> str:
