@@ -33,6 +33,8 @@ def lead_step(
     """Lead the canary until step `number` (from 1) has ended, or the canary has; what was seen, and whether it has.
 
     A step that nobody was asked about before is led first. What the journal holds counts: asked again, the same is said.
+    One request is asked at a time: several would wait for each other where the candidate has fewer pods than production, and its
+    latency would be the judge's own doing.
 
     Raises:
         ContractError: the journal is damaged.
@@ -41,7 +43,7 @@ def lead_step(
     canary = Canary(config, has_control=True, is_closed_loop=traffic.is_closed_loop)
     controller = Controller(canary, journal, progress)
     if not controller.has_ended and len(canary.result().steps) < number:
-        with routing(config, labels, servers, traffic) as router:
+        with routing(config, labels, servers, traffic, senders=1) as router:
             controller.resume(router)
             while not controller.has_ended and len(canary.result().steps) < number:
                 controller.advance(router)

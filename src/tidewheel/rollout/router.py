@@ -62,10 +62,14 @@ Columns = Mapping[Arm, Mapping[str, np.ndarray]]
 
 @contextmanager
 def routing(
-    config: DeployConfig, labels: Sequence[LabelConfig], servers: Mapping[Arm, Server], traffic: Traffic
+    config: DeployConfig,
+    labels: Sequence[LabelConfig],
+    servers: Mapping[Arm, Server],
+    traffic: Traffic,
+    senders: int = SENDERS,
 ) -> Iterator[Router]:
     """A router over servers that run, with threads that ask them; they end with the block, also in the middle of a batch."""
-    pool = ThreadPoolExecutor(SENDERS, thread_name_prefix="router")
+    pool = ThreadPoolExecutor(senders, thread_name_prefix="router")
     try:
         yield Router(config, [label.name for label in labels if label.gated], servers, pool, traffic)
     finally:
