@@ -33,8 +33,8 @@ def lead_step(
     """Lead the canary until step `number` (from 1) has ended, or the canary has; what was seen, and whether it has.
 
     A step that nobody was asked about before is led first. What the journal holds counts: asked again, the same is said.
-    One request is asked at a time: several would wait for each other where the candidate has fewer pods than production, and its
-    latency would be the judge's own doing.
+    One request is asked at a time: where the candidate has fewer pods than production, several would wait for each other there,
+    and the latency found would be the judge's own doing.
 
     Raises:
         ContractError: the journal is damaged.
