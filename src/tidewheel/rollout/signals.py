@@ -165,8 +165,8 @@ def coverage(plan: PlannedSignal, evidence: Evidence, config: DeployConfig) -> S
     margin = -plan.limit
     names = sorted(candidate.features | control.features) or [""]  # nothing was ever missing: any name says so
     rises = {name: rise_of_missing(candidate, control, name) for name in names}
-    worst = max(rises, key=lambda name: rises[name].value)
     proofs = {name: _proof(plan, rise, config.alpha) for name, rise in rises.items()}
+    worst = max(rises, key=lambda name: (round(rises[name].value, 9), proofs[name][1]))  # rounding decides nothing
     harms = [_harm(plan, rise, plan.harm_alpha / len(names)) for rise in rises.values()]
     phase = _phase(all(upper < margin for _, upper in proofs.values()), any(lower > margin for lower, _ in harms))
     low, high = proofs[worst]
