@@ -50,13 +50,15 @@ def lead_step(
     return canary.result(), controller.has_ended
 
 
-def seen(store: Store, journal: str, config: DeployConfig, is_closed_loop: bool) -> tuple[CanaryResult, bool]:
+def seen(
+    store: Store, journal: str, config: DeployConfig, is_closed_loop: bool, has_control: bool = True
+) -> tuple[CanaryResult, bool]:
     """What a canary's journal holds, and whether it has ended; whoever leads it goes on leading.
 
     Raises:
         ContractError: the journal is damaged.
     """
-    canary = Canary(config, has_control=True, is_closed_loop=is_closed_loop)
+    canary = Canary(config, has_control=has_control, is_closed_loop=is_closed_loop)
     for record in read_all(store, f"{JOURNALS}/{journal}", CanaryRecord, "canary"):
         if record.batch is not None and canary.step is not None:
             canary.add(record.batch)

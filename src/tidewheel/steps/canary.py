@@ -8,12 +8,15 @@ from tidewheel.contracts.bundle import BundleManifest
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.offer import CanaryOffer
 from tidewheel.contracts.recipe import WorldSource
+from tidewheel.contracts.rollout import CanaryResult
 from tidewheel.contracts.verdict import Verdict
 from tidewheel.ranker.bundle import OpenBundle
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.release import Release, release
 from tidewheel.registry.versions import Registry
 from tidewheel.rollout import ReplayTraffic, Traffic
+from tidewheel.rollout.controller import JOURNALS
+from tidewheel.rollout.remote import journal_name, seen
 from tidewheel.steps.job import DATASETS
 from tidewheel.steps.production import missing_features, with_production, without
 from tidewheel.steps.tables import read
@@ -41,6 +44,19 @@ def traffic_of(offer: CanaryOffer, home: Home, store: Store, candidate: OpenBund
 
 def held_out(store: Store, evaluation: DatasetManifest) -> tuple[Path, DatasetManifest]:
     return store.load(DATASETS, evaluation.digest, DatasetManifest)
+
+
+def found(store: Store, offer: CanaryOffer) -> CanaryResult | None:
+    """The canary of an offer as its journal has it, whoever led it; None where none has ended."""
+    recipe, _, key = offer.key.partition("/")
+    is_closed_loop = isinstance(offer.part.source, WorldSource)
+    for name in store.folders(f"{JOURNALS}/{recipe}"):
+        if name == key or name.startswith(journal_name(key, "")):
+            has_control = offer.baseline.production is not None
+            result, has_ended = seen(store, f"{recipe}/{name}", offer.part.deploy, is_closed_loop, has_control)
+            if has_ended:
+                return result
+    return None
 
 
 def decide(

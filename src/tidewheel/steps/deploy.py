@@ -19,7 +19,7 @@ from tidewheel.registry.projections import project, projections_of
 from tidewheel.registry.release import decided_by, decision_of
 from tidewheel.rollout import StoredJournal, run_canary
 from tidewheel.serving import start_server
-from tidewheel.steps.canary import decide, traffic_of
+from tidewheel.steps.canary import decide, found, traffic_of
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.offers import publish
 from tidewheel.steps.served import followed, tried_in_steps
@@ -43,9 +43,6 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
     baseline = job.input("baseline", Baseline)
     candidate = load_bundle(job.store, job.input("bundle", BundleManifest).digest)
     ledger = Ledger(job.store, part.recipe)
-    if (decided := decided_by(ledger.entries(), job.run_id, candidate.digest)) is not None:
-        return remembered(part, job, ledger, decided)
-    production = load_bundle(job.store, baseline.production) if baseline.production else None
     offer = CanaryOffer(
         part=part,
         run_id=job.run_id,
@@ -55,6 +52,9 @@ def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:
         evaluation=job.input("eval", DatasetManifest),
         reason=reason,
     )
+    if (decided := decided_by(ledger.entries(), job.run_id, candidate.digest)) is not None:
+        return remembered(job, ledger, offer, decided)
+    production = load_bundle(job.store, baseline.production) if baseline.production else None
     judged = Judged.of(job.store, job.run_id, part.recipe, candidate.digest)
     with BackgroundRegistry(job.home.registry_url, part.recipe, job.store.location(BUNDLES)) as registry:
         if not dry_run:
@@ -98,10 +98,11 @@ def tried(
     )
 
 
-def remembered(part: DeployPart, job: Job, ledger: Ledger, decided: LedgerEntry) -> Result:
-    """What a try of this run before decided, after which it was killed: no second canary, only what it did not come to."""
-    judged = Judged.of(job.store, job.run_id, part.recipe, decided.bundle)
-    with BackgroundRegistry(job.home.registry_url, part.recipe, job.store.location(BUNDLES)) as registry:
+def remembered(job: Job, ledger: Ledger, offer: CanaryOffer, decided: LedgerEntry) -> Result:
+    """What a try of this run before decided, or a judge of its canary: no second canary, only what they did not come to."""
+    recipe = offer.part.recipe
+    judged = Judged.of(job.store, job.run_id, recipe, decided.bundle)
+    with BackgroundRegistry(job.home.registry_url, recipe, job.store.location(BUNDLES)) as registry:
         _, faults = project(ledger, projections_of(ledger, registry))
         unrecorded = judged.conclude(registry, decided.decision.value)
     rollout = Rollout(
@@ -113,7 +114,9 @@ def remembered(part: DeployPart, job: Job, ledger: Ledger, decided: LedgerEntry)
         unrecorded,
         *followed(ledger),
     ]
-    return Result(documents={"rollout": rollout.to_json()}, summary="; ".join(word for word in words if word))
+    canary = found(job.store, offer)
+    documents = {"rollout": rollout.to_json()} | ({"canary": canary.to_json()} if canary is not None else {})
+    return Result(documents=documents, summary="; ".join(word for word in words if word))
 
 
 def summary_of(canary: CanaryResult, decision: str, note: str) -> str:

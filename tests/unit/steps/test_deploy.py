@@ -6,7 +6,8 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.conftest import TinyRun
+from tests.conftest import WINDOW, TinyRun
+from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.evidence import Baseline, Rollout
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.steps import DeployPart, parts
@@ -29,7 +30,9 @@ def test_it_finds_its_decision_and_makes_up_for_the_rest_without_a_second_canary
     seen = {"bundle": bundle.digest, "manifest": bundle.manifest, "verdict": verdict, "is_canaried": True, "seen_number": 0}
     entry = release(ledger, None, run_id="run-1", **seen).entry
     baseline = Baseline(production=None, teaching=TeacherChoice(reason="nothing was released yet"), ledger_number=0)
+    held_out = DatasetManifest(kind="eval", window=WINDOW, rows=0, weight_sum=0.0, features=(), labels=())
     inputs = {"bundle": bundle.folder / "manifest.json", "baseline": baseline.write(tmp_path / "baseline.json")}
+    inputs["eval"] = held_out.write(tmp_path / "eval.json")
     job = Job("deploy", "run-1", datetime(2026, 1, 12, tzinfo=UTC), home, store, {name: str(at) for name, at in inputs.items()})
     part = parts(quickstart)["deploy"]
     assert isinstance(part, DeployPart)

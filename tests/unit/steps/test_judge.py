@@ -19,6 +19,7 @@ from tidewheel.contracts.verdict import Phase
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.ranker import load_bundle
 from tidewheel.serving import start_server
+from tidewheel.steps.canary import found as recorded
 from tidewheel.steps.judge import Asked, judge, phase_of
 from tidewheel.steps.offers import publish
 from tidewheel.store import Home
@@ -62,6 +63,7 @@ def test_a_canary_is_judged_step_by_step_and_decided_once(place: Home, made: Set
     assert (entry.decision, entry.run_id, entry.production) == (Decision.ROLLED_BACK, "harmful", made.production)
     assert entry.target == TARGET
     assert "logloss" in entry.reason or "calibration" in entry.reason
+    assert recorded(made.store, offer) == found  # what the run's report shows, although `deploy` did not lead it
     assert made.ledger.last_number() == 2
 
     offer = made.offer(made.equal, "equal")
