@@ -5,25 +5,17 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from unittest import mock
 from urllib.parse import urlsplit
 
 import boto3
 
 from tests.cluster.kubectl import kubectl
+from tests.s3 import s3_server
 
 BUCKET = "wheel"
-SERVER = """
-import sys, threading
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address=sys.argv[1], port=0, verbose=False)
-server.start()
-print(*server.get_host_and_port(), flush=True)
-sys.stdin.read()
-"""
 
 
 def own_address() -> str:
@@ -37,32 +29,7 @@ def own_address() -> str:
 
 @contextmanager
 def bucket() -> Iterator[Mapping[str, str]]:
-    """The variables by which a client finds the bucket, while its server runs."""
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, own_address()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert server.stdout is not None
-    assert server.stdin is not None
-    try:
-        host, port = server.stdout.readline().split()
-        variables = {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        before = dict(os.environ)
-        os.environ.update(variables)
-        try:
-            boto3.client("s3").create_bucket(Bucket=BUCKET)
-            yield variables
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-    finally:
-        server.stdin.close()
-        server.wait(60)
+    """The variables by which a client finds the bucket, while its server runs; this process has them meanwhile."""
+    with s3_server(own_address()) as variables, mock.patch.dict(os.environ, variables):
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield variables

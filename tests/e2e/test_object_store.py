@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +12,12 @@ import boto3
 import pytest
 
 from tests.e2e.command import PROGRAM, QUICKSTART, SMALL, Ended, environment, settings
+from tests.s3 import s3_server
 
 pytestmark = pytest.mark.slow
 
 RUN = ["run", "--recipe", str(QUICKSTART), *settings(*SMALL)]
 BUCKET, PREFIX = "wheel", "team/ranker"
-SERVER = """
-import sys, threading
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(*server.get_host_and_port(), flush=True)
-sys.stdin.read()
-"""
 
 
 @dataclass(frozen=True)
@@ -58,26 +50,16 @@ class Bucket:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Bucket]:
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    host, port = server.stdout.readline().split()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "TIDEWHEEL_STORE": f"s3://{BUCKET}/{PREFIX}",
-    }
-    client = boto3.client(
-        "s3",
-        endpoint_url=variables["AWS_ENDPOINT_URL"],
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    )
-    client.create_bucket(Bucket=BUCKET)
-    yield Bucket(client, variables)
-    server.stdin.close()
-    server.wait(60)
+    with s3_server() as variables:
+        client = boto3.client(
+            "s3",
+            endpoint_url=variables["AWS_ENDPOINT_URL"],
+            region_name="us-east-1",
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+        )
+        client.create_bucket(Bucket=BUCKET)
+        yield Bucket(client, variables | {"TIDEWHEEL_STORE": f"s3://{BUCKET}/{PREFIX}"})
 
 
 @pytest.fixture(scope="module")

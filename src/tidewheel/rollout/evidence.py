@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from sortedcontainers import SortedList
+
 from tidewheel.contracts.rollout import ArmBatch
 from tidewheel.rollout.moments import ONE, Moments
-from tidewheel.rollout.ordered import Ordered
 from tidewheel.rollout.sequence import Estimate
 
 SERIES = ("engagement", "predicted", "actual", "impressions", "scored", "expected")
@@ -37,7 +38,7 @@ class ArmEvidence:
 
     def start_step(self) -> None:
         self.requests = self.errors = 0
-        self.latencies = Ordered()
+        self.latencies = SortedList()
         self.users: set[int] = set()
         shown = [ONE, *SERIES, *(f"logloss {label}" for label in self.labels)]
         self._before = {name: self.outcomes.total(name) for name in shown}
@@ -50,7 +51,7 @@ class ArmEvidence:
         self.fault = self.fault or self._fault(batch, series)
         if self.fault:
             return
-        self.latencies.add(batch.latencies)
+        self.latencies.update(batch.latencies)
         self.users.update(batch.users)
         self.labels.update(batch.losses)
         self.features.update(batch.missing)
