@@ -14,13 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import yaml
 
 from tests.canaries import Setting, setting
 from tests.cluster import users
 from tests.cluster.bucket import BUCKET, bucket
 from tests.cluster.kubectl import NAME, eventually, get, has_rollouts, kubectl, new_namespace, require_cluster
 from tests.conftest import TinyRun
-from tests.e2e.command import PROGRAM
+from tests.e2e.command import PROGRAM, QUICKSTART
 from tests.helm.chart import CHART, HELM, helm
 from tidewheel import __version__
 from tidewheel.contracts.ledger import Decision
@@ -138,6 +139,26 @@ def test_1_the_first_release_starts_the_pods(place: Place) -> None:
     assert "serves " + made.production[:12] in said
     assert place.bundles() == {made.production}
     assert follow(made.ledger) == []  # nothing left to do
+
+
+def test_1b_doctor_says_where_production_is_served_and_what_is_not_well(place: Place, tmp_path: Path) -> None:
+    recipe = yaml.safe_load(QUICKSTART.read_text(encoding="utf-8"))
+    steps = [{"share": step.share, "min_requests": 60, "max_requests": 600} for step in place.made.part.deploy.steps]
+
+    def looked(name: str, shares: int) -> dict[str, dict[str, Any]]:
+        target = {"kind": "argo", "namespace": place.namespace, "name": name}
+        recipe["deploy"] |= {"target": target, "steps": steps[:shares]}
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+        command = [*PROGRAM, "doctor", "--recipe", str(path), "--home", str(tmp_path / "home"), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+    well = looked(NAME, 2)
+    assert all(well[name]["is_well"] for name in ("target", "rights", "steps")), well
+    assert place.made.production[:12] in well["target"]["found"]
+    assert "upgrade the chart" in looked(NAME, 1)["steps"]["found"]
+    assert "is not there; install the chart" in looked("nobody", 2)["target"]["found"]
 
 
 def test_2_a_harmful_candidate_is_aborted_under_live_traffic_and_no_request_is_lost(place: Place) -> None:

@@ -50,12 +50,13 @@ def init(directory: Path, as_json: bool) -> None:
 def doctor(recipe: Path | None, data: Path | None, home: str, as_json: bool) -> int:
     """Check this machine, the home and, when named, a recipe and its log. Exit code 1 when something is not well."""
     place = Home.resolve(Path(home) if home else None)
-    checks = [_python(), *map(_engine, ENGINES), _disk(place), _guard("home", lambda: _home(place))]
+    checks = [_python(), *map(_engine, ENGINES), _disk(place), guarded("home", lambda: _home(place))]
     if place.root.is_dir():
-        checks += [_guard("ledger", lambda: _ledger(place)), _guard("production", lambda: _production(place))]
+        checks += [guarded("ledger", lambda: _ledger(place)), guarded("production", lambda: _production(place))]
     if recipe is not None:
-        checks.append(_guard("recipe", lambda: _recipe(recipe, data)))
-        checks.append(_guard("log", lambda: _log(load_recipe(recipe, (), data), place)))
+        checks.append(guarded("recipe", lambda: _recipe(recipe, data)))
+        checks.append(guarded("log", lambda: _log(load_recipe(recipe, (), data), place)))
+        checks += _target(recipe, data)
     findings = _findings(recipe, data)
 
     def show() -> None:
@@ -69,7 +70,7 @@ def doctor(recipe: Path | None, data: Path | None, home: str, as_json: bool) -> 
     return 0 if all(check.is_well for check in (*checks, *findings)) else 1
 
 
-def _guard(name: str, look: Callable[[], Check]) -> Check:
+def guarded(name: str, look: Callable[[], Check]) -> Check:
     """A check that fails with a tidewheel error is not well; its message holds the remedy."""
     try:
         return look()
@@ -133,6 +134,15 @@ def _recipe(path: Path, data: Path | None) -> Check:
     return Check(
         name="recipe", is_well=True, found=f"{recipe.name}, {len(recipe.active_features)} features, {len(recipe.labels)} labels"
     )
+
+
+def _target(path: Path, data: Path | None) -> list[Check]:
+    from tidewheel.cli import target
+
+    try:
+        return target.checks(load_recipe(path, (), data))
+    except TidewheelError:  # the recipe's own check says so
+        return []
 
 
 def _findings(recipe: Path | None, data: Path | None) -> list[Check]:

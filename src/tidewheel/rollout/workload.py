@@ -21,6 +21,7 @@ UNRELEASED_LABEL = "argo-rollouts.argoproj.io/controller-instance-id"
 KINDS = {"argo": ("argoproj.io", "v1alpha1", "rollouts"), "deployment": ("apps", "v1", "deployments")}
 TRIES = 5  # of a change that somebody else's came before
 LOOK_SECONDS = 1.0
+CALL_SECONDS = 10.0  # of one try; the client makes four
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,25 @@ class Workload:
             RetryableError: the cluster does not answer.
         """
         return standing_of(self._read(), self.where)
+
+    def missing_rights(self) -> list[str]:
+        """What this account may not do of what `offer` and `serve` do, e.g. `patch rollouts/status`.
+
+        Raises:
+            RetryableError: the cluster does not answer.
+        """
+        from kubernetes import client
+
+        wanted = [("get", ""), ("patch", ""), *([("patch", "status")] if self.target.kind == "argo" else [])]
+        reviews = client.AuthorizationV1Api()
+        missing = []
+        for verb, part in wanted:
+            asked = {name: self._place[name] for name in ("group", "namespace", "name")}
+            asked |= {"resource": self._place["plural"], "verb": verb, "subresource": part}
+            review = {"spec": {"resourceAttributes": asked}}
+            if not self._ask(reviews.create_self_subject_access_review, "review", body=review).status.allowed:
+                missing.append(f"{verb} {'/'.join(filter(None, (self._place['plural'], part)))}")
+        return missing
 
     def offer(self, bundle: str, canary: str) -> None:
         """Put a candidate into the template, so that the workload's own steps begin. Idempotent.
@@ -129,11 +149,14 @@ class Workload:
         return self._call("get_namespaced_custom_object")
 
     def _call(self, verb: str, **more: Any) -> dict[str, Any]:
+        return self._ask(getattr(self._api, verb), verb, **self._place, **more)
+
+    def _ask(self, call: Callable[..., Any], verb: str, **arguments: Any) -> Any:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
-            return getattr(self._api, verb)(**self._place, **more, _request_timeout=20)
+            return call(**arguments, _request_timeout=CALL_SECONDS)
         except ApiException as error:
             raise _explained(error, self.where, verb) from error
         except HTTPError as error:

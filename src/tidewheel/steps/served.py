@@ -72,7 +72,7 @@ def tried_in_steps(
     """
     workload, steps = Workload(target), offer.part.deploy.steps
     now = workload.standing()
-    _expect(workload, now.shares, steps)
+    expect_steps(workload, now.shares, steps)
     if (now.bundle, now.canary) != (offer.candidate, offer.key):  # else an earlier try offered it, whatever came of it
         publish(ledger.store, offer)
         follow(ledger, offer.key, target)
@@ -94,8 +94,12 @@ def tried_in_steps(
     return result.model_copy(update={"verdict": combine(reasons)})
 
 
-def _expect(workload: Workload, found: Sequence[float], steps: Sequence[CanaryStep]) -> None:
-    """The Rollout will ask about the steps of this plan."""
+def expect_steps(workload: Workload, found: Sequence[float], steps: Sequence[CanaryStep]) -> None:
+    """Refuse a Rollout that would not ask about the steps of this plan.
+
+    Raises:
+        ConfigError: `found`, its shares, are others.
+    """
     if (wanted := shares_of(steps)) != tuple(found):
         raise ConfigError(
             f"{workload.where}: its steps give {_words(found)} of users, the recipe's plan {_words(wanted)}; upgrade the chart "
