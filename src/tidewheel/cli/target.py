@@ -10,7 +10,7 @@ from tidewheel.steps.served import expect_steps
 
 
 def checks(recipe: Recipe) -> list[Check]:
-    """Whether the workload is there, may be changed and asks about the recipe's steps; nothing where servers follow the store."""
+    """Whether the workload is there, may be changed and has the recipe's steps; nothing where servers follow the store."""
     target = recipe.deploy.target
     if isinstance(target, EmbeddedTarget):
         return []
