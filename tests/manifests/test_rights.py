@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.manifests.overlay import OVERLAYS, built, moved, named, needs_kubectl, objects
+from tests.manifests.overlay import OVERLAYS, ROOT, built, moved, named, needs_kubectl, objects
 from tests.manifests.rights import MAY_NOT, NOBODY_MAY, RIGHTS, rights_of
 
 pytestmark = needs_kubectl
@@ -55,3 +55,10 @@ def test_rights_move_with_their_namespace(tmp_path: Path) -> None:
     }
     assert set(named(found, "Namespace")) == {"elsewhere"}
     assert granted(found) == RIGHTS
+
+
+def test_the_page_names_every_account() -> None:
+    page = (ROOT / "docs" / "operations" / "manifests.md").read_text(encoding="utf-8")
+
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `tidewheel-")]
+    assert {name.strip(" `") for row in rows for name in row.split(",")} == set(RIGHTS)
