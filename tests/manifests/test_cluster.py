@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.kubectl import eventually, get, kubectl, require_cluster
+from tests.cluster.kubectl import eventually, get, kubectl, new_namespace, require_cluster
+from tests.helm.chart import REQUIRED, manifest, merged, needs_helm
 from tests.manifests.overlay import moved
 from tests.manifests.rights import MAY_NOT, NOBODY_MAY, RIGHTS, each, rights_of
 
@@ -75,7 +76,7 @@ def rights_in(place: str, who: str) -> frozenset[str]:
 def refused(place: str, who: str, rights: Sequence[str]) -> list[str]:
     """Those of the rights that `who` does not have in a namespace.
 
-    What `kubectl auth can-i` asks, in one call, and of kinds that this cluster does not know too: to those can-i always says no.
+    What `kubectl auth can-i` asks, in one call, and of kinds that this cluster does not know: to those can-i always says no.
     """
     reviews = [
         {
@@ -170,6 +171,27 @@ def test_executors_are_made_by_ingest_and_swept_by_conclude(namespace: str) -> N
     assert left == []
 
 
+@needs_helm
+def test_deploy_may_patch_the_rollout_that_the_chart_gives_it_and_no_other(namespace: str) -> None:
+    who = user(namespace, "tidewheel-deploy")
+    values = merged(REQUIRED, {"deployer": {"serviceAccounts": [{"name": "tidewheel-deploy", "namespace": namespace}]}})
+    serving = new_namespace("tidewheel-serving")
+    try:
+        role = manifest(values, "--show-only", "templates/deployer/role.yaml", "--namespace", serving)
+        kubectl("--namespace", serving, "apply", "--filename=-", text=role)
+
+        rollout = "rollouts.argoproj.io/feed-ranker-serving"
+        patched = {f"patch {rollout}", "patch rollouts.argoproj.io/status/feed-ranker-serving"}
+        assert rights_in(serving, who) == ANYBODY | each("get list watch", rollout) | patched
+        assert refused(serving, who, [f"patch {rollout}", f"delete {rollout}", "patch rollouts.argoproj.io/another"]) == [
+            f"delete {rollout}",
+            "patch rollouts.argoproj.io/another",
+        ]
+        assert rights_in(serving, user(namespace, "tidewheel-run")) == ANYBODY
+    finally:
+        kubectl("delete", "namespace", serving, "--wait=false")
+
+
 def test_a_secret_can_be_named_and_not_read(namespace: str) -> None:
     kubectl(
         "--namespace", namespace, "create", "secret", "generic", "tidewheel-store", "--from-literal=AWS_SECRET_ACCESS_KEY=x"
@@ -202,6 +224,17 @@ def test_a_secret_can_be_named_and_not_read(namespace: str) -> None:
     said = kubectl("--namespace", namespace, "logs", "pod/by-template")
     assert ended == "Succeeded", said
     assert "s3://mlpipeline/tidewheel" in said
+
+
+@pytest.mark.parametrize("template", ["python-core", "python-data", "python-trainer"])
+def test_the_namespace_lets_in_what_its_templates_make(namespace: str, template: str) -> None:
+    made = get(namespace, f"podtemplate/{template}")["template"]
+    wanted = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": template} | made["metadata"], "spec": made["spec"]}
+
+    done = created(namespace, wanted, "--dry-run=server", "--as", user(namespace, "tidewheel-ingest"))
+
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
 
 
 @pytest.mark.parametrize(
