@@ -17,7 +17,7 @@ from tests.helm.chart import REQUIRED, manifest, merged, needs_helm
 from tests.manifests.overlay import moved
 from tests.manifests.rights import MAY_NOT, NOBODY_MAY, RIGHTS, each, rights_of
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 ELSEWHERE = ("default", "kube-system")
 # What the cluster itself gives every account: to ask what it may do.
@@ -46,7 +46,7 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
     folder = moved("local", name, tmp_path_factory.mktemp("overlay"))
     kubectl("apply", "--kustomize", str(folder))
     yield name, folder
-    kubectl("delete", "--kustomize", str(folder), "--ignore-not-found", "--timeout=90s")
+    delete(folder, name)
 
 
 @pytest.fixture
@@ -56,6 +56,13 @@ def namespace(overlay: tuple[str, Path]) -> str:
 
 def new_name() -> str:
     return f"tidewheel-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
+
+
+def delete(folder: Path, name: str) -> None:
+    """Delete an overlay, and see that its namespace is gone: with it everything that was in it."""
+    kubectl("delete", "--kustomize", str(folder), "--wait=false")
+    gone = eventually(lambda: asked("get", "namespace", name).stderr, lambda said: "NotFound" in said, 300)
+    assert "NotFound" in gone
 
 
 def user(namespace: str, account: str) -> str:
@@ -310,7 +317,7 @@ def test_tasks_of_a_backend_of_214_need_its_component(namespace: str, tmp_path: 
         privileged["spec"]["containers"][0]["securityContext"] = {"privileged": True}
         assert 'violates PodSecurity "baseline' in created(other, privileged).stderr
     finally:
-        kubectl("delete", "--kustomize", str(folder), "--timeout=90s")
+        delete(folder, other)
 
 
 def test_applying_again_changes_nothing_and_deleting_leaves_nothing(tmp_path: Path) -> None:
@@ -320,10 +327,9 @@ def test_applying_again_changes_nothing_and_deleting_leaves_nothing(tmp_path: Pa
 
     kubectl("apply", "--kustomize", str(folder))
     again = kubectl("apply", "--kustomize", str(folder))
-    kubectl("delete", "--kustomize", str(folder), "--timeout=90s")
+    delete(folder, name)
 
     assert {line.rsplit(" ", 1)[-1] for line in again.splitlines()} == {"unchanged"}
-    assert asked("get", "namespace", name).returncode != 0
     assert {each for each in cluster_wide() if name in each} == {each for each in before if name in each} == set()
 
 
