@@ -42,7 +42,7 @@ check: $(STAMP)  ## format, lint, types, import law
 	@$(BIN)/lint-imports
 
 golden: $(STAMP)  ## refresh compiled pipelines, schemas, component READMEs and charts
-	@$(BIN)/python -m pytest tests/pipelines tests/components tests/unit/contracts tests/unit/cli/test_sampling.py tests/helm -q --golden -m "not cluster"
+	@$(BIN)/python -m pytest tests/pipelines tests/components tests/unit/contracts tests/unit/cli/test_sampling.py tests/helm tests/manifests -q --golden -m "not cluster"
 
 test-cluster: $(STAMP)  ## tests marked cluster, against KUBECONFIG
 	@$(BIN)/python -m pytest -m cluster; code=$$?; test $$code -ne 5 || { echo "no test is marked cluster yet"; exit 0; }; exit $$code
