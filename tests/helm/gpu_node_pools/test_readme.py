@@ -9,8 +9,9 @@ from tests.helm.test_readme import LINE
 
 HEAD = """# gpu-node-pools
 
-GPU node pools declared once and rendered for Karpenter (AWS, Azure), GKE or Cluster API, with what exposes their devices and with
-Kueue's flavors, queues and priorities. [docs/operations/gpu-node-pools.md](../../docs/operations/gpu-node-pools.md) says how to run it.
+GPU node pools declared once and rendered for Karpenter (AWS, Azure), GKE or Cluster API, with what exposes their devices and
+with Kueue's flavors, queues and priorities.
+[docs/operations/gpu-node-pools.md](../../docs/operations/gpu-node-pools.md) says how to run it.
 
 Values are strict: what is not listed here is refused, and so are pools that their provider cannot make and quotas of more GPUs
 than a pool can have.
