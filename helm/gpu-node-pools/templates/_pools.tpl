@@ -31,6 +31,9 @@ Keys of a pool replace those of poolDefaults: helm's merge functions would take 
 {{- if and (ne .provider "none") (not $pool.accelerator) -}}
 {{- fail (printf "%s: accelerator is empty; say which GPU, in the words of %s" $at .provider) -}}
 {{- end -}}
+{{- if and (eq .provider "karpenter-azure") (gt (int64 $pool.diskGi) 2048) -}}
+{{- fail (printf "%s: diskGi is %d; an AKSNodeClass has 2048 at most" $at (int64 $pool.diskGi)) -}}
+{{- end -}}
 {{- if and (eq .provider "gke") (ne (len $pool.machineTypes) 1) -}}
 {{- fail (printf "%s: machineTypes has %d entries; a GKE node pool has exactly one" $at (len $pool.machineTypes)) -}}
 {{- end -}}

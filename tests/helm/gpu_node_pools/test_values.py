@@ -153,6 +153,7 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "a range upside down": (of("none", minNodes=3), "pool train: minNodes 3 > maxNodes 2"),
     "idle nodes of Karpenter": (of("karpenter-aws", minNodes=1), "pool train: minNodes is 1; Karpenter keeps no node"),
     "no accelerator": (of("karpenter-azure", accelerator=""), "pool train: accelerator is empty; say which GPU"),
+    "a disk larger than Azure's": (of("karpenter-azure", diskGi=4096), "pool train: diskGi is 4096; an AKSNodeClass has 2048"),
     "two machine types on GKE": (of("gke", machineTypes=["a", "b"]), "pool train: machineTypes has 2 entries; a GKE node pool"),
     "machines of no template": (of("cluster-api", infrastructureTemplate=""), "pool train: infrastructureTemplate is empty"),
     "an autoscaler in the dark": (of("cluster-api", nodeCpu=""), "pool train: nodeCpu is empty"),
