@@ -56,9 +56,11 @@ def judge(home: Home, asked: Asked, progress: Progress = silent) -> CanaryResult
         )
     ledger = Ledger(store, offer.part.recipe)
     entries = ledger.entries()
-    is_open = decided_by(entries, offer.run_id, offer.candidate) is None
+    decided, serving = decided_by(entries, offer.run_id, offer.candidate), production_after(entries) or ""
+    is_open = decided is None
     journal = journal_name(asked.canary, asked.revision)
-    serving = production_after(entries) or ""
+    if decided is not None and decided.production == offer.candidate != serving:
+        journal = f"{journal}-{serving[:12]}"  # it passed, and was taken back since: what it showed then lets nothing pass now
     arms = (offer.candidate, offer.baseline.production or "") if is_open else (serving, serving)
     candidate, production = (load_bundle(store, digest) for digest in arms)
     result, has_ended = lead_step(

@@ -18,6 +18,7 @@ from tidewheel.contracts.target import ArgoTarget
 from tidewheel.contracts.verdict import Phase
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.ranker import load_bundle
+from tidewheel.registry.release import rollback
 from tidewheel.serving import start_server
 from tidewheel.steps.canary import found as recorded
 from tidewheel.steps.judge import Asked, judge, phase_of
@@ -82,6 +83,11 @@ def test_a_canary_is_judged_step_by_step_and_decided_once(place: Home, made: Set
     with asking(place, made, offer, made.production, "e3") as ask:  # pods that serve what nobody offered
         assert phase_of(ask(1), 1) is Phase.ERROR
     assert made.ledger.last_number() == 3
+
+    # Taken back: the very pods that passed do not pass again.
+    rollback(made.ledger, None, reason="a test")
+    with asking(place, made, offer, made.equal, "e1") as ask:
+        assert phase_of(ask(1), 1) is Phase.ERROR
 
 
 def test_a_decision_about_another_production_is_not_made(place: Home, made: Setting) -> None:
