@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -139,14 +140,8 @@ class Encoders(Contract):
         Raises:
             ContractError: a feature's column is missing, has another length or a type that its kind cannot take.
         """
-        names = feature_columns(self.features)
-        if missing := sorted(set(names) - set(columns)):
-            raise ContractError(f"features: column {', '.join(missing)} is missing; expected {', '.join(names)}")
-        lengths = {name: len(columns[name]) for name in names}
-        rows = next((n for n in lengths.values() if n != 1), 1)
-        if wrong := [f"{name} has {n}" for name, n in lengths.items() if n not in (1, rows)]:
-            raise ContractError(f"features: {', '.join(wrong)} values; expected {rows} like the other columns, or 1")
-        num_ids, num_numbers = self.widths
+        rows = self._rows(columns)
+        num_ids, num_numbers = self._widths
         ids = np.empty((rows, num_ids), dtype=np.int64)
         numbers = np.zeros((rows, num_numbers), dtype=np.float32)
         for at, feature in enumerate(self.categorical):
@@ -161,6 +156,19 @@ class Encoders(Contract):
         for place in self.sequences:
             self._put_sequence(place, columns, ids, numbers)
         return Encoded(ids=ids, numbers=numbers)
+
+    def _rows(self, columns: Columns) -> int:
+        """B, the length of all columns that have not 1."""
+        names = self._names
+        if missing := [name for name in names if name not in columns]:
+            raise ContractError(f"features: column {', '.join(sorted(missing))} is missing; expected {', '.join(names)}")
+        found = {len(columns[name]) for name in names} - {1}
+        if len(found) > 1:
+            lengths = {name: len(columns[name]) for name in names}
+            rows = next(n for n in lengths.values() if n != 1)
+            wrong = [f"{name} has {n}" for name, n in lengths.items() if n not in (1, rows)]
+            raise ContractError(f"features: {', '.join(wrong)} values; expected {rows} like the other columns, or 1")
+        return found.pop() if found else 1
 
     def _put_hashed(self, columns: Sequence[np.ndarray], part: slice, ids: np.ndarray) -> None:
         """Write the rows `part` of the hashed features' columns into theirs of `ids` (b, F_c + S)."""
@@ -201,6 +209,14 @@ class Encoders(Contract):
             lookup = {text: at for at, text in enumerate(self.vocabularies[name], start=1)}
             self._lookups[name] = lookup
         return lookup
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return feature_columns(self.features)
+
+    @cached_property
+    def _widths(self) -> tuple[int, int]:
+        return self.widths
 
     @cached_property
     def _hashed(self) -> _Hashed:
@@ -348,4 +364,4 @@ def _looked_up(column: np.ndarray | Coded, lookup: Mapping[str, int]) -> np.ndar
     listed = values.tolist()
     if set(map(type, listed)) != {str}:
         listed = [value if type(value) is str else vocabulary_name(value) for value in listed]
-    return np.array([of(value, 0) for value in listed], dtype=np.int64)
+    return np.fromiter(map(of, listed, repeat(0)), dtype=np.int64, count=len(listed))

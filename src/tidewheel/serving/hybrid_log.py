@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -23,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Self
 from tidewheel.contracts.hybrid import ClientEvent, Part
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.errors import ConfigError
+from tidewheel.serving.log_items import Item, Layout
 from tidewheel.serving.partitions import Partitions, end_of
-from tidewheel.serving.rows import Served, event_schema, event_table, served_schema, served_table
+from tidewheel.serving.rows import event_schema, event_table, served_schema, served_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,6 +87,7 @@ class Stream:
         self._limits = limits
         self._grace = timedelta(seconds=limits.grace_seconds)
         self._queue: deque[tuple[date, int, Any]] = deque()
+        self._taken_rows = 0  # from the queue
         self._pending: dict[date, _Pending] = {}
         self._next_round = datetime.min.replace(tzinfo=UTC)
 
@@ -96,6 +99,11 @@ class Stream:
         self.counts.offered += rows
         self._queue.append((day, rows, item))
         return True
+
+    @property
+    def has_a_segment(self) -> bool:
+        """Whether the queue alone is enough for one."""
+        return self.counts.offered - self._taken_rows >= self._limits.segment_rows
 
     def advance(self, now: datetime, is_last: bool) -> None:
         """Take the queue, write what is due (`is_last`: everything) and mark the days that are over."""
@@ -118,7 +126,9 @@ class Stream:
     def _taken(self) -> Iterator[tuple[date, int, Any]]:
         """What is queued now; what comes meanwhile waits for the next time."""
         for _ in range(len(self._queue)):
-            yield self._queue.popleft()
+            entry = self._queue.popleft()
+            self._taken_rows += entry[1]
+            yield entry
 
     def _converted(self, chunk: Sequence[tuple[date, int, Any]]) -> Iterator[pa.Table]:
         """A table of all items, or one of each good one where one of them is not."""
@@ -166,10 +176,16 @@ class Stream:
         return False
 
 
+def _served(layout: Layout, schema: pa.Schema, bundle: str, items: Sequence[Item]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables([served_table(answers, schema, bundle) for answers in layout.join(items)])
+
+
 class HybridLog:
     """The log of one bundle of one server (see `log_process`). `write_served` and `write_events` never wait.
 
-    `advance` does the writing; inside a `with` block a thread calls it every `TICK_SECONDS`.
+    `advance` does the writing; inside a `with` block a thread calls it every `TICK_SECONDS`, and when a segment is full.
     """
 
     def __init__(
@@ -191,23 +207,32 @@ class HybridLog:
         writer = f"{os.getpid()}-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self.root = root
         self.clock = clock
+        self._layout = Layout(features, labels)
         self.streams = {
             Part.BACKEND: Stream(
-                Partitions(root / Part.BACKEND, writer), lambda items: served_table(items, served, bundle), limits
+                Partitions(root / Part.BACKEND, writer), partial(_served, self._layout, served, bundle), limits
             ),
             Part.FRONTEND: Stream(Partitions(root / Part.FRONTEND, writer), lambda items: event_table(items, events), limits),
         }
         self._told = told
-        self._stopping = threading.Event()
+        self._is_stopping = False
+        self._due = threading.Event()  # something is to be done before the next tick
         self._thread = threading.Thread(target=self._work, name="hybrid-log", daemon=True)
 
-    def write_served(self, answer: Served) -> bool:
-        """Queue the candidates of an answer; False where they were dropped."""
-        return self.streams[Part.BACKEND].offer(answer.served_time.date(), answer.num_rows, answer)
+    def write_served(self, packed: bytes) -> bool:
+        """Queue the candidates of an answer that a `Layout` packed; False where they were dropped."""
+        item = self._layout.unpack(packed)
+        return self._offer(Part.BACKEND, date.fromisoformat(item.served_time[:10]), item.num_rows, item)
 
     def write_events(self, events: Sequence[ClientEvent], logged_time: datetime) -> bool:
         """Queue events; False where there is no room: then none of them was taken."""
-        return not events or self.streams[Part.FRONTEND].offer(logged_time.date(), len(events), events)
+        return not events or self._offer(Part.FRONTEND, logged_time.date(), len(events), events)
+
+    def _offer(self, part: Part, day: date, rows: int, item: Any) -> bool:
+        is_taken = self.streams[part].offer(day, rows, item)
+        if self.streams[part].has_a_segment:
+            self._due.set()
+        return is_taken
 
     def advance(self, is_last: bool = False) -> None:
         """Write what is due, and mark the days that are over. Called by one thread at a time."""
@@ -239,7 +264,8 @@ class HybridLog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Write everything that is queued and leave. Today is not marked complete: other servers may still write to it."""
-        self._stopping.set()
+        self._is_stopping = True
+        self._due.set()
         self._thread.join()
         self.advance(is_last=True)
         for part, stream in self.streams.items():
@@ -247,5 +273,9 @@ class HybridLog:
                 print(f"tidewheel serving: log, {part} part: {stream.counts.queued} rows are lost", file=sys.stderr)
 
     def _work(self) -> None:
-        while not self._stopping.wait(TICK_SECONDS):
+        while True:
+            self._due.wait(TICK_SECONDS)
+            self._due.clear()
+            if self._is_stopping:
+                return
             self.advance()

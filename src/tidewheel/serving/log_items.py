@@ -1,24 +1,39 @@
-"""One answered request on its way from the server to the writer of its log: bytes of its columns, decoded once. Pure.
+"""Answered requests on their way from the server to the writer of its log: bytes of their columns, decoded once. Pure.
 
-The server packs, on the core that answers; the writer unpacks. Both make the layout of the same features and labels.
+The server packs each, on the core that answers; the writer joins many of them, column by column. Both make the layout of the
+same features and labels.
 """
 
 from __future__ import annotations
 
+import itertools
 import marshal
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tidewheel.contracts.schema import FeatureSpec, feature_columns
-from tidewheel.serving.rows import TENSORS, About, Served
+from tidewheel.serving.rows import TENSORS, About, Answers, Joined
 
 VERSION = 2  # of marshal: later ones look for repeats, of which there are none
-ABSENT = "-"
+ABSENT, MATRIX = "-", "m"  # beside the kinds of arrays; whole numbers of a sequence
 _NUMBERS = {"i": np.int64, "f": np.float64}  # what `tensors` makes of a request, by the kind of its type
-_NULL = np.array([None], dtype=object)
+_NUMBER_BYTES, _SCORE_BYTES = 8, 4
+
+
+class Item(NamedTuple):
+    """One answer as it was packed: of each column of the layout its kind, and bytes, shape and bytes, or values."""
+
+    about: tuple[Any, ...]
+    served_time: str
+    kinds: str
+    values: list[Any]
+    scores: list[bytes]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.scores[0]) // _SCORE_BYTES
 
 
 class Layout:
@@ -33,41 +48,58 @@ class Layout:
     ) -> bytes:
         """An item. `served_time`: ISO 8601, UTC; scores are (C,) float32 by label."""
         found = [columns.get(name) for name in self.columns]
-        kinds = [ABSENT if column is None else column.dtype.kind for column in found]
-        values = [
-            column if kind in _NUMBERS and column.ndim == 1 else _raw(kind, column)  # type: ignore[union-attr]
-            for kind, column in zip(kinds, found, strict=True)
-        ]
+        kinds = [ABSENT if column is None else column.dtype.kind if column.ndim == 1 else MATRIX for column in found]
+        values = [column if kind in _NUMBERS else _raw(kind, column) for kind, column in zip(kinds, found, strict=True)]
         return marshal.dumps((about[:], served_time, "".join(kinds), values, [scores[label] for label in self.labels]), VERSION)
 
-    def unpack(self, item: bytes) -> Served:
-        """The rows of an item."""
-        about, served_time, kinds, values, raw_scores = marshal.loads(item)
+    def unpack(self, packed: bytes) -> Item:
+        """The item of its bytes."""
+        return Item(*marshal.loads(packed))
+
+    def join(self, items: Sequence[Item]) -> Iterator[Answers]:
+        """All answers in order, those together that follow each other and say the same kinds of things."""
+        for _, alike in itertools.groupby(items, key=_sort_of):
+            yield self._joined(list(alike))
+
+    def _joined(self, items: Sequence[Item]) -> Answers:
+        parameters = [About(*item.about) for item in items]
         columns = {
-            name: _column(kind, value) for name, kind, value in zip(self.columns, kinds, values, strict=True) if kind != ABSENT
+            name: _column(kind, [item.values[at] for item in items])
+            for at, (name, kind) in enumerate(zip(self.columns, items[0].kinds, strict=True))
+            if kind != ABSENT
         }
-        parameters = About(*about)
-        columns |= {
-            name: np.array([value]) for name in ("user_id", "propensity") if (value := getattr(parameters, name)) is not None
+        for name in ("user_id", "propensity"):
+            if getattr(parameters[0], name) is not None:
+                once = np.ones(len(items), dtype=np.int64)
+                columns[name] = Joined(np.array([getattr(one, name) for one in parameters]), once)
+        scores = {
+            label: np.frombuffer(b"".join([item.scores[at] for item in items]), dtype=np.float32)
+            for at, label in enumerate(self.labels)
         }
-        scores = {label: np.frombuffer(raw, dtype=np.float32) for label, raw in zip(self.labels, raw_scores, strict=True)}
-        num_rows = len(next(iter(scores.values())))
-        nothing = {"position": _NULL, "propensity": _NULL}
-        return Served(parameters, nothing | columns, scores, datetime.fromisoformat(served_time), num_rows)
+        counts = np.array([item.num_rows for item in items])
+        return Answers(parameters, [item.served_time for item in items], columns, scores, counts)
+
+
+def _sort_of(item: Item) -> tuple[object, ...]:
+    about = About(*item.about)
+    return item.kinds, about.user_id is None, about.propensity is None
 
 
 def _raw(kind: str, column: np.ndarray | None) -> Any:
     """What marshal writes of anything but plain numbers: it takes an array for the bytes that it is."""
     if column is None:
         return None
-    return (column.shape, column) if kind in _NUMBERS else column.tolist()
+    return (column.shape, column) if kind == MATRIX else column.tolist()
 
 
-def _column(kind: str, value: Any) -> np.ndarray:
-    if kind not in _NUMBERS:
-        column = np.empty(len(value), dtype=object)
-        column[:] = value
-        return column
-    if isinstance(value, tuple):
-        return np.frombuffer(value[1], dtype=_NUMBERS[kind]).reshape(value[0])
-    return np.frombuffer(value, dtype=_NUMBERS[kind])
+def _column(kind: str, values: Sequence[Any]) -> Joined:
+    """One column of several items, of which each is of the same kind."""
+    if kind in _NUMBERS:
+        lengths = np.array([len(value) for value in values]) // _NUMBER_BYTES
+        return Joined(np.frombuffer(b"".join(values), dtype=_NUMBERS[kind]), lengths)
+    if kind == MATRIX:  # rows of a sequence, (R, k), as R lists: k may differ between requests
+        values = [np.frombuffer(raw, dtype=np.int64).reshape(shape).tolist() for shape, raw in values]
+    listed = list(itertools.chain.from_iterable(values))
+    joined = np.empty(len(listed), dtype=object)
+    joined[:] = listed
+    return Joined(joined, np.array([len(value) for value in values]))

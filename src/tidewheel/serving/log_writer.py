@@ -17,7 +17,6 @@ from tidewheel.contracts.hybrid import Part
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.errors import ConfigError, ContractError
 from tidewheel.serving.hybrid_log import HybridLog, LogLimits
-from tidewheel.serving.log_items import Layout
 from tidewheel.serving.log_process import HEAD, PARTS
 from tidewheel.serving.rows import parse_events
 
@@ -30,7 +29,6 @@ class Writer:
     def __init__(self, given: dict[str, Any]) -> None:
         features = tuple(FeatureSpec.model_validate(one) for one in given["features"])
         labels = tuple(given["labels"])
-        self._layout = Layout(features, labels)
         self._unread = dict.fromkeys(Part, 0)
         limits = LogLimits(**given["limits"])
         self.log = HybridLog(Path(given["root"]), given["bundle"], features, labels, limits=limits, told=self._tell)
@@ -39,7 +37,7 @@ class Writer:
         """Queue one item for the log's thread."""
         try:
             if part is Part.BACKEND:
-                self.log.write_served(self._layout.unpack(item))
+                self.log.write_served(item)
             else:
                 body, logged_time = marshal.loads(item)
                 now = datetime.fromisoformat(logged_time)

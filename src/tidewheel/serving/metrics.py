@@ -28,7 +28,7 @@ STAGES = ("read", "wait", "decode", "score", "encode")
 SCORE_EDGES = np.array([0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 _SCORE_NAMES = [*(f"{edge:g}" for edge in SCORE_EDGES), "+Inf"]
 PENDING_REQUESTS = 32
-PENDING_ROWS = 4096
+PENDING_ROWS = 256  # more at once would keep the next request waiting, and what is put aside out of the cache
 
 
 class Seconds:
@@ -71,19 +71,26 @@ class VersionCounts:
         """Count what was put aside."""
         if not self._pending:
             return
-        for label, counts in self.scores.items():
-            values = np.concatenate([scores[label] for _, scores in self._pending])
-            counts += np.bincount(np.searchsorted(SCORE_EDGES, values), minlength=len(counts))
-            self.sums[label] += float(values.sum())
+        labels = list(self.scores)
+        found = np.concatenate([scores[label] for label in labels for _, scores in self._pending]).reshape(len(labels), -1)
+        places = np.searchsorted(SCORE_EDGES, found) + len(_SCORE_NAMES) * np.arange(len(labels))[:, None]
+        buckets = np.bincount(places.ravel(), minlength=len(_SCORE_NAMES) * len(labels)).reshape(len(labels), -1)
+        for label, counts, total in zip(labels, buckets, found.sum(axis=1, dtype=np.float64).tolist(), strict=True):
+            self.scores[label] += counts
+            self.sums[label] += total
         for name in self.values:
-            values = np.concatenate([columns[name].ravel() for columns, _ in self._pending])
-            self.values[name] += len(values)
+            values = _joined([columns[name] for columns, _ in self._pending])
+            self.values[name] += values.size
             if values.dtype.kind == "f":
-                self.missing[name] += int(np.count_nonzero(np.isnan(values)))
+                self.missing[name] += int(np.count_nonzero(values != values))
             elif values.dtype.kind == "O":
                 self.missing[name] += values.tolist().count(None)
         self._pending.clear()
         self._rows = 0
+
+
+def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:
+    return columns[0] if len(columns) == 1 else np.concatenate([column.ravel() for column in columns])
 
 
 class LogCounters:

@@ -13,7 +13,6 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -23,6 +22,7 @@ import numpy as np
 import orjson
 
 from tidewheel.errors import ContractError
+from tidewheel.serving.request_json import listed, parsed
 from tidewheel.serving.tensors import RAW, SIZE, column, sequence, single
 
 MAX_CANDIDATES = 10_000  # of one request; more belongs into retrieval
@@ -107,7 +107,7 @@ def read_request(body: bytes, json_size: int | None = None) -> Sent:
             raise ContractError(f"header {LENGTH_HEADER.decode()}: {found}; expected the size of its JSON")
         text, raw = body[:json_size], memoryview(body)[json_size:]
     try:
-        document = _parsed(text)
+        document = parsed(text) if raw is None else listed(text)
         inputs = {tensor["name"]: tensor for tensor in document["inputs"]}
         if len(inputs) < len(document["inputs"]):
             raise ValueError("a tensor is there twice")
@@ -130,24 +130,6 @@ def read_request(body: bytes, json_size: int | None = None) -> Sent:
 
 
 _OF_THE_PROTOCOL = ("feature_digest", "binary_data_output")
-
-
-def _parsed(text: bytes) -> Any:
-    """JSON; of what is none the slower parser says in words what is wrong."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON; send null for a value that is not known")
-
-
-def _finite(text: str) -> float:
-    if math.isinf(number := float(text)):
-        raise ValueError(f"{text[:20]} is more than a double can hold; send null for a value that is not known")
-    return number
 
 
 def _distribute(tensors: Sequence[dict[str, Any]], raw: memoryview) -> None:

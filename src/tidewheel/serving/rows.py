@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_EVENTS = 1000  # of one POST
 ID_COLUMNS = ("user_id", "item_id", "author_id")  # columns of the log that may be features as well
+OPTIONAL = ("position", "propensity")  # null where a request does not say them
 TENSORS = ("user_id", "item_id", "position", "propensity")  # read from a request beside the model's features
 
 _PROCESS, _NUMBERS = uuid.uuid4().hex[:20], itertools.count()
@@ -58,15 +59,25 @@ class About(NamedTuple):
     is_feature_miss: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One answered request. Columns have length C or 1, of sequences (C or 1, k), scores (C,) float32 by label."""
+class Joined(NamedTuple):
+    """A column of several answers, one after the other, and how many values each of them has: one a candidate, or 1."""
 
-    parameters: About
-    columns: Mapping[str, np.ndarray]
+    values: np.ndarray
+    lengths: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answered requests that say the same kinds of things, N of them with `counts` (N,) candidates.
+
+    `served_times`: ISO 8601, UTC. Values of sequences are lists; scores are (sum of counts,) float32 by label.
+    """
+
+    parameters: Sequence[About]
+    served_times: Sequence[str]
+    columns: Mapping[str, Joined]
     scores: Mapping[str, np.ndarray]
-    served_time: datetime
-    num_rows: int
+    counts: np.ndarray
 
 
 def loggable(request: InferRequest, num_rows: int) -> About:
@@ -138,7 +149,7 @@ def _check_propensity(parameters: LogParameters, columns: Mapping[str, np.ndarra
 
 
 def _check_position(values: np.ndarray) -> None:
-    if values.dtype.kind != "i" or values.view(np.uint64).max() >= 2**31:
+    if values.dtype.kind != "i" or np.maximum.reduce(values.view(np.uint64)) >= 2**31:
         raise ContractError("inputs.position: expected ranks in the answer, from 0")
 
 
@@ -191,7 +202,7 @@ def _schema(columns: Mapping[str, tuple[str, bool, bool]]) -> pa.Schema:
     return pa.schema([pa.field(name, types[kind], nullable) for name, (kind, nullable, _) in columns.items()])
 
 
-def served_table(answers: Sequence[Served], schema: pa.Schema, bundle: str) -> pa.Table:
+def served_table(answers: Answers, schema: pa.Schema, bundle: str) -> pa.Table:
     """One row a candidate, in order.
 
     Raises:
@@ -199,45 +210,35 @@ def served_table(answers: Sequence[Served], schema: pa.Schema, bundle: str) -> p
     """
     import pyarrow as pa
 
-    counts = np.fromiter((answer.num_rows for answer in answers), np.int64, len(answers))
-    request = pa.array(np.repeat(np.arange(len(answers)), counts))
-    parameters = [answer.parameters for answer in answers]
-    a_request: dict[str, list[Any]] = {
-        "request_id": [p.request_id for p in parameters],
-        "is_randomized": [p.is_randomized for p in parameters],
-        "is_feature_miss": [p.is_feature_miss for p in parameters],
-        "served_time": [answer.served_time for answer in answers],
-        "bundle": [bundle] * len(answers),
+    counts, parameters = answers.counts, answers.parameters
+    request = pa.array(np.repeat(np.arange(len(counts)), counts))
+    a_request: dict[str, pa.Array] = {
+        "request_id": pa.array([p.request_id for p in parameters], pa.string()),
+        "is_randomized": pa.array([p.is_randomized for p in parameters]),
+        "is_feature_miss": pa.array([p.is_feature_miss for p in parameters]),
+        "served_time": pa.array(answers.served_times).cast(schema.field("served_time").type),
+        "bundle": pa.array([bundle] * len(counts)),
     }
     columns = []
     for field in schema:
         if field.name in a_request:
-            columns.append(pa.array(a_request[field.name], field.type).take(request))
+            columns.append(a_request[field.name].take(request))
         elif field.name.startswith(SCORE_PREFIX):
-            label = field.name.removeprefix(SCORE_PREFIX)
-            columns.append(pa.array(np.concatenate([answer.scores[label] for answer in answers]).astype(np.float64)))
+            columns.append(pa.array(answers.scores[field.name.removeprefix(SCORE_PREFIX)].astype(np.float64)))
+        elif field.name not in answers.columns and field.name in OPTIONAL:
+            columns.append(pa.nulls(len(request), field.type))
         else:
-            values = np.concatenate([_one_dimensional(answer.columns[field.name]) for answer in answers])
-            if len(values) == len(answers):  # one a request: there is less to convert
+            values, lengths = answers.columns[field.name]
+            if len(values) == len(counts):  # one a request: there is less to convert
                 columns.append(_array(values, field.type).take(request))
             else:
-                lengths = [len(answer.columns[field.name]) for answer in answers] if len(values) != len(request) else counts
                 columns.append(_array(_spread(values, lengths, counts), field.type))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _one_dimensional(column: np.ndarray) -> np.ndarray:
-    """Rows of a sequence (R, k) as R lists, since k may differ between requests."""
-    if column.ndim == 1:
-        return column
-    lists = np.empty(len(column), dtype=object)
-    lists[:] = column.tolist()
-    return lists
-
-
-def _spread(values: np.ndarray, lengths: Sequence[int] | np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _spread(values: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """One value a candidate, where some requests have one a candidate, others one for all of them."""
-    if lengths is counts:
+    if np.array_equal(lengths, counts):
         return values
     return np.repeat(values, np.repeat(np.where(lengths == counts, 1, counts), lengths))
 

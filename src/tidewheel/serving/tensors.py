@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping
 from struct import error as StructError
@@ -75,14 +76,18 @@ def single(tensor: Mapping[str, Any]) -> int | None:
     if RAW in tensor:
         return int.from_bytes(tensor[RAW], "little", signed=True) if len(tensor[RAW]) == 8 else None
     data = tensor.get("data")
+    if isinstance(data, np.ndarray):
+        return int(data[0]) if data.size == 1 and data.dtype.kind == "i" else None
     if not isinstance(data, list) or len(data) != 1:
         return None
     found = data[0][0] if isinstance(data[0], list) and len(data[0]) == 1 else data[0]
     return found if type(found) is int else None
 
 
-def _flat(data: Any) -> list[Any]:
-    """Values in order, of a list or of a list of rows."""
+def _flat(data: Any) -> list[Any] | np.ndarray:
+    """Values in order, of a list, of a list of rows or of what `request_json` has read."""
+    if isinstance(data, np.ndarray):
+        return data
     if not isinstance(data, list):
         raise TypeError("data is not a list")
     if data and isinstance(data[0], list):
@@ -126,7 +131,7 @@ def _from_bytes(name: str, datatype: str, raw: memoryview) -> np.ndarray:
     """Numbers are little-endian; text is its length, four bytes little-endian, before its UTF-8. Neither has a null but NaN."""
     if datatype != "BYTES":
         values: np.ndarray = np.frombuffer(raw, dtype=_LITTLE_ENDIAN[datatype]).astype(_KINDS[datatype], copy=False)
-        if datatype != "INT64" and np.isinf(values).any():
+        if datatype != "INT64" and (math.isinf(values[0]) if len(values) == 1 else np.isinf(values).any()):
             raise ContractError(f"inputs.{name}: {datatype} holds an infinite number; send NaN for what is not known")
         return values
     texts: list[str] = []

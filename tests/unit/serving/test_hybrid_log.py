@@ -15,7 +15,8 @@ from tidewheel.contracts.hybrid import Part
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ConfigError
 from tidewheel.serving.hybrid_log import RETRY_SECONDS, HybridLog, LogLimits
-from tidewheel.serving.rows import About, Served, parse_events
+from tidewheel.serving.log_items import Layout
+from tidewheel.serving.rows import About, parse_events
 
 FEATURES = (
     FeatureSpec(id=1, name="user_id", kind=FeatureKind.HASHED, entity=Entity.USER, num_buckets=8),
@@ -52,9 +53,9 @@ def new_log(root: Path, clock: Clock) -> HybridLog:
 
 def serve(log: HybridLog, request: str, candidates: int = 4, category: str = "a") -> bool:
     columns = {"user_id": np.array([7]), "item_id": np.arange(candidates), "category": np.array([category], dtype=object)}
-    columns |= {name: np.array([None], dtype=object) for name in ("position", "propensity")}
     scores = {"click": np.full(candidates, 0.5, dtype=np.float32)}
-    return log.write_served(Served(About(request), columns, scores, log.clock(), candidates))
+    layout = Layout(FEATURES, ("click",))
+    return log.write_served(layout.pack(About(request), log.clock().isoformat(), columns, scores))
 
 
 def report(log: HybridLog, number: int) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from tidewheel.contracts.schema import DType, Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
 from tidewheel.serving.log_items import Layout
 from tidewheel.serving.protocol import InferRequest
-from tidewheel.serving.rows import Served, event_schema, event_table, loggable, parse_events, served_schema, served_table
+from tidewheel.serving.rows import event_schema, event_table, loggable, parse_events, served_schema, served_table
 
 NOW = datetime(2026, 1, 5, 12, 30, 0, 123456, tzinfo=UTC)
 
@@ -44,14 +45,17 @@ def good(**changed: list[Any]) -> dict[str, list[Any]]:
 SCORES = {"click": np.array([0.25, 0.75], dtype=np.float32)}
 
 
-def served(request: InferRequest, *more: FeatureSpec) -> Served:
-    """What the writer of the log gets of a request: as the server packs it."""
+def logged(requests: Sequence[InferRequest], *more: FeatureSpec) -> pa.Table:
+    """What the writer of the log makes of requests, as the server packs each."""
     layout = Layout((*FEATURES, *more), ("click",))
-    return layout.unpack(layout.pack(loggable(request, 2), NOW.isoformat(), request.columns, SCORES))
+    packed = [layout.pack(loggable(one, 2), NOW.isoformat(), one.columns, SCORES) for one in requests]
+    schema = served_schema((*FEATURES, *more), ("click",))
+    joined = layout.join([layout.unpack(one) for one in packed])
+    return pa.concat_tables([served_table(answers, schema, "d" * 64) for answers in joined])
 
 
 def table_of(*requests: InferRequest) -> list[dict[str, Any]]:
-    return served_table([served(one) for one in requests], SCHEMA, "d" * 64).to_pylist()
+    return logged(requests).to_pylist()
 
 
 def test_the_schemas_have_the_types_of_the_contract() -> None:
@@ -65,25 +69,22 @@ def test_the_schemas_have_the_types_of_the_contract() -> None:
 
 def test_a_vocabulary_of_integers_is_logged_as_the_integers_that_ingest_expects() -> None:
     tab = FeatureSpec(id=9, name="tab", kind=FeatureKind.VOCABULARY, entity=Entity.ITEM, dtype=DType.INT64)
-    schema = served_schema((*FEATURES, tab), ("click",))
     sent = request({"request_id": "r1"}, **good())
     columns = {**sent.columns, "tab": np.array([4, None], dtype=object)}
-    answer = served(InferRequest(id="", columns=columns, outputs=(), parameters={"request_id": "r1"}), tab)
-    table = served_table([answer], schema, "d" * 64)
+    table = logged([InferRequest(id="", columns=columns, outputs=(), parameters={"request_id": "r1"})], tab)
     assert str(table.schema.field("tab").type) == "int64"
     assert table["tab"].to_pylist() == [4, None]
 
 
 def test_a_sequence_is_logged_as_it_was_sent_whatever_its_length() -> None:
     clicks = FeatureSpec(id=9, name="clicks", kind=FeatureKind.SEQUENCE, entity=Entity.USER, of="shop", length=3)
-    schema = served_schema((*FEATURES, clicks), ("click",))
     sent = (([[5, 6]], [[0, 30]]), ([[]], [[]]), ([[5], [6]], [[1], [2]]))
     answers = []
     for items, ages in sent:
         lists = {"clicks": np.array(items, dtype=np.int64), "clicks_age_hours": np.array(ages, dtype=np.int64)}
         plain = request({"request_id": "r1"}, **good())
-        answers.append(served(InferRequest("", {**plain.columns, **lists}, (), plain.parameters), clicks))
-    table = served_table(answers, schema, "d" * 64)
+        answers.append(InferRequest("", {**plain.columns, **lists}, (), plain.parameters))
+    table = logged(answers, clicks)
     assert str(table.schema.field("clicks").type) == "list<item: int64>"
     assert table["clicks"].to_pylist() == [[5, 6], [5, 6], [], [], [5], [6]]
     assert table["clicks_age_hours"].to_pylist() == [[0, 30], [0, 30], [], [], [1], [2]]
