@@ -113,8 +113,8 @@ def cpu_seconds(pid: int) -> float:
 def tails(bundle: OpenBundle, batches: Sequence[Columns], ticks: int) -> None:
     """A request as JSON, one as bytes, and both runs in this process at each tick of a steady rate, in turn.
 
-    "in process" is what a request asks for: the bundle's encoders and its graph on a batch of raw columns. "graph" is ONNX Runtime
-    on a batch that is encoded already.
+    "in process": what a request asks for, the bundle's encoders and its graph, on a batch of raw columns; "graph": ONNX Runtime
+    alone, on a batch that is encoded already.
     """
     scorer = Scorer(bundle)
     encoded = [scorer.encoders.encode(columns) for columns in batches]

@@ -1,8 +1,9 @@
-"""The log of one server, driven by hand: no thread, a clock that the test sets."""
+"""The log of one server, mostly driven by hand: no thread, a clock that the test sets."""
 
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -92,6 +93,19 @@ def test_a_segment_is_written_when_it_has_enough_rows_or_is_old_enough(log: Hybr
     log.advance()
     assert requests_of(tmp_path) == ["a", "b", "c", "d"]
     assert log.streams[Part.BACKEND].counts.segments == 2
+
+
+def test_a_full_segment_does_not_wait_for_the_next_tick(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidewheel.serving.hybrid_log.TICK_SECONDS", 3600.0)
+    is_written = threading.Event()
+
+    def told(log: HybridLog) -> None:
+        if requests_of(tmp_path):
+            is_written.set()
+
+    with HybridLog(tmp_path, "digest", FEATURES, ("click",), clock, LIMITS, told) as log:
+        serve(log, "a", candidates=LIMITS.segment_rows)
+        assert is_written.wait(30)
 
 
 def test_rows_of_both_sides_of_midnight_go_to_their_days_and_the_first_is_marked(

@@ -6,18 +6,17 @@ import numpy as np
 
 from tests.unit.serving.wire import metric
 from tidewheel.serving.gate import Gate, Limits
-from tidewheel.serving.metrics import PENDING_REQUESTS, SCORE_EDGES, ServingMetrics, VersionCounts
+from tidewheel.serving.metrics import PENDING_REQUESTS, PENDING_ROWS, SCORE_EDGES, ServingMetrics, VersionCounts
 from tidewheel.serving.protocol import InferRequest
 
 LABELS, FEATURES = ("click", "like"), ("id", "price", "color", "recent")
 
 
-def requests(number: int) -> list[tuple[InferRequest, dict[str, np.ndarray]]]:
-    """Requests of 1 to 9 candidates, some values unknown."""
+def requests(number: int, *more: int) -> list[tuple[InferRequest, dict[str, np.ndarray]]]:
+    """Requests of 1 to 9 candidates and of `more`, some values unknown."""
     rng = np.random.default_rng(0)
     found = []
-    for _ in range(number):
-        size = int(rng.integers(1, 10))
+    for size in (*rng.integers(1, 10, number).tolist(), *more):
         price = np.where(rng.random(size) < 0.3, np.nan, rng.random(size))
         color = rng.choice(np.array(["red", "blue", None], dtype=object), size)
         columns = {"id": rng.integers(0, 9, 1), "price": price, "color": color, "recent": rng.integers(0, 9, (1, size))}
@@ -35,7 +34,7 @@ def metrics_of(sent: list[tuple[InferRequest, dict[str, np.ndarray]]]) -> Servin
 
 
 def test_scores_and_features_are_counted_exactly() -> None:
-    sent = requests(3 * PENDING_REQUESTS + 7)
+    sent = requests(3 * PENDING_REQUESTS + 7, 2 * PENDING_ROWS, PENDING_ROWS)
     text = metrics_of(sent).text()
 
     for label in LABELS:
