@@ -24,6 +24,7 @@ from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.report import StepFailure, StepRecord
 from tidewheel.contracts.window import parse_time
 from tidewheel.errors import ContractError, TidewheelError
+from tidewheel.steps.records import put_document, put_record
 from tidewheel.store.disk import room_in
 from tidewheel.store.home import RUN_VARIABLE, Home
 from tidewheel.store.store import Store
@@ -84,7 +85,7 @@ class Job:
 
     def keep(self, name: str, contract: Contract) -> None:
         """Keep a document for the report although the step is about to fail."""
-        self.store.put(_document(self.run_id, self.step, name), contract.to_json())
+        put_document(self.store, self.run_id, self.step, name, contract.to_json())
 
     def progress(self, share: float, words: str) -> None:
         """Tell how far the step is; at most ten events a second are written."""
@@ -109,7 +110,7 @@ class Job:
             self._overhead_seconds += time.monotonic() - started
 
     def record(self, record: StepRecord) -> None:
-        record.write(self.folder / "steps" / f"{self.step}.json")
+        put_record(self.store, self.run_id, record)
 
 
 Work = Callable[[Job], Result]
@@ -153,7 +154,7 @@ def run_step(
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 Path(path).write_text(result.documents[name], encoding="utf-8")
             for name, text in result.documents.items():
-                job.store.put(_document(job.run_id, step, name), text)
+                put_document(job.store, job.run_id, step, name, text)
     except BaseException as error:
         job.store.abandon()  # on a full disk this is what makes room to say so
         status: Literal["interrupted", "failed"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -176,15 +177,6 @@ def run_step(
     )
     job.event("finished", seconds=seconds, reused=reused, words=result.summary)
     return result
-
-
-def document(store: Store, run_id: str, step: str, name: str) -> str | None:
-    """The document that a step of a run wrote, or None if it did not get that far."""
-    return store.get(_document(run_id, step, name))
-
-
-def _document(run_id: str, step: str, name: str) -> str:
-    return f"documents/{run_id}/{step}.{name}.json"
 
 
 def _work_or_reuse(job: Job, work: Work, reuse_key: Callable[[Job], object] | None) -> tuple[Result, bool]:

@@ -15,7 +15,8 @@ from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.report import StepRecord
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.errors import ConfigError, RejectedError
-from tidewheel.steps.job import DATASETS, Job, Result, document, run_step
+from tidewheel.steps.job import DATASETS, Job, Result, run_step
+from tidewheel.steps.records import document, records_of
 from tidewheel.store import Home
 
 WINDOW = Window.ending(parse_time("2026-01-12"), 7)
@@ -50,7 +51,8 @@ def step(run_id: str, work: Callable[[Job], Result], outputs: dict[str, str], ke
 
 
 def record(home: Home, run_id: str) -> StepRecord:
-    return StepRecord.read(home.run(run_id) / "steps" / "sample.json")
+    (found,) = records_of(home.store(), run_id)
+    return found
 
 
 def test_a_step_writes_its_outputs_its_record_and_its_events(home: Home, tmp_path: Path) -> None:
