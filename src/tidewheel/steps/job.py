@@ -23,8 +23,8 @@ from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.report import StepFailure, StepRecord
 from tidewheel.contracts.window import parse_time
-from tidewheel.errors import ContractError, TidewheelError
-from tidewheel.steps.records import put_document, put_record
+from tidewheel.errors import KINDS, ContractError, TidewheelError
+from tidewheel.steps.records import put_document, put_record, record_of
 from tidewheel.store.disk import room_in
 from tidewheel.store.home import RUN_VARIABLE, Home
 from tidewheel.store.store import Store
@@ -133,6 +133,8 @@ def run_step(
         outputs: output name -> path to write the manifest to.
         reuse_key: everything the result depends on beside the version of this code, as JSON data; None: never reuse.
 
+    A step that this run tried before, and that failed of something that another try cannot change, fails of it again at once.
+
     Raises:
         TidewheelError: as `work` does; the record says why, and the exit code of the run follows from it.
     """
@@ -141,6 +143,7 @@ def run_step(
     run_id = os.environ.get(RUN_VARIABLE) or run_id
     job = Job(step, run_id, parse_time(window_end), home, home.store(run_id), inputs)
     job.folder.mkdir(parents=True, exist_ok=True)
+    _expect_retryable(record_of(job.store, run_id, step))
     began = datetime.fromtimestamp(started, UTC)
     job.record(StepRecord(name=step, status="running", started=began))
     job.event("started")
@@ -177,6 +180,18 @@ def run_step(
     )
     job.event("finished", seconds=seconds, reused=reused, words=result.summary)
     return result
+
+
+def _expect_retryable(earlier: StepRecord | None) -> None:
+    """Fail at once as the try before this one did, if another cannot end otherwise: orchestrators try everything again.
+
+    A step that was killed or interrupted left no failure of its own, and is worth another try.
+    """
+    if earlier is None or earlier.status != "failed" or earlier.failure is None:
+        return
+    kind = KINDS.get(earlier.failure.kind, TidewheelError)  # a bug has no kind
+    if not kind.is_retryable:
+        raise kind(earlier.failure.message)
 
 
 def _work_or_reuse(job: Job, work: Work, reuse_key: Callable[[Job], object] | None) -> tuple[Result, bool]:

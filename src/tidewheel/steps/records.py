@@ -28,10 +28,16 @@ def put_record(store: Store, run_id: str, record: StepRecord) -> None:
     put_document(store, run_id, record.name, _RECORD, record.to_json())
 
 
+def record_of(store: Store, run_id: str, step: str) -> StepRecord | None:
+    """How far a step is, or None before it has begun."""
+    text = document(store, run_id, step, _RECORD)
+    return StepRecord.parse(text, f"{step} of {run_id}") if text is not None else None
+
+
 def records_of(store: Store, run_id: str) -> tuple[StepRecord, ...]:
     """The steps that have begun, in the order of the pipeline."""
-    found = ((step, document(store, run_id, step, _RECORD)) for step in STEPS)
-    return tuple(StepRecord.parse(text, f"{step} of {run_id}") for step, text in found if text is not None)
+    found = (record_of(store, run_id, step) for step in STEPS)
+    return tuple(record for record in found if record is not None)
 
 
 def put_report(store: Store, report: RunReport, pages: Mapping[str, str]) -> None:
