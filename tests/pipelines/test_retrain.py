@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipelines.compile import compile_recipe
+from pipelines.compile import compile_manifests, compile_recipe
 from tidewheel.contracts.placement import Placement, StepPlacement, Toleration
 from tidewheel.contracts.recipe import Recipe
 
@@ -136,3 +137,29 @@ def test_where_a_run_runs_is_no_part_of_what_it_makes() -> None:
     plain = recipe("quickstart")
     placed = plain.model_copy(update={"placement": Placement(train=StepPlacement(memory="64Gi"))})
     assert placed.digest == plain.digest
+
+
+def manifests(recipe: Recipe, folder: Path, namespace: str = "") -> list[dict]:
+    return list(yaml.safe_load_all(compile_manifests(recipe, folder / "manifests.yaml", namespace).read_text(encoding="utf-8")))
+
+
+def test_the_manifests_hold_what_would_be_uploaded(tmp_path: Path) -> None:
+    graph, platform = compiled(recipe("quickstart"), tmp_path)
+    pipeline, version = manifests(recipe("quickstart"), tmp_path, "ranking")
+
+    assert [one["kind"] for one in (pipeline, version)] == ["Pipeline", "PipelineVersion"]
+    assert {one["metadata"]["namespace"] for one in (pipeline, version)} == {"ranking"}
+    assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"] == "tidewheel-quickstart"
+    assert version["spec"]["pipelineSpec"] == graph
+    assert version["spec"]["platformSpec"] == platform
+
+
+def test_a_version_is_named_by_what_runs(tmp_path: Path) -> None:
+    def name(of: Recipe) -> str:
+        return manifests(of, tmp_path)[1]["metadata"]["name"]
+
+    plain = recipe("quickstart")
+    text = compile_recipe(plain, tmp_path / "pipeline.yaml").read_bytes()
+
+    assert name(plain) == name(plain) == f"tidewheel-quickstart-{hashlib.sha256(text).hexdigest()[:12]}"
+    assert name(plain.model_copy(update={"placement": Placement(train=StepPlacement(memory="64Gi"))})) != name(plain)
