@@ -2,15 +2,10 @@
 
 from kfp import dsl, kubernetes
 
-from tidewheel.contracts.placement import GPU, POOL_LABEL, StepPlacement
+from tidewheel.contracts.placement import GPU, MOUNTED, POOL_LABEL, StepPlacement
 
-SETTINGS = "tidewheel"  # ConfigMap of the namespace (docs/operations/manifests.md)
-REQUIRED = ("TIDEWHEEL_STORE", "MLFLOW_TRACKING_URI")  # without them a step would keep what it makes on its pod's own disk
-OPTIONAL = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
-SECRETS = {
-    "tidewheel-store": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-    "tidewheel-mlflow": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
-}
+SETTINGS = "tidewheel"  # ConfigMap of the namespace (docs/operations/manifests.md); without it no pod of a run starts
+SECRETS = ("tidewheel-store", "tidewheel-mlflow")  # where they are
 FIELDS = {"TIDEWHEEL_NAMESPACE": "metadata.namespace", "TIDEWHEEL_RECIPE": "metadata.labels['tidewheel/recipe']"}  # of the pod
 BACKOFF = "30s"
 
@@ -46,9 +41,9 @@ def labels_of(step: str, recipe: str, asked: StepPlacement) -> dict[str, str]:
 
 
 def _set_environment(task: dsl.PipelineTask) -> None:
-    kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in REQUIRED})
-    kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in OPTIONAL}, optional=True)
+    """Settings are files, each named as the variable that it is: the backend 2.14 has no variable that may be absent."""
+    kubernetes.use_config_map_as_volume(task, SETTINGS, f"{MOUNTED}/{SETTINGS}")
+    for secret in SECRETS:
+        kubernetes.use_secret_as_volume(task, secret, f"{MOUNTED}/{secret}", optional=True)
     for name, path in FIELDS.items():
         kubernetes.use_field_path_as_env(task, env_name=name, field_path=path)
-    for secret, names in SECRETS.items():
-        kubernetes.use_secret_as_env(task, secret, {name: name for name in names}, optional=True)

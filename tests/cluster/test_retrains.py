@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "manifests" / "crds"
+PAGE = ROOT / "docs" / "operations" / "kubectl.md"
 # A step in a process of its own, as a pod runs it: what it works on is not what is tested here.
 STEP = """
 import sys
@@ -171,3 +174,17 @@ def test_a_cluster_that_does_not_answer_does_not_stop_a_step(tmp_path: Path) -> 
 
     assert done.returncode == 0
     assert "kubectl shows nothing new of run a-run: MaxRetryError" in done.stderr
+
+
+@pytest.mark.usefixtures("definition")
+def test_the_commands_of_the_page_work(namespace: str, tmp_path: Path) -> None:
+    run_id = "quickstart-20260112-3"
+    in_a_pod(STEP, ("ingest", run_id, "Successful"), namespace, tmp_path / "store")
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    commands = [line.replace("RUN", run_id) for block in blocks for line in block.splitlines()]
+
+    said = [kubectl("--namespace", namespace, *shlex.split(command)[1:]) for command in commands]
+
+    assert len(said) == 5
+    assert "unchanged" in said[0] or "serverside-applied" in said[0]
+    assert all(run_id in text for text in said[1:4])

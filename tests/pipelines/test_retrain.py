@@ -90,10 +90,14 @@ def test_every_step_has_its_settings_by_name_and_its_labels(tmp_path: Path) -> N
     for step, asked in found.items():
         labels = asked["podMetadata"]["labels"]
         assert (labels["tidewheel/step"], labels["tidewheel/recipe"]) == (step, "quickstart")
-        required = [one for one in asked["configMapAsEnv"] if not one["optional"]]
-        assert [one["configMapName"] for one in required] == ["tidewheel"]
-        assert {key["envVar"] for key in required[0]["keyToEnv"]} == {"TIDEWHEEL_STORE", "MLFLOW_TRACKING_URI"}
-        assert {one["secretName"] for one in asked["secretAsEnv"]} == {"tidewheel-store", "tidewheel-mlflow"}
+        (settings,) = asked["configMapAsVolume"]
+        assert (settings["configMapName"], settings["mountPath"]) == ("tidewheel", "/etc/tidewheel/tidewheel")
+        assert not settings.get("optional"), "a step without a store would keep what it makes on its pod's own disk"
+        assert {(one["secretName"], one["optional"]) for one in asked["secretAsVolume"]} == {
+            ("tidewheel-store", True),
+            ("tidewheel-mlflow", True),
+        }
+        assert {one["name"] for one in asked["fieldPathAsEnv"]} == {"TIDEWHEEL_NAMESPACE", "TIDEWHEEL_RECIPE"}
         assert int(asked["activeDeadlineSeconds"]) > 0
 
 

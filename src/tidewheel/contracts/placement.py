@@ -10,6 +10,7 @@ from tidewheel.contracts.base import Contract
 
 GPU = "nvidia.com/gpu"  # taint of GPU nodes as well, which a step with GPUs tolerates
 POOL_LABEL = "tidewheel/pool"  # of nodes (helm/gpu-node-pools)
+MOUNTED = "/etc/tidewheel"  # in pods: a folder a ConfigMap or Secret, a file a variable
 Cpu = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?|[0-9]+m)$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
 Name = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?)?$")]

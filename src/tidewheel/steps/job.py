@@ -25,6 +25,7 @@ from tidewheel.contracts.report import StepFailure, StepRecord
 from tidewheel.contracts.window import parse_time
 from tidewheel.errors import KINDS, ContractError, TidewheelError
 from tidewheel.steps.records import put_document, put_record, record_of
+from tidewheel.steps.settings import take_settings
 from tidewheel.steps.shown import show_run
 from tidewheel.store.disk import room_in
 from tidewheel.store.home import RUN_VARIABLE, Home
@@ -139,6 +140,7 @@ def run_step(
         TidewheelError: as `work` does; the record says why, and the exit code of the run follows from it.
     """
     started = _process_start()
+    take_settings(os.environ)
     home = Home.resolve()
     run_id = os.environ.get(RUN_VARIABLE) or run_id
     job = Job(step, run_id, parse_time(window_end), home, home.store(run_id), inputs)
