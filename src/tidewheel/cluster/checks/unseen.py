@@ -1,0 +1,19 @@
+"""What could not be looked at is said, not passed over."""
+
+from __future__ import annotations
+
+from tidewheel.cluster.api import Unseen, Why
+from tidewheel.cluster.finding import Finding, optional
+
+REMEDIES = {
+    Why.ABSENT: "nothing, where this cluster has none of it",
+    Why.FORBIDDEN: "let an administrator of the cluster run this, or give this account the verb",
+    Why.REFUSED: "renew the credentials of this account",
+    Why.SILENT: "run it again when the API server answers",
+    Why.STRANGE: "run it again; if it stays so, look into the API server's log",
+    Why.LATE: "run it again when the API server answers faster",
+}
+
+
+def not_seen(name: str, answer: Unseen) -> Finding:
+    return optional(name, f"could not be looked at: {answer.words}", "an account that may look", REMEDIES[answer.why])
