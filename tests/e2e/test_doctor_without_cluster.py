@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -189,6 +189,43 @@ def test_a_credential_plugin_that_hangs_does_not_hold_us(tmp_path: Path, monkeyp
 
     assert "the kubeconfig's credential plugin" in found.checks[0].found
     assert found.is_in_the_way
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_dripping", [False, True])
+def test_an_api_server_that_falls_silent_ends_within_a_minute_and_is_not_well(tmp_path: Path, is_dripping: bool) -> None:
+    known = {
+        "/version": {"gitVersion": "v1.34.10"},
+        "/apis/authentication.k8s.io/v1/selfsubjectreviews": {"status": {"userInfo": {"username": "ada"}}},
+    }
+    is_over = Event()
+
+    class Falling(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(known.get(self.path, {})).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) if self.path in known else 1_000))
+            self.end_headers()
+            if self.path in known:
+                self.wfile.write(body)
+            while self.path not in known and not is_over.wait(1.0):
+                if is_dripping:
+                    self.wfile.write(b" ")
+
+        do_POST = do_GET
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Falling) as listening:
+        listening.daemon_threads = True
+        Thread(target=listening.serve_forever, daemon=True).start()
+        code, document = doctor(kubeconfig(tmp_path, f"http://127.0.0.1:{listening.server_port}"))
+        is_over.set()
+        listening.shutdown()
+
+    assert code == 1
+    assert any(check["severity"] == "needed" and not check["is_well"] for check in document["checks"])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ class Why(StrEnum):
     FORBIDDEN = "forbidden"  # this account may not look
     REFUSED = "refused"  # the credentials are not accepted
     SILENT = "silent"  # nobody answers
+    UNTRUSTED = "untrusted"  # somebody answers whose certificate is not the cluster's
     STRANGE = "strange"  # an answer that no API server gives, or an error of its own
     LATE = "late"  # it was not asked: the time was up
 

@@ -42,7 +42,7 @@ class Connection:
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
+        from urllib3.exceptions import HTTPError, SSLError
 
         left = self._deadline - self._clock()
         if left <= 0:
@@ -62,6 +62,8 @@ class Connection:
             document = json.loads(said.data)
         except ApiException as error:
             return Unseen(WORDS.get(error.status, Why.STRANGE), _said(error))
+        except SSLError as error:
+            return Unseen(Why.UNTRUSTED, _brief(error))
         except (HTTPError, OSError) as error:
             return Unseen(Why.SILENT, _brief(error))
         except ValueError:
@@ -89,8 +91,9 @@ def connect(deadline: float) -> tuple[Place, Connection]:
             config.load_incluster_config(client_configuration=settings)
             namespace = POD_NAMESPACE.read_text(encoding="utf-8").strip() if POD_NAMESPACE.is_file() else ""
             return Place("of this pod", settings.host, "of this pod", namespace), _connection(settings, deadline)
-        _, active = config.list_kube_config_contexts()
-        config.load_kube_config(client_configuration=settings)
+        path = os.environ.get("KUBECONFIG") or None  # the client reads the variable when it is imported, and never again
+        _, active = config.list_kube_config_contexts(config_file=path)
+        config.load_kube_config(config_file=path, client_configuration=settings)
     except (config.ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{_kubeconfig()}: names no cluster ({_brief(error)}); expected a kubeconfig with a current context: "

@@ -18,7 +18,7 @@ from tidewheel.contracts.base import Contract
 from tidewheel.contracts.target import Target
 from tidewheel.errors import ConfigError
 
-SECONDS = 40.0  # of all questions together
+SECONDS = 30.0  # of all questions together
 GRACE_SECONDS = 10.0  # for one that does not end by itself: a plugin of the kubeconfig, a name that is being resolved
 NAMESPACE = "tidewheel"  # where neither the command nor the context names one
 
@@ -106,7 +106,7 @@ def asked(facts: Facts) -> tuple[Asked, ...]:
 def _stuck(namespace: str, seconds: float) -> Examination:
     found = needed(
         "api server",
-        f"no end after {seconds:.0f} s: the kubeconfig's credential plugin, or a name that is resolved, hangs",
+        f"no end after {seconds:.0f} s: the kubeconfig's credential plugin, a name that is resolved or an answer hangs",
         "answers within seconds",
         "run kubectl version: it hangs at the same place; log in again, or choose another context",
     )

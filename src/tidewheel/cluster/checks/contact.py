@@ -40,6 +40,12 @@ def _no_answer(place: Place, where: str, unseen: Unseen) -> Finding:
                 "kubectl config get-contexts"
             )
             return needed("api server", f"{where} does not answer: {unseen.words}", expected, remedy)
+        case Why.UNTRUSTED:
+            remedy = (
+                "fetch the kubeconfig of this cluster again: its certificate-authority-data is missing or of another cluster, "
+                "or a proxy answers instead"
+            )
+            return needed("api server", f"{where} cannot be trusted: {unseen.words}", expected, remedy)
         case _:
             remedy = "choose the context of a cluster: kubectl config use-context; another server may have its address"
             return needed("api server", f"{where} answers, but not as Kubernetes does: {unseen.words}", expected, remedy)

@@ -279,7 +279,7 @@ def test_what_cannot_be_seen_is_said_and_never_passes_for_well(path: str, why: W
 
     assert unseen
     assert all("for a reason" in finding.found for finding in unseen)
-    assert all(finding.severity is OPTIONAL for finding in unseen)
+    assert all(finding.is_in_the_way == (why is not Why.FORBIDDEN) for finding in unseen)
 
 
 def test_a_cluster_queue_that_may_not_be_seen_is_judged_by_its_local_queue() -> None:

@@ -24,6 +24,13 @@ def named(name: str) -> dict[str, Any]:
     ("version", "identity", "want_name", "want_found", "want_remedy"),
     [
         (Unseen(Why.SILENT, "timed out"), None, "api server", "does not answer: timed out", "the context is the right one"),
+        (
+            Unseen(Why.UNTRUSTED, "self-signed"),
+            None,
+            "api server",
+            "cannot be trusted: self-signed",
+            "certificate-authority-data",
+        ),
         (Unseen(Why.REFUSED, "Unauthorized"), None, "account", "refused the credentials of user ada", "log in again"),
         (Unseen(Why.ABSENT, "404"), None, "api server", "not as Kubernetes does: 404", "kubectl config use-context"),
         ({"hello": "world"}, None, "api server", "its /version is not that of Kubernetes", "another server"),
