@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 5.0  # of one call
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-WORDS = {401: Why.REFUSED, 403: Why.FORBIDDEN, 404: Why.ABSENT}
+UNTRUSTED = 0  # the client's status for a certificate that is not trusted
+WORDS = {UNTRUSTED: Why.UNTRUSTED, 401: Why.REFUSED, 403: Why.FORBIDDEN, 404: Why.ABSENT}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Connection:
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError, SSLError
+        from urllib3.exceptions import HTTPError
 
         left = self._deadline - self._clock()
         if left <= 0:
@@ -62,8 +63,6 @@ class Connection:
             document = json.loads(said.data)
         except ApiException as error:
             return Unseen(WORDS.get(error.status, Why.STRANGE), _said(error))
-        except SSLError as error:
-            return Unseen(Why.UNTRUSTED, _brief(error))
         except (HTTPError, OSError) as error:
             return Unseen(Why.SILENT, _brief(error))
         except ValueError:
@@ -119,7 +118,7 @@ def _said(error: Any) -> str:
     try:
         return _brief(json.loads(error.body)["message"])
     except (ValueError, KeyError, TypeError):
-        return _brief(f"{error.status} {error.reason}")
+        return _brief(error.reason if error.status == UNTRUSTED else f"{error.status} {error.reason}")
 
 
 def _brief(error: object) -> str:
