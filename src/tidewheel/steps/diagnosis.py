@@ -34,7 +34,8 @@ from tidewheel.ranker.columns import Columns, columns_of
 from tidewheel.ranker.scorer import Scorer
 from tidewheel.registry.ledger import Ledger
 from tidewheel.steps import ingest
-from tidewheel.steps.job import DATASETS, document
+from tidewheel.steps.job import DATASETS
+from tidewheel.steps.records import document
 from tidewheel.steps.tables import read
 from tidewheel.store.home import Home
 from tidewheel.store.store import Store
