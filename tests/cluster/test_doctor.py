@@ -23,6 +23,7 @@ from tidewheel.cluster.checks import findings
 from tidewheel.cluster.connection import connect
 from tidewheel.cluster.facts import first_contact, look
 from tidewheel.cluster.needs import ACCOUNTS, systems
+from tidewheel.contracts.placement import Placement
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -216,6 +217,15 @@ def test_a_namespace_of_our_manifests_is_well(prepared: str, admin: Path) -> Non
     assert found["pod security"]["found"] == "enforces baseline"
 
 
+def test_nothing_is_in_the_way_of_runs_where_everything_is_installed(prepared: str, admin: Path) -> None:
+    if not kubectl("get", "deployments", "--all-namespaces", "--field-selector=metadata.name=ml-pipeline", "--output=name"):
+        pytest.skip("Kubeflow Pipelines is not installed")
+
+    code, document = doctor(admin, "--namespace", prepared, "--recipe", str(QUICKSTART))
+
+    assert (code, [check for check in document["checks"] if not check["is_well"] and check["severity"] == "needed"]) == (0, [])
+
+
 def test_a_quota_that_is_too_small_for_ever(namespace: str, admin: Path) -> None:
     quota(namespace, "tiny", **{"requests.memory": "100Mi", "pods": "40"})
     eventually(lambda: get(namespace, "resourcequota/tiny"), lambda seen: "used" in seen.get("status", {}), 20)
@@ -224,7 +234,7 @@ def test_a_quota_that_is_too_small_for_ever(namespace: str, admin: Path) -> None
     finally:
         kubectl("--namespace", namespace, "delete", "resourcequota/tiny")
 
-    assert "requests.memory is 100Mi < 2Gi: a run will never fit" in found["found"]
+    assert "requests.memory is 100Mi < 4Gi of train: it will never fit" in found["found"]
     assert f"kubectl --namespace {namespace} edit resourcequota tiny" in found["remedy"]
 
 
@@ -277,7 +287,7 @@ def test_every_system_is_judged_as_the_cluster_has_it(prepared: str, admin: Path
 def test_a_crd_that_is_not_there_and_one_that_serves_another_version(prepared: str, where: str) -> None:
     """As the API server answers for them; no CRD of the cluster is taken away for it."""
     _, api = connect(time.monotonic() + 60)
-    facts = look(api, prepared, None, *first_contact(api))
+    facts = look(api, prepared, None, Placement(), *first_contact(api))
 
     without = replace(facts, resources={**facts.resources, "kuberay": api.ask(where)})
 

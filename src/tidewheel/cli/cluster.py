@@ -12,7 +12,6 @@ from rich.console import Console
 
 from tidewheel.cli.output import emit, plain, table
 from tidewheel.cli.recipes import load_recipe
-from tidewheel.contracts.target import Target
 from tidewheel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,9 +31,9 @@ def doctor(namespace: str, recipe: Path | None, as_json: bool) -> int:
 
     if namespace and not NAME.fullmatch(namespace):
         raise ConfigError(f"--namespace {namespace}: is no name of a namespace; expected lower case letters, digits and dashes")
-    target: Target | None = load_recipe(recipe, needs_data=False).deploy.target if recipe is not None else None
+    chosen = load_recipe(recipe, needs_data=False) if recipe is not None else None
     with Console(stderr=True).status("asking the cluster"):
-        found = examine(namespace, target, os.environ)
+        found = examine(namespace, chosen, os.environ)
     emit(found, as_json, lambda: _show(found))
     return 1 if found.is_in_the_way else 0
 

@@ -15,7 +15,8 @@ from tidewheel.cluster.facts import Facts, first_contact, look
 from tidewheel.cluster.finding import Finding, needed
 from tidewheel.cluster.watched import Watched
 from tidewheel.contracts.base import Contract
-from tidewheel.contracts.target import Target
+from tidewheel.contracts.placement import Placement
+from tidewheel.contracts.recipe import Recipe
 from tidewheel.errors import ConfigError
 
 SECONDS = 30.0  # of all questions together
@@ -48,7 +49,7 @@ class Examination(Contract):
 
 def examine(
     namespace: str,
-    target: Target | None,
+    recipe: Recipe | None,
     environment: Mapping[str, str],
     seconds: float = SECONDS,
     grace_seconds: float = GRACE_SECONDS,
@@ -57,11 +58,12 @@ def examine(
 
     Args:
         namespace: of runs; empty: that of the context.
+        recipe: whose target and placement are asked for; None: no target, and what a recipe asks for that says nothing.
         seconds: for all questions together.
         grace_seconds: after that, for one that does not end by itself.
     """
     deadline = time.monotonic() + seconds
-    of_cluster = Watched(lambda: _cluster(namespace, target, deadline))
+    of_cluster = Watched(lambda: _cluster(namespace, recipe, deadline))
     of_endpoints = [Watched(partial(endpoint, wanted, environment, status_of)) for wanted in ENDPOINTS]
     until = deadline + grace_seconds
     seen = of_cluster.result(until - time.monotonic()) or _stuck(namespace, seconds + grace_seconds)
@@ -72,7 +74,7 @@ def examine(
     return seen.model_copy(update={"checks": (*seen.checks, *reached)})
 
 
-def _cluster(namespace: str, target: Target | None, deadline: float) -> Examination:
+def _cluster(namespace: str, recipe: Recipe | None, deadline: float) -> Examination:
     try:
         place, api = connect(deadline)
     except ConfigError as error:
@@ -84,7 +86,8 @@ def _cluster(namespace: str, target: Target | None, deadline: float) -> Examinat
     found_first = contact(place, version, identity)
     if any(finding.is_in_the_way for finding in found_first):
         return Examination(context=place.context, namespace=chosen, checks=tuple(found_first))
-    facts = look(api, chosen, target, version, identity)
+    target, placement = (recipe.deploy.target, recipe.placement) if recipe is not None else (None, Placement())
+    facts = look(api, chosen, target, placement, version, identity)
     found = (*found_first, *findings(facts))
     return Examination(context=place.context, namespace=chosen, checks=found, rights=asked(facts))
 

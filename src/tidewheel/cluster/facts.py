@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 from tidewheel.cluster.api import Answer, Api, Unseen, items
 from tidewheel.cluster.needs import SETTINGS, WITH_USERS, Right, System, rights, systems
+from tidewheel.contracts.placement import Placement
 from tidewheel.contracts.target import EmbeddedTarget, Target
 
 MANY = 500  # objects of a kind that are looked at, at most
@@ -20,6 +21,7 @@ class Facts:
 
     namespace: str
     target: Target | None
+    placement: Placement
     version: Answer
     identity: Answer
     about: Answer
@@ -48,7 +50,7 @@ def first_contact(api: Api) -> tuple[Answer, Answer]:
     return version, api.ask("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
 
 
-def look(api: Api, namespace: str, target: Target | None, version: Answer, identity: Answer) -> Facts:
+def look(api: Api, namespace: str, target: Target | None, placement: Placement, version: Answer, identity: Answer) -> Facts:
     """Ask for everything else, in the order of its weight: what comes last is missing when the time is up."""
     within, core = f"/namespaces/{quote(namespace)}", f"/api/v1/namespaces/{quote(namespace)}"
     wanted = systems(target)
@@ -64,6 +66,7 @@ def look(api: Api, namespace: str, target: Target | None, version: Answer, ident
     return Facts(
         namespace=namespace,
         target=None if isinstance(target, EmbeddedTarget) else target,
+        placement=placement,
         version=version,
         identity=identity,
         about=about,

@@ -42,21 +42,6 @@ class Right:
     namespace: str
 
 
-@dataclass(frozen=True)
-class Room:
-    """What the smallest run needs at once, in Kubernetes' units: a step's pod, its driver and one child.
-
-    The recipe does not say yet how large its steps are; these are the sizes of `manifests/runs/children.yaml`.
-    """
-
-    pods: str = "3"
-    cpu: str = "1"
-    memory: str = "2Gi"
-    container_cpu: str = "250m"
-    container_memory: str = "512Mi"
-    rayjobs: str = "1"
-
-
 def systems(target: Target | None) -> tuple[System, ...]:
     """In the order in which they are reported; what the recipe's target is made of is needed."""
     rollouts = Severity.NEEDED if isinstance(target, ArgoTarget) else Severity.OPTIONAL

@@ -7,7 +7,7 @@ import tomllib
 import yaml
 
 from tests.manifests.overlay import MANIFESTS
-from tidewheel.cluster.needs import ACCOUNTS, KUBERNETES, SETTINGS, UNSET, Room, systems
+from tidewheel.cluster.needs import ACCOUNTS, KUBERNETES, SETTINGS, UNSET, systems
 
 RUNS = MANIFESTS / "runs"
 
@@ -31,10 +31,3 @@ def test_settings_that_nobody_set_begin_as_the_manifests_leave_them() -> None:
 
     assert generated["name"] == SETTINGS
     assert all(literal.partition("=")[2].startswith(UNSET) for literal in generated["literals"])
-
-
-def test_the_smallest_container_is_the_one_of_the_templates() -> None:
-    templates = list(yaml.safe_load_all((RUNS / "children.yaml").read_text(encoding="utf-8")))
-
-    requests = [template["template"]["spec"]["containers"][0]["resources"]["requests"] for template in templates]
-    assert all(each == {"cpu": Room().container_cpu, "memory": Room().container_memory} for each in requests)

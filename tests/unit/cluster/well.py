@@ -9,6 +9,7 @@ from tidewheel.cluster.checks import findings
 from tidewheel.cluster.facts import Facts, look
 from tidewheel.cluster.finding import Finding
 from tidewheel.cluster.needs import ACCOUNTS
+from tidewheel.contracts.placement import Placement
 from tidewheel.contracts.target import ArgoTarget, Target
 
 NAMESPACE = "runs"
@@ -22,6 +23,7 @@ STORAGE_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 VERSION = {"gitVersion": "v1.34.10"}
 IDENTITY = {"status": {"userInfo": {"username": "ada", "groups": ["rankers", "system:authenticated"]}}}
 ACTIVE = {"conditions": [{"type": "Active", "status": "True"}]}
+DEFAULT = Placement()
 ROLLOUT = ArgoTarget(kind="argo", namespace="serving", name="feed")
 
 
@@ -89,14 +91,20 @@ WELL: dict[str, Answer] = {
 
 
 def seen(
-    changed: dict[str, Answer] | None = None, target: Target | None = None, allowed: frozenset[str] | None = None
+    changed: dict[str, Answer] | None = None,
+    target: Target | None = None,
+    allowed: frozenset[str] | None = None,
+    placement: Placement = DEFAULT,
 ) -> Facts:
     """The facts of the cluster, with some answers changed, for an account that may all or only what is `allowed`."""
-    return look(RememberedApi(WELL | (changed or {}), allowed), NAMESPACE, target, VERSION, IDENTITY)
+    return look(RememberedApi(WELL | (changed or {}), allowed), NAMESPACE, target, placement, VERSION, IDENTITY)
 
 
 def sick(
-    changed: dict[str, Answer] | None = None, target: Target | None = None, allowed: frozenset[str] | None = None
+    changed: dict[str, Answer] | None = None,
+    target: Target | None = None,
+    allowed: frozenset[str] | None = None,
+    placement: Placement = DEFAULT,
 ) -> list[Finding]:
     """What is not well then."""
-    return [finding for finding in findings(seen(changed, target, allowed)) if not finding.is_well]
+    return [finding for finding in findings(seen(changed, target, allowed, placement)) if not finding.is_well]

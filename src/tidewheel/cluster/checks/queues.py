@@ -12,13 +12,35 @@ from tidewheel.cluster.finding import Finding, needed, optional, well
 
 
 def queues(facts: Facts) -> list[Finding]:
-    """Nothing where Kueue is not installed: that is said elsewhere."""
+    """Nothing where Kueue is not installed and no step names a queue: that is said elsewhere."""
     if isinstance(facts.local_queues, Unseen):
-        return [] if facts.local_queues.why is Why.ABSENT else [not_seen("queues", facts.local_queues)]
+        return _named_and_missing(facts) if facts.local_queues.why is Why.ABSENT else [not_seen("queues", facts.local_queues)]
+    missing = _named_and_missing(facts)
+    if missing:
+        return [*missing, *(_queue(queue, facts) for queue in items(facts.local_queues))]
     if not items(facts.local_queues):
         found = f"no LocalQueue in namespace {facts.namespace}: runs do not queue, GPU pools of the chart are not used"
         return [optional("queues", found, "one", "name the namespace in queues of helm/gpu-node-pools")]
     return [_queue(queue, facts) for queue in items(facts.local_queues)]
+
+
+def _named_and_missing(facts: Facts) -> list[Finding]:
+    """Queues of the recipe's placement that are not in the namespace: a step that names one waits for ever."""
+    there = {queue["metadata"]["name"] for queue in items(facts.local_queues)}
+    steps: dict[str, list[str]] = {}
+    for step in type(facts.placement).model_fields:
+        steps.setdefault(getattr(facts.placement, step).queue, []).append(step)
+    remedy = "add it with helm/gpu-node-pools, or correct placement in the recipe"
+    return [
+        needed(
+            f"queue {name}",
+            f"no LocalQueue of this name in namespace {facts.namespace}; used by {', '.join(of)}",
+            "one",
+            remedy,
+        )
+        for name, of in steps.items()
+        if name and name not in there
+    ]
 
 
 def _queue(queue: Mapping[str, Any], facts: Facts) -> Finding:

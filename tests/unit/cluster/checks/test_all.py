@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -11,6 +11,7 @@ from tests.unit.cluster.well import (
     CLAIMS,
     CLUSTER_QUEUE,
     CORE,
+    DEFAULT,
     LOCAL_QUEUES,
     PODS,
     ROLLOUT,
@@ -31,6 +32,7 @@ from tests.unit.cluster.well import (
 from tidewheel.cluster.api import Answer, Unseen, Why
 from tidewheel.cluster.checks import findings
 from tidewheel.cluster.finding import Severity
+from tidewheel.contracts.placement import Placement, StepPlacement
 from tidewheel.contracts.target import Target
 
 NEEDED, OPTIONAL = Severity.NEEDED, Severity.OPTIONAL
@@ -64,7 +66,8 @@ class Case:
     want_severity: Severity
     want_found: str
     want_remedy: str
-    target: Target | None = field(default=None)
+    target: Target | None = None
+    placement: Placement = DEFAULT
 
 
 CASES = {
@@ -189,21 +192,45 @@ CASES = {
         {f"{CORE}/resourcequotas": quota({"requests.memory": "500Mi"}, {})},
         "quota runs",
         NEEDED,
-        "requests.memory is 500Mi < 2Gi: a run will never fit",
+        "requests.memory is 500Mi < 4Gi of train: it will never fit",
         "kubectl --namespace runs edit resourcequota runs",
     ),
     "a quota is used up for now": Case(
         {f"{CORE}/resourcequotas": quota({"requests.cpu": "4"}, {"requests.cpu": "3500m"})},
         "quota runs",
         OPTIONAL,
-        "3500m of 4 requests.cpu are used, 1 wanted: a run does not fit now",
+        "3500m of 4 requests.cpu are used, 1 of ingest wanted: it does not fit now",
         "wait until other pods",
     ),
-    "a range of limits lets no step in": Case(
+    "a quota has no GPU for the step that wants two": Case(
+        {f"{CORE}/resourcequotas": quota({"requests.nvidia.com/gpu": "1"}, {})},
+        "quota runs",
+        NEEDED,
+        "requests.nvidia.com/gpu is 1 < 2 of train: it will never fit",
+        "or ask for less in placement",
+        placement=Placement(train=StepPlacement(gpus=2)),
+    ),
+    "a quota has less than one step has in the recipe": Case(
+        {f"{CORE}/resourcequotas": quota({"limits.memory": "2500Mi"}, {})},
+        "quota runs",
+        NEEDED,
+        "limits.memory is 2500Mi < 3Gi of evaluate",
+        "kubectl --namespace runs edit resourcequota runs",
+        placement=Placement(train=StepPlacement(), distill=StepPlacement(), evaluate=StepPlacement(memory="3Gi")),
+    ),
+    "a step names a queue that is not there": Case(
+        {},
+        "queue h100",
+        NEEDED,
+        "no LocalQueue of this name in namespace runs; used by train, distill",
+        "correct placement in the recipe",
+        placement=Placement(train=StepPlacement(queue="h100"), distill=StepPlacement(queue="h100")),
+    ),
+    "a range of limits does not let a step in": Case(
         {f"{CORE}/limitranges": limits(Container={"memory": "256Mi", "cpu": "2"})},
         "limits runs",
         NEEDED,
-        "Container may have at most 256Mi memory < 512Mi",
+        "Container may have at most 256Mi memory < 4Gi of train: it will never start",
         "kubectl --namespace runs edit limitrange runs",
     ),
     "no queue is in the namespace": Case({LOCAL_QUEUES: several()}, "queues", OPTIONAL, "no LocalQueue", "helm/gpu-node-pools"),
@@ -259,7 +286,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_a_bad_case_gives_its_remedy(case: Case) -> None:
-    (finding,) = sick(case.changed, case.target)
+    (finding,) = sick(case.changed, case.target, placement=case.placement)
 
     assert (finding.name, finding.severity) == (case.want_name, case.want_severity)
     assert case.want_found in finding.found
