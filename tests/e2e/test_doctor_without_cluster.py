@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.command import PROGRAM, ROOT
+from tests.e2e.command import PROGRAM, QUICKSTART, ROOT
+from tests.e2e.test_new_project import fenced_commands
 from tidewheel.cluster.doctor import examine
 
 MINUTE = 60
@@ -110,6 +112,28 @@ def test_a_kubeconfig_that_is_not_there(tmp_path: Path) -> None:
 
     assert code == 1
     assert "nowhere: names no cluster" in fault(document, "api server")["found"]
+
+
+def test_a_user_that_is_not_complete_is_named_without_its_secrets(tmp_path: Path) -> None:
+    user = {"auth-provider": {"name": "oidc", "config": {"client-secret": "hunter2"}}}
+
+    code, document = doctor(kubeconfig(tmp_path, "https://127.0.0.1:1", user=user))
+
+    assert code == 1
+    assert "Expected key id-token" in fault(document, "api server")["found"]
+    assert "hunter2" not in json.dumps(document)
+
+
+@pytest.mark.parametrize("command", fenced_commands(ROOT / "docs" / "operations" / "doctor.md"))
+def test_the_commands_of_the_page_say_that_no_cluster_is_there(tmp_path: Path, command: str) -> None:
+    """What they say of one is in tests/cluster."""
+    program, verb, *arguments = (str(QUICKSTART) if word == "recipe.yaml" else word for word in shlex.split(command))
+    assert (program, verb) == ("tidewheel", "doctor")
+
+    code, document = doctor(tmp_path / "nowhere", *arguments)
+
+    assert (code, document["namespace"]) == (1, "tidewheel")
+    fault(document, "api server")
 
 
 def test_a_context_that_is_not_there(tmp_path: Path) -> None:

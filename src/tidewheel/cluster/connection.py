@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 5.0  # of one call
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+OBJECT = re.compile(r"<\S+ object at 0x[0-9a-f]+>: ")
+VALUES = re.compile(r"\{.*\}")  # of a user, which the client shows with its secrets
+MAX_WORDS = 300  # characters of what somebody else says
 UNTRUSTED = 0  # the client's status for a certificate that is not trusted
 WORDS = {UNTRUSTED: Why.UNTRUSTED, 401: Why.REFUSED, 403: Why.FORBIDDEN, 404: Why.ABSENT}
 
@@ -95,7 +99,7 @@ def connect(deadline: float) -> tuple[Place, Connection]:
         config.load_kube_config(config_file=path, client_configuration=settings)
     except (config.ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{_kubeconfig()}: names no cluster ({_brief(error)}); expected a kubeconfig with a current context: "
+            f"{_kubeconfig()}: names no cluster ({VALUES.sub('{…}', _brief(error))}); expected a kubeconfig with a current context: "
             "set KUBECONFIG, or choose one of kubectl config get-contexts with kubectl config use-context"
         ) from error
     context = active.get("context", {})
@@ -104,8 +108,11 @@ def connect(deadline: float) -> tuple[Place, Connection]:
 
 
 def _connection(settings: client.Configuration, deadline: float) -> Connection:
+    import urllib3
     from kubernetes import client
 
+    if not settings.verify_ssl:  # as the kubeconfig says; a warning for each question says no more
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return Connection(client.ApiClient(settings), deadline)
 
 
@@ -122,6 +129,5 @@ def _said(error: Any) -> str:
 
 
 def _brief(error: object) -> str:
-    """One line, without the addresses of objects that some libraries put in front."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.rpartition(" object at 0x")[2].partition(": ")[2] or text if " object at 0x" in text else text[:300]
+    """One line, without the objects that the client names by their address in memory."""
+    return OBJECT.sub("", " ".join(str(error).split()))[:MAX_WORDS] or type(error).__name__

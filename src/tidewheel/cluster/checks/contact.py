@@ -18,9 +18,11 @@ def contact(place: Place, version: Answer, identity: Answer) -> list[Finding]:
         return [_no_answer(place, where, Unseen(Why.STRANGE, "its /version is not that of Kubernetes"))]
     reached = well("api server", f"{where} answers")
     if isinstance(identity, Unseen):
-        if identity.why is Why.ABSENT:
-            return [reached, well("account", f"user {place.user} of the kubeconfig; this API server does not say more")]
-        return [reached, _unknown(place, identity.words)]
+        if identity.why is Why.REFUSED or ANONYMOUS in identity.words:
+            return [reached, _unknown(place, identity.words)]
+        if identity.why in (Why.ABSENT, Why.FORBIDDEN):
+            return [reached, well("account", f"user {place.user} of the kubeconfig; the API server does not say more")]
+        return [_no_answer(place, where, identity)]
     user = identity.get("status", {}).get("userInfo", {})
     name = user.get("username", "")
     if name in ("", ANONYMOUS):
@@ -56,6 +58,6 @@ def _unknown(place: Place, words: str) -> Finding:
         "account",
         f"{place.server} refused the credentials of user {place.user or '(none)'} in context {place.context}: {words}",
         "a token or certificate that is valid now",
-        "they may have expired or belong to another cluster: log in again, renew the user's token in the kubeconfig, or "
-        "choose another context with kubectl config use-context",
+        "they may have expired, belong to another cluster, or a plugin gave none: log in again, renew the user's token in the "
+        "kubeconfig, or choose another context with kubectl config use-context",
     )

@@ -35,6 +35,14 @@ def named(name: str) -> dict[str, Any]:
         (Unseen(Why.ABSENT, "404"), None, "api server", "not as Kubernetes does: 404", "kubectl config use-context"),
         ({"hello": "world"}, None, "api server", "its /version is not that of Kubernetes", "another server"),
         (VERSION, Unseen(Why.REFUSED, "Unauthorized"), "account", "in context office: Unauthorized", "may have expired"),
+        (VERSION, Unseen(Why.SILENT, "timed out"), "api server", "does not answer: timed out", "network or proxy"),
+        (
+            VERSION,
+            Unseen(Why.FORBIDDEN, 'User "system:anonymous" cannot create'),
+            "account",
+            "system:anonymous",
+            "renew the user's token",
+        ),
         (VERSION, named("system:anonymous"), "account", "no credentials arrived", "renew the user's token"),
     ],
 )
@@ -60,8 +68,9 @@ def test_who_we_are_is_said_with_our_groups() -> None:
     assert [finding.found for finding in found] == ["https://10.0.0.1:6443 (context office) answers", "ada of rankers"]
 
 
-def test_an_older_api_server_that_does_not_say_who_we_are_is_well() -> None:
-    found = contact(PLACE, VERSION, Unseen(Why.ABSENT, "404"))
+@pytest.mark.parametrize("why", [Why.ABSENT, Why.FORBIDDEN])
+def test_an_api_server_that_does_not_say_who_we_are_is_well(why: Why) -> None:
+    found = contact(PLACE, VERSION, Unseen(why, "no"))
 
     assert all(finding.is_well for finding in found)
     assert "user ada of the kubeconfig" in found[1].found
