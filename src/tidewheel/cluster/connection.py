@@ -21,7 +21,7 @@ CONNECT_SECONDS = 3.0
 READ_SECONDS = 5.0  # of one call
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 OBJECT = re.compile(r"<\S+ object at 0x[0-9a-f]+>: ")
-VALUES = re.compile(r"\{.*\}")  # of a user, which the client shows with its secrets
+VALUES = re.compile(r"\{.*")  # of a user, which the client shows with its secrets, and all that follows
 MAX_WORDS = 300  # characters of what somebody else says
 UNTRUSTED = 0  # the client's status for a certificate that is not trusted
 WORDS = {UNTRUSTED: Why.UNTRUSTED, 401: Why.REFUSED, 403: Why.FORBIDDEN, 404: Why.ABSENT}
@@ -98,8 +98,9 @@ def connect(deadline: float) -> tuple[Place, Connection]:
         _, active = config.list_kube_config_contexts(config_file=path)
         config.load_kube_config(config_file=path, client_configuration=settings)
     except (config.ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        said = VALUES.sub("…", _brief(error))
         raise ConfigError(
-            f"{_kubeconfig()}: names no cluster ({VALUES.sub('{…}', _brief(error))}); expected a kubeconfig with a current context: "
+            f"{_kubeconfig()}: names no cluster ({said}); expected a kubeconfig with a current context: "
             "set KUBECONFIG, or choose one of kubectl config get-contexts with kubectl config use-context"
         ) from error
     context = active.get("context", {})
