@@ -11,6 +11,7 @@ SECRETS = {
     "tidewheel-store": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     "tidewheel-mlflow": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
 }
+FIELDS = {"TIDEWHEEL_NAMESPACE": "metadata.namespace", "TIDEWHEEL_RECIPE": "metadata.labels['tidewheel/recipe']"}  # of the pod
 BACKOFF = "30s"
 
 
@@ -47,5 +48,7 @@ def labels_of(step: str, recipe: str, asked: StepPlacement) -> dict[str, str]:
 def _set_environment(task: dsl.PipelineTask) -> None:
     kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in REQUIRED})
     kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in OPTIONAL}, optional=True)
+    for name, path in FIELDS.items():
+        kubernetes.use_field_path_as_env(task, env_name=name, field_path=path)
     for secret, names in SECRETS.items():
         kubernetes.use_secret_as_env(task, secret, {name: name for name in names}, optional=True)

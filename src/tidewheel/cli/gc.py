@@ -15,6 +15,7 @@ from tidewheel.cli.release import registry_of
 from tidewheel.cli.unfinished import is_at_work
 from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.bundle import BUNDLES
+from tidewheel.contracts.dataset import DATASETS
 from tidewheel.contracts.evidence import Baseline
 from tidewheel.contracts.ledger import LedgerEntry
 from tidewheel.contracts.recipe import Recipe
@@ -22,7 +23,6 @@ from tidewheel.errors import ConfigError
 from tidewheel.ranker.bundle import MODELS
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.retention import Folder, Sweep, Trace, advertised, carry_out, plan_sweep, retained
-from tidewheel.steps.job import DATASETS
 from tidewheel.steps.records import DOCUMENTS, document, end_of, report_of
 from tidewheel.store.home import Home
 from tidewheel.store.store import Listing, Store

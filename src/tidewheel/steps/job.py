@@ -20,18 +20,17 @@ import psutil
 
 from tidewheel import __version__
 from tidewheel.contracts.base import Contract, digest_of
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.report import StepFailure, StepRecord
 from tidewheel.contracts.window import parse_time
 from tidewheel.errors import KINDS, ContractError, TidewheelError
 from tidewheel.steps.records import put_document, put_record, record_of
+from tidewheel.steps.shown import show_run
 from tidewheel.store.disk import room_in
 from tidewheel.store.home import RUN_VARIABLE, Home
 from tidewheel.store.store import Store
 
 C = TypeVar("C", bound=Contract)
-
-DATASETS = "datasets"  # kind of the store; rankers and bundles have theirs in tidewheel.ranker.bundle
 
 
 class Result(Contract):
@@ -111,6 +110,7 @@ class Job:
 
     def record(self, record: StepRecord) -> None:
         put_record(self.store, self.run_id, record)
+        show_run(self.store, self.run_id, self.window_end)
 
 
 Work = Callable[[Job], Result]

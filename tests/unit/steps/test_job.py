@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.report import StepRecord
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.errors import ConfigError, RejectedError, RetryableError, TidewheelError
-from tidewheel.steps.job import DATASETS, Job, Result, run_step
+from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.records import document, put_record, records_of
 from tidewheel.store import Home
 
