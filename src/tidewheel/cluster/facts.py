@@ -81,7 +81,7 @@ def look(api: Api, namespace: str, target: Target | None, placement: Placement, 
         pods=api.ask(_listing(f"{core}/pods", fieldSelector=IN_WORK, limit=MANY)),
         has_users=has_users,
         resources=resources,
-        controllers={each.name: _controller(api, each) for each in wanted},
+        controllers={each.name: _controller(api, each) for each in wanted if each.controller},
         cluster_queues={
             name: api.ask(f"/apis/kueue.x-k8s.io/v1beta2/clusterqueues/{quote(name)}")
             for name in sorted({queue["spec"].get("clusterQueue", "") for queue in items(queues)} - {""})

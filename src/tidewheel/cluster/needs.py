@@ -17,7 +17,7 @@ WITH_USERS = "/apis/kubeflow.org/v1/profiles"  # of a Kubeflow that asks what it
 
 @dataclass(frozen=True)
 class System:
-    """Something that others install. `resource` of `group/version` is its CRD, `controller` its usual Deployment.
+    """Something that is installed once a cluster. `resource` of `group/version` is its CRD, `controller` its usual Deployment.
 
     `oldest`: of `manifests/versions.toml`; empty where nothing is pinned. `without`: what does not work without it.
     """
@@ -30,6 +30,7 @@ class System:
     resource: str = ""
     oldest: str = ""
     severity: Severity = Severity.OPTIONAL
+    install: str = ""  # how, where it is ours
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Right:
 def systems(target: Target | None) -> tuple[System, ...]:
     """In the order in which they are reported; what the recipe's target is made of is needed."""
     rollouts = Severity.NEEDED if isinstance(target, ArgoTarget) else Severity.OPTIONAL
+    ours = ("tidewheel.dev", "v1alpha1")
     argo, kubeflow = ("argoproj.io", "v1alpha1"), "runs cannot be submitted to this cluster"
     return (
         System("kubeflow-pipelines", "ml-pipeline", kubeflow, oldest="2.14.3", severity=Severity.NEEDED),
@@ -52,6 +54,9 @@ def systems(target: Target | None) -> tuple[System, ...]:
         System("argo-rollouts", "argo-rollouts", "no deploy.target of kind argo", *argo, "rollouts", "1.9.1", rollouts),
         System("kueue", "kueue-controller-manager", "runs do not queue", "kueue.x-k8s.io", "v1beta2", "localqueues", "0.19.2"),
         System("kuberay", "kuberay-operator", "train has no workers of its own", "ray.io", "v1", "rayjobs", "1.6.2"),
+        System(
+            "retrains", "", "no kubectl get retrains", *ours, "retrains", install="kubectl apply --kustomize manifests/crds"
+        ),
     )
 
 

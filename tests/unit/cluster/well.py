@@ -70,6 +70,7 @@ WELL: dict[str, Answer] = {
     "/apis/argoproj.io/v1alpha1": resources("rollouts", "workflows"),
     "/apis/kueue.x-k8s.io/v1beta2": resources("localqueues", "clusterqueues"),
     "/apis/ray.io/v1": resources("rayjobs"),
+    "/apis/tidewheel.dev/v1alpha1": resources("retrains"),
     controller("ml-pipeline"): several(deployment("ml-pipeline", "registry.local/kfp/api-server:2.14.3")),
     controller("workflow-controller"): several(deployment("workflow-controller", "registry.local/workflows:v3.6.7")),
     controller("argo-rollouts"): several(deployment("argo-rollouts", "registry.local/argo-rollouts:v1.9.1")),

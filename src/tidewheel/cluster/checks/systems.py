@@ -41,8 +41,10 @@ def _installed(system: System, facts: Facts) -> Finding:
                 system.name,
                 f"the CRD {crd} in version {system.version} is not there: {system.without}",
                 f"{system.group}/{system.version} with {system.resource}",
-                f"install {_named(system)}",
+                system.install or f"install {_named(system)}",
             )
+    if not system.controller:
+        return well(system.name, f"the CRD {crd} in version {system.version} is there")
     return _running(system, facts.controllers.get(system.name, Unseen(Why.LATE, "it was not asked for")))
 
 

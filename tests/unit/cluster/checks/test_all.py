@@ -107,6 +107,13 @@ CASES = {
         "rayjobs.ray.io in version v1 is not there: train has no workers of its own",
         "install kuberay 1.6.2",
     ),
+    "the CRD of runs is missing": Case(
+        {"/apis/tidewheel.dev/v1alpha1": ABSENT},
+        "retrains",
+        OPTIONAL,
+        "the CRD retrains.tidewheel.dev in version v1alpha1 is not there: no kubectl get retrains",
+        "kubectl apply --kustomize manifests/crds",
+    ),
     "a controller is older than what was tried": Case(
         {controller("kueue-controller-manager"): several(deployment("kueue", "registry.local/kueue:v0.9.4"))},
         "kueue",
