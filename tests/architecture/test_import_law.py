@@ -22,6 +22,7 @@ DOORS = {
     "mlflow": ("registry/mlflow.py",),
     "onnxruntime": ("ranker/scorer.py",),
     "kfp": ("cluster",),
+    "kubernetes": ("cluster", "rollout/workload.py", "retrains/api.py"),
     "torch": ("ranker", "training"),
     "matplotlib": ("evaluation",),
     "s3fs": ("store/objects.py",),

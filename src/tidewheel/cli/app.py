@@ -16,7 +16,7 @@ import typer
 from tidewheel import __version__
 from tidewheel.cli import groups
 from tidewheel.cli.options import DataOption, HomeOption, JsonFlag, NameOption, RecipeOption, SetOption
-from tidewheel.errors import TidewheelError
+from tidewheel.errors import ConfigError, TidewheelError
 
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
@@ -313,11 +313,26 @@ def init(
 def doctor(
     recipe: Annotated[Path | None, typer.Option("--recipe", help="Also check this recipe.")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Also check the log in this folder.")] = None,
+    is_cluster: Annotated[
+        bool, typer.Option("--cluster", help="Check the cluster of the current context, and what this account may do in it.")
+    ] = False,
+    namespace: Annotated[str, typer.Option(help="Of runs, with --cluster. Default: that of the context, else tidewheel.")] = "",
     home: HomeOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Check this machine, the home and, when named, a recipe and its log. Exit code 1 when something is not well."""
+    """Check this machine, the home and, when named, a recipe and its log; or a cluster. Exit code 1: something is not well."""
     from tidewheel.cli import project
+
+    if is_cluster:
+        from tidewheel.cli import cluster
+
+        if data is not None or home:
+            raise ConfigError(
+                "doctor --cluster: looks at the cluster alone; leave --data and --home to a call without --cluster"
+            )
+        raise typer.Exit(cluster.doctor(namespace, recipe, as_json))
+    if namespace:
+        raise ConfigError(f"--namespace {namespace}: is of a cluster; add --cluster")
 
     raise typer.Exit(project.doctor(recipe, data, home, as_json))
 
