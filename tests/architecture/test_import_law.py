@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "tidewheel"
-HEAVY = ("torch", "ray", "pyspark", "mlflow", "great_expectations", "pandas", "kfp", "onnxruntime")
+HEAVY = ("torch", "ray", "pyspark", "mlflow", "great_expectations", "pandas", "kfp", "kfp_server_api", "onnxruntime")
 
 # System -> the places that may import it (DESIGN: one door per system; docs/decisions/0002 for onnxruntime).
 DOORS = {
@@ -22,6 +22,7 @@ DOORS = {
     "mlflow": ("registry/mlflow.py",),
     "onnxruntime": ("ranker/scorer.py",),
     "kfp": ("cluster",),
+    "kfp_server_api": ("cluster/kubeflow.py",),
     "torch": ("ranker", "training"),
     "matplotlib": ("evaluation",),
     "s3fs": ("store/objects.py",),

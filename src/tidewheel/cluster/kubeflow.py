@@ -19,6 +19,7 @@ import urllib3
 
 from tidewheel.cluster.answers import fault_of, is_about_an_object, no_answer, no_endpoint, not_the_api
 from tidewheel.cluster.backend import MAX_CONCURRENCY, Order, Parameters, RecurringRun, RunState, TaskState, Version
+from tidewheel.errors import ConfigError
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20
 PAGE_SIZE = 200  # the most that the backend gives at once
@@ -37,7 +38,7 @@ class Kubeflow:
         configuration.retries = urllib3.Retry(total=1, backoff_factor=0.5)
         if token is not None:
             configuration.api_key_prefix["authorization"] = "Bearer"
-            configuration.refresh_api_key_hook = lambda own: own.api_key.update(authorization=token.read_text().strip())
+            configuration.refresh_api_key_hook = lambda own: own.api_key.update(authorization=_read(token))
             configuration.refresh_api_key_hook(configuration)
         self._client = api.ApiClient(configuration)
         self._pipelines = api.PipelineServiceApi(self._client)
@@ -184,7 +185,13 @@ class Kubeflow:
         token = ""
         while True:
             page = self._ask(doing, ask, page_size=PAGE_SIZE, page_token=token, **options)
-            yield from getattr(page, field) or []
+            found = getattr(page, field) or []
+            if page.total_size and not found and not token:
+                raise ConfigError(
+                    f"Kubeflow Pipelines at {self.endpoint} counts {page.total_size} ({doing}) but shows none: "
+                    "its API has other names than that of kfp-server-api 2.17; expected a backend from 2.14 on"
+                )
+            yield from found
             token = page.next_page_token or ""
             if not token:
                 return
@@ -206,6 +213,15 @@ class Kubeflow:
         if "json" not in kind:
             raise not_the_api(self.endpoint, doing, kind)
         return answer
+
+
+def _read(token: Path) -> str:
+    try:
+        return token.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(
+            f"{TOKEN_VARIABLE} names {token}: cannot be read ({error.strerror}); expected a file with a token"
+        ) from error
 
 
 def _common(order: Order) -> dict[str, Any]:
