@@ -26,7 +26,6 @@ PAGE_SIZE = 200  # the most that the backend gives at once
 ENDPOINT_VARIABLE = "KFP_ENDPOINT"
 TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # as the SDK has it: a file that is read before every request
 UNFINISHED = ("RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED")
-FINISHED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
 class Kubeflow:
