@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -85,7 +86,8 @@ def _remove(place: Place) -> None:
     for each in place.ours():
         place.backend.delete_recurring_run(each.id)
     for run in place.runs():
-        place.client.terminate_run(run.run_id)
+        with suppress(kfp_server_api.ApiException):  # it has ended
+            place.client.terminate_run(run.run_id)
         place.client.archive_run(run.run_id)
         place.client.delete_run(run.run_id)
     place.client.delete_experiment(place.backend.experiment(place.name))
