@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ CONNECT_SECONDS, READ_SECONDS = 5, 20
 PAGE_SIZE = 200  # the most that the backend gives at once
 ENDPOINT_VARIABLE = "KFP_ENDPOINT"
 TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # as the SDK has it: a file that is read before every request
+STRUCTURE = re.compile(r"(root|exit-handler-\d+|condition-\S+|for-loop-\d+)$")
 UNFINISHED = ("RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED")
 
 
@@ -257,12 +259,16 @@ def _recurring_run(found: Any) -> RecurringRun:
 
 
 def _tasks(details: list[Any]) -> Iterator[TaskState]:
-    """Tasks that a person named, in the order in which they began; drivers and executors are the backend's own."""
+    """The steps, in the order in which they began.
+
+    The backend's list also has the workflow itself, exit handlers, conditions, and a driver and an executor of each step.
+    """
+    names = {each.display_name for each in details}
     begun = sorted((each for each in details if each.start_time), key=lambda each: each.start_time)
     for each in begun:
         name = each.display_name or ""
-        if name in ("executor", "root", "root-driver") or name.endswith("-driver"):
+        if f"{name}-driver" not in names or STRUCTURE.match(name):
             continue
-        is_over = each.end_time and each.end_time >= each.start_time
+        is_over = each.end_time and each.end_time >= each.start_time  # one at work ends in the year 1
         seconds = (each.end_time - each.start_time).total_seconds() if is_over else None
         yield TaskState(name, each.state or "PENDING", seconds)

@@ -168,6 +168,24 @@ def test_a_list_that_counts_what_it_does_not_show_is_not_taken_for_empty(serve: 
         Kubeflow(serve(always(200, listed))).recurring_runs()
 
 
+def test_of_a_run_the_steps_are_told_and_not_what_the_backend_runs_beside_them(serve: Callable[[Answer], str]) -> None:
+    """As the backend 2.14.3 lists a run whose `ingest` is at work."""
+    names = {
+        "SUCCEEDED": ("root-driver", "exit-handler-1-driver", "ingest-driver"),
+        "RUNNING": ("root", "exit-handler-1", "ingest"),
+    }
+    tasks = [
+        {"display_name": name, "state": state, "start_time": "2026-11-28T14:27:08Z", "end_time": "0001-01-01T00:00:00Z"}
+        for state, some in names.items()
+        for name in (*some, "executor", "tidewheel-quickstart-2cgvq")
+    ]
+    body = json.dumps({"run_id": "r", "state": "RUNNING", "run_details": {"task_details": tasks}})
+
+    found = Kubeflow(serve(always(200, body))).run("r")
+
+    assert [(task.name, task.state, task.seconds) for task in found.tasks] == [("ingest", "RUNNING", None)]
+
+
 def test_what_is_gone_is_as_good_as_deleted(serve: Callable[[Answer], str]) -> None:
     Kubeflow(serve(always(404, refusal("no such recurring run")))).delete_recurring_run("r1")
 
