@@ -43,7 +43,7 @@ def follow(
 
 
 def exit_code(found: RunState) -> int:
-    """0: the wheel turned; 3: validate_data refused its data; 1: else. As those of `tidewheel run`."""
+    """0: the wheel turned; 3: validate_data failed; 1: else. As those of `tidewheel run`."""
     if found.state == "SUCCEEDED":
         return 0
     failed = {task.name.replace("-", "_") for task in found.tasks if task.state == "FAILED"}
