@@ -1,18 +1,54 @@
 """Recipe -> compiled pipeline YAML."""
 
+import hashlib
+import tempfile
 from pathlib import Path
 
 from kfp import compiler
+from kfp.compiler.compiler_utils import KubernetesManifestOptions
+from kfp.dsl.base_component import BaseComponent
 
 from pipelines.retrain import retrain_pipeline
 from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.steps import parts
 
+DIGITS = 12  # of a digest, in a name
+
 
 def compile_recipe(recipe: Recipe, output: Path) -> Path:
     """Compile the retrain pipeline of a recipe to `output`. Equal recipes give equal bytes."""
-    texts = {step: canonical_json(part.model_dump(mode="json")) for step, part in parts(recipe).items()}
     output.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(retrain_pipeline(f"tidewheel-{recipe.name}", texts), str(output))
+    compiler.Compiler().compile(_pipeline(recipe), str(output))
     return output
+
+
+def compile_manifests(recipe: Recipe, output: Path, namespace: str) -> Path:
+    """The same as objects for `kubectl apply`: a Pipeline and a PipelineVersion, which is named by the digest of what runs.
+
+    A backend that keeps pipelines as Kubernetes objects (2.14 and newer, `--pipelinesStoreKubernetes`) takes them.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        digest = hashlib.sha256(compile_recipe(recipe, Path(scratch) / "pipeline.yaml").read_bytes()).hexdigest()
+    name = pipeline_name(recipe)
+    options = KubernetesManifestOptions(
+        pipeline_name=name,
+        pipeline_version_name=f"{name}-{digest[:DIGITS]}",
+        namespace=namespace or None,
+        include_pipeline_manifest=True,
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    compiler.Compiler().compile(
+        _pipeline(recipe), str(output), kubernetes_manifest_format=True, kubernetes_manifest_options=options
+    )
+    return output
+
+
+def pipeline_name(recipe: Recipe) -> str:
+    """What a backend calls the pipeline of a recipe."""
+    return f"tidewheel-{recipe.name}"
+
+
+def _pipeline(recipe: Recipe) -> BaseComponent:
+    texts = {step: canonical_json(part.model_dump(mode="json")) for step, part in parts(recipe).items()}
+    return retrain_pipeline(recipe.name, texts, recipe.placement)

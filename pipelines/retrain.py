@@ -13,12 +13,14 @@ from components.sample.component import sample
 from components.train.component import train
 from components.validate_data.component import validate_data
 from pipelines.conclude import conclude
+from pipelines.placement import place
+from tidewheel.contracts.placement import Placement
 
 
-def retrain_pipeline(name: str, parts: Mapping[str, str]) -> BaseComponent:
+def retrain_pipeline(recipe: str, parts: Mapping[str, str], placement: Placement) -> BaseComponent:
     """The flow for one recipe; `parts` maps each step to its part of the recipe as JSON, fixed at compile time."""
 
-    @dsl.pipeline(name=name, description="ingest, sample, validate_data, train, distill, evaluate, deploy")
+    @dsl.pipeline(name=f"tidewheel-{recipe}", description="ingest, sample, validate_data, train, distill, evaluate, deploy")
     def retrain(window_end: str, reason: str = "scheduled", dry_run: bool = False) -> None:
         run = {"run_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER, "window_end": window_end}
 
@@ -45,7 +47,18 @@ def retrain_pipeline(name: str, parts: Mapping[str, str]) -> BaseComponent:
                     baseline=baseline,
                     **run,
                 )
-            for task in (end, log, rows, data, model, student, judged, released):
+            tasks = {
+                "ingest": log,
+                "sample": rows,
+                "validate_data": data,
+                "train": model,
+                "distill": student,
+                "evaluate": judged,
+                "deploy": released,
+                "conclude": end,
+            }
+            for step, task in tasks.items():
                 task.set_caching_options(False)  # KFP believes a cache entry whose bytes are gone; steps check the bytes
+                place(task, step, recipe, getattr(placement, step))
 
     return retrain

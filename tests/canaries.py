@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tests.conftest import WINDOW, TinyRun
 from tidewheel.contracts.bundle import Lineage
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.evidence import Baseline
 from tidewheel.contracts.learning import DistillConfig, OptimizerConfig, TrainConfig
 from tidewheel.contracts.network import NetworkConfig
@@ -27,7 +27,6 @@ from tidewheel.contracts.verdict import Phase, Verdict
 from tidewheel.ranker import load_bundle
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.release import release
-from tidewheel.steps.job import DATASETS
 from tidewheel.store import Store
 from tidewheel.training.distill import distill
 from tidewheel.training.train import train

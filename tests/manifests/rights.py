@@ -13,6 +13,8 @@ def each(verbs: str, *resources: str) -> frozenset[str]:
 EVERY_TASK = (
     each("create", "events", "events.events.k8s.io")
     | each("create patch", "workflowtaskresults.argoproj.io")
+    | each("create", "retrains.tidewheel.dev")
+    | each("patch", "retrains.tidewheel.dev/status")
     | each("get", "configmaps/kfp-launcher")
 )
 SPARK = each("get list watch create delete deletecollection", "pods", "services", "configmaps")
@@ -57,8 +59,9 @@ NOBODY_MAY = (
     "patch rayjobs.ray.io",
     "patch configmaps",
     "patch events",
+    "patch retrains.tidewheel.dev",
+    "delete retrains.tidewheel.dev",
     "list events",
-    "create retrains.tidewheel.dev",
     "patch resourcequotas",
     "delete networkpolicies.networking.k8s.io",
     "delete namespaces",

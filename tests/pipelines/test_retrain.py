@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipelines.compile import compile_recipe
+from pipelines.compile import compile_manifests, compile_recipe
+from tidewheel.contracts.placement import Placement, StepPlacement, Toleration
 from tidewheel.contracts.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -17,19 +19,25 @@ def recipe(name: str) -> Recipe:
     return Recipe.model_validate(yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
+def compiled(recipe: Recipe, folder: Path) -> list[dict]:
+    """The graph, and what its tasks ask of Kubernetes."""
+    text = compile_recipe(recipe, folder / "pipeline.yaml").read_text(encoding="utf-8")
+    return list(yaml.safe_load_all(text))
+
+
 @pytest.fixture
 def graph(tmp_path: Path) -> dict:
-    return yaml.safe_load(compile_recipe(recipe("quickstart"), tmp_path / "pipeline.yaml").read_text(encoding="utf-8"))
+    return compiled(recipe("quickstart"), tmp_path)[0]
 
 
 @pytest.mark.parametrize("name", ["quickstart", "kuairand"])
 def test_compiling_gives_the_golden_pipeline(name: str, golden: bool, tmp_path: Path) -> None:
     path = ROOT / "tests" / "pipelines" / "golden" / f"{name}.yaml"
-    compiled = compile_recipe(recipe(name), tmp_path / "pipeline.yaml").read_text(encoding="utf-8")
+    text = compile_recipe(recipe(name), tmp_path / "pipeline.yaml").read_text(encoding="utf-8")
     if golden:
-        path.write_text(compiled, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
-    assert compiled == path.read_text(encoding="utf-8"), "make golden; clusters will run the new graph"
+    assert text == path.read_text(encoding="utf-8"), "make golden; clusters will run the new graph"
 
 
 def test_equal_recipes_compile_to_equal_bytes(tmp_path: Path) -> None:
@@ -65,3 +73,93 @@ def test_the_orchestrators_own_cache_is_off(graph: dict) -> None:
 
     assert len(leaves) == 8
     assert cached == []
+
+
+def executors(found: list[dict]) -> dict[str, dict]:
+    """Task -> what its pod asks of Kubernetes."""
+    return {
+        name.removeprefix("exec-").replace("-", "_"): asked
+        for name, asked in found[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items()
+    }
+
+
+def test_every_step_has_its_settings_by_name_and_its_labels(tmp_path: Path) -> None:
+    found = executors(compiled(recipe("quickstart"), tmp_path))
+
+    assert set(found) == set(Placement.model_fields)
+    for step, asked in found.items():
+        labels = asked["podMetadata"]["labels"]
+        assert (labels["tidewheel/step"], labels["tidewheel/recipe"]) == (step, "quickstart")
+        required = [one for one in asked["configMapAsEnv"] if not one["optional"]]
+        assert [one["configMapName"] for one in required] == ["tidewheel"]
+        assert {key["envVar"] for key in required[0]["keyToEnv"]} == {"TIDEWHEEL_STORE", "MLFLOW_TRACKING_URI"}
+        assert {one["secretName"] for one in asked["secretAsEnv"]} == {"tidewheel-store", "tidewheel-mlflow"}
+        assert int(asked["activeDeadlineSeconds"]) > 0
+
+
+def test_a_step_asks_for_what_the_recipe_says(tmp_path: Path) -> None:
+    train = StepPlacement(
+        cpu="4",
+        memory="16Gi",
+        gpus=2,
+        pool="h100",
+        queue="retrain",
+        priority="backfill",
+        shm="2Gi",
+        timeout_seconds=7200,
+        retries=5,
+        tolerations=(Toleration(key="spot", operator="Equal", value="yes", effect="NoSchedule"),),
+    )
+    placed = recipe("quickstart").model_copy(update={"placement": Placement(train=train)})
+
+    graph, platform = compiled(placed, tmp_path)
+    resources = graph["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
+    asked = executors([graph, platform])["train"]
+
+    assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    assert resources["accelerator"]["resourceCount"] == "2"
+    assert resources["resourceCpuRequest"] == "4"
+    assert resources["resourceMemoryRequest"] == resources["resourceMemoryLimit"] == "16Gi"
+    assert "resourceCpuLimit" not in resources, "a CPU that is free may be used"
+    assert asked["nodeSelector"]["labels"] == {"tidewheel/pool": "h100"}
+    assert [(one["key"], one.get("value", "")) for one in asked["tolerations"]] == [("nvidia.com/gpu", ""), ("spot", "yes")]
+    assert asked["podMetadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "retrain"
+    assert asked["podMetadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "backfill"
+    assert [(one["mountPath"], one["medium"], one["sizeLimit"]) for one in asked["emptyDirMounts"]] == [
+        ("/dev/shm", "Memory", "2Gi")
+    ]
+    assert asked["activeDeadlineSeconds"] == "7200"
+    tasks = graph["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 5
+
+
+def test_where_a_run_runs_is_no_part_of_what_it_makes() -> None:
+    plain = recipe("quickstart")
+    placed = plain.model_copy(update={"placement": Placement(train=StepPlacement(memory="64Gi"))})
+    assert placed.digest == plain.digest
+
+
+def manifests(recipe: Recipe, folder: Path, namespace: str = "") -> list[dict]:
+    return list(yaml.safe_load_all(compile_manifests(recipe, folder / "manifests.yaml", namespace).read_text(encoding="utf-8")))
+
+
+def test_the_manifests_hold_what_would_be_uploaded(tmp_path: Path) -> None:
+    graph, platform = compiled(recipe("quickstart"), tmp_path)
+    pipeline, version = manifests(recipe("quickstart"), tmp_path, "ranking")
+
+    assert [one["kind"] for one in (pipeline, version)] == ["Pipeline", "PipelineVersion"]
+    assert {one["metadata"]["namespace"] for one in (pipeline, version)} == {"ranking"}
+    assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"] == "tidewheel-quickstart"
+    assert version["spec"]["pipelineSpec"] == graph
+    assert version["spec"]["platformSpec"] == platform
+
+
+def test_a_version_is_named_by_what_runs(tmp_path: Path) -> None:
+    def name(of: Recipe) -> str:
+        return manifests(of, tmp_path)[1]["metadata"]["name"]
+
+    plain = recipe("quickstart")
+    text = compile_recipe(plain, tmp_path / "pipeline.yaml").read_bytes()
+
+    assert name(plain) == name(plain) == f"tidewheel-quickstart-{hashlib.sha256(text).hexdigest()[:12]}"
+    assert name(plain.model_copy(update={"placement": Placement(train=StepPlacement(memory="64Gi"))})) != name(plain)

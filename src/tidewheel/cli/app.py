@@ -85,6 +85,10 @@ def simulate(
 def compile_(
     recipe: RecipeOption,
     output: Annotated[Path, typer.Option("--output", help="Where the pipeline YAML goes.")] = Path("pipeline.yaml"),
+    is_manifest: Annotated[
+        bool, typer.Option("--manifest", help="Write a Pipeline and a PipelineVersion for kubectl apply instead.")
+    ] = False,
+    namespace: Annotated[str, typer.Option(help="Of --manifest. Default: the one that kubectl applies it to.")] = "",
     data: DataOption = None,
     settings: SetOption = None,
     as_json: JsonFlag = False,
@@ -92,7 +96,7 @@ def compile_(
     """Compile the recipe to a Kubeflow pipeline, the same that `run` executes."""
     from tidewheel.cli import turn
 
-    turn.compile_pipeline(recipe, output, data, settings or [], as_json)
+    turn.compile_pipeline(recipe, output, is_manifest, namespace, data, settings or [], as_json)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tidewheel.cli.inspect import existing_home
 from tidewheel.cli.output import emit, table
 from tidewheel.cli.recipes import with_settings
-from tidewheel.cli.turning import reports
+from tidewheel.cli.reports import reports
 from tidewheel.contracts.dataset import DatasetManifest
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.report import RunReport

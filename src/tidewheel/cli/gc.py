@@ -15,6 +15,7 @@ from tidewheel.cli.release import registry_of
 from tidewheel.cli.unfinished import is_at_work
 from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.bundle import BUNDLES
+from tidewheel.contracts.dataset import DATASETS
 from tidewheel.contracts.evidence import Baseline
 from tidewheel.contracts.ledger import LedgerEntry
 from tidewheel.contracts.recipe import Recipe
@@ -22,7 +23,7 @@ from tidewheel.errors import ConfigError
 from tidewheel.ranker.bundle import MODELS
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.retention import Folder, Sweep, Trace, advertised, carry_out, plan_sweep, retained
-from tidewheel.steps.job import DATASETS, document
+from tidewheel.steps.records import DOCUMENTS, document, end_of, report_of
 from tidewheel.store.home import Home
 from tidewheel.store.store import Listing, Store
 
@@ -61,9 +62,9 @@ def gc(
 
 
 def traces(home: Home, ledger: Ledger, entries: Sequence[LedgerEntry]) -> list[Trace]:
-    """What every run of the store left. A run of another recipe, or of another home before its decision, counts as at work."""
+    """What every run of the store left. A run of another recipe, or of another home before its ending, counts as at work."""
     decided = {entry.run_id: entry.time for entry in entries}
-    run_ids = {*ledger.store.folders("documents"), *(folder.name for folder in home.runs.glob("*") if folder.is_dir())}
+    run_ids = {*ledger.store.folders(DOCUMENTS), *(folder.name for folder in home.runs.glob("*") if folder.is_dir())}
     return [_trace(home, ledger, run_id, decided.get(run_id)) for run_id in sorted(run_ids)]
 
 
@@ -72,7 +73,8 @@ def _trace(home: Home, ledger: Ledger, run_id: str, decided: datetime | None) ->
         found = [(kind, document(ledger.store, run_id, step, name)) for step, name, kind in documents]
         return frozenset((kind, digest_of(json.loads(text))) for kind, text in found if text is not None)
 
-    ended = _ended(home.run(run_id), ledger.recipe) if home.run(run_id).is_dir() else decided
+    is_here = home.run(run_id).is_dir()
+    ended = _ended(home.run(run_id), ledger.recipe) if is_here else decided or _ended_elsewhere(ledger, run_id)
     needed = _pinned(ledger.store, run_id) if ended is None else frozenset[str]()
     return Trace(run_id, ended, made(MADE), made((*SPLITS, BUNDLE)), needed)
 
@@ -93,6 +95,11 @@ def _ended(folder: Path, recipe: str) -> datetime | None:
         return None
     last = max((path.stat().st_mtime for path in folder.iterdir()), default=folder.stat().st_mtime)
     return datetime.fromtimestamp(last, UTC)
+
+
+def _ended_elsewhere(ledger: Ledger, run_id: str) -> datetime | None:
+    report = report_of(ledger.store, run_id)
+    return end_of(report) if report is not None and report.recipe == ledger.recipe else None
 
 
 def _recipe_of(folder: Path) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tidewheel.cli.output import emit, outcome_text, plain, short, table
-from tidewheel.cli.turning import reports
+from tidewheel.cli.reports import at_work, known_reports
 from tidewheel.contracts.ledger import experiment_after, production_after, untrusted
 from tidewheel.contracts.report import RunReport, StepRecord
 from tidewheel.contracts.retraining import RetrainingPhase
@@ -15,6 +15,7 @@ from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
 from tidewheel.registry.ledger import Ledger, recipes
 from tidewheel.registry.state import state_of
+from tidewheel.steps.records import report_of
 from tidewheel.store.home import Home
 
 LINE = 300  # characters
@@ -28,8 +29,8 @@ def status(home: str, as_json: bool) -> None:
     serving = {name: state.production if state else None for name, state in states.items()}
     told = {name: experiment_after(Ledger(store, name).entries()) for name in states}
     held_out = {name: experiment for name, experiment in told.items() if experiment is not None}
-    concluded = reports(place)
-    at_work = _at_work(place, {report.run_id for report in concluded})
+    concluded = known_reports(place, store)
+    working = at_work(place, store, {report.run_id for report in concluded})
     document = {
         "home": str(place.root),
         "production": serving,
@@ -38,7 +39,7 @@ def status(home: str, as_json: bool) -> None:
         "runs": [
             {"run_id": r.run_id, "window": r.window.model_dump(mode="json"), "outcome": r.outcome.value} for r in concluded
         ],
-        "at_work": {run_id: [step.model_dump(mode="json") for step in steps] for run_id, steps in at_work.items()},
+        "at_work": {run_id: [step.model_dump(mode="json") for step in steps] for run_id, steps in working.items()},
     }
 
     def show() -> None:
@@ -52,7 +53,7 @@ def status(home: str, as_json: bool) -> None:
             share = f"{told.rules.share:.0%} of its users are held out on {short(told.previous)}"
             print(f"{share} since {iso(told.begins)}: tidewheel experiment --name {name} shows what came of it")
         rows = [[r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100])] for r in concluded]
-        rows += [[run_id, "", "at work", steps[-1].name if steps else "starting"] for run_id, steps in at_work.items()]
+        rows += [[run_id, "", "at work", steps[-1].name if steps else "starting"] for run_id, steps in working.items()]
         table(("run", "window", "outcome", "reason"), rows)
 
     emit(document, as_json, show)
@@ -89,13 +90,13 @@ def lineage(name: str, home: str, as_json: bool) -> None:
 
 
 def existing_home(home: str) -> Home:
-    """The home that `--home` or the environment names.
+    """The home that `--home` or the environment names; of a store that lies elsewhere it may be empty.
 
     Raises:
         ConfigError: it is not there.
     """
     place = Home.resolve(Path(home) if home else None)
-    if not place.root.is_dir():
+    if not place.root.is_dir() and Path(place.store_url).is_relative_to(place.root):
         raise ConfigError(f"home {place.root}: is not there; name it with --home, or make it with tidewheel run")
     return place
 
@@ -115,24 +116,19 @@ def ledger_of(home: Home, name: str) -> Ledger:
     return Ledger(store, chosen[0])
 
 
-def _at_work(home: Home, concluded: set[str]) -> dict[str, list[StepRecord]]:
-    """Runs without an ending, and the steps they have begun."""
-    folders = sorted(folder for folder in home.runs.glob("*") if folder.is_dir() and folder.name not in concluded)
-    return {
-        folder.name: sorted((StepRecord.read(path) for path in folder.glob("steps/*.json")), key=lambda step: step.started)
-        for folder in folders
-    }
-
-
 def _report(home: Home, run_id: str) -> RunReport:
-    found = reports(home)
+    store = home.store()
+    if run_id and (report := report_of(store, run_id)) is not None:
+        return report
+    found = known_reports(home, store)
     if not found:
         raise ConfigError(f"home {home.root}: has no run yet; start one with tidewheel run")
     if not run_id:
         return found[-1]
     chosen = [report for report in found if report.run_id == run_id]
     if not chosen:
-        raise ConfigError(f"run {run_id}: is not in {home.runs}; found {', '.join(report.run_id for report in found[-5:])}")
+        known = ", ".join(report.run_id for report in found[-5:])
+        raise ConfigError(f"run {run_id}: is neither in {home.runs} nor in the store; found {known}")
     return chosen[0]
 
 

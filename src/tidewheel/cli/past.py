@@ -14,6 +14,7 @@ from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.window import iso, parse_time
 from tidewheel.errors import ConfigError
 from tidewheel.registry.removed import manifest_of
+from tidewheel.steps.records import report_of
 from tidewheel.store.home import Home
 from tidewheel.store.store import Store
 
@@ -41,10 +42,10 @@ def with_records(found: ServedThen, home: Home, store: Store) -> ServedThen:
     else:
         datasets |= BundleManifest.parse(text, f"bundle {found.bundle[:12]}").lineage.datasets
     path = home.run(found.run_id) / "run.json"
-    if not path.exists():
-        notes.append(f"the record of run {found.run_id} is not in this home: only the verdict of deploy is known")
+    report = RunReport.read(path) if path.exists() else report_of(store, found.run_id)
+    if report is None:
+        notes.append(f"the record of run {found.run_id} is gone: only the verdict of deploy is known")
     else:
-        report = RunReport.read(path)
         datasets |= {name: data.digest for name, data in report.datasets.items()}
         verdicts = dict(report.verdicts) | verdicts
     return found.model_copy(update={"datasets": datasets, "verdicts": verdicts, "notes": tuple(notes)})

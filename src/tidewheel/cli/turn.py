@@ -78,12 +78,23 @@ def simulate(recipe: Path, turns: int, settings: list[str], home: str, as_json: 
     return max(exit_code(result) for result in results)
 
 
-def compile_pipeline(recipe: Path, output: Path, data: Path | None, settings: list[str], as_json: bool) -> None:
-    """Write the pipeline that `run` would execute."""
-    chosen = load_recipe(recipe, settings, data)
-    from pipelines.compile import compile_recipe
+def compile_pipeline(
+    recipe: Path, output: Path, is_manifest: bool, namespace: str, data: Path | None, settings: list[str], as_json: bool
+) -> None:
+    """Write the pipeline that `run` would execute, or objects of Kubernetes with it.
 
-    compile_recipe(chosen, output)
+    Raises:
+        ConfigError: a namespace without `is_manifest`: a pipeline has none.
+    """
+    if namespace and not is_manifest:
+        raise ConfigError(f"--namespace {namespace}: a pipeline has no namespace; add --manifest, or leave it out")
+    chosen = load_recipe(recipe, settings, data)
+    from pipelines.compile import compile_manifests, compile_recipe
+
+    if is_manifest:
+        compile_manifests(chosen, output, namespace)
+    else:
+        compile_recipe(chosen, output)
     found = {"pipeline": str(output), "recipe": chosen.name, "recipe_digest": chosen.digest}
     emit(found, as_json, lambda: print(f"{output}: pipeline of recipe {chosen.name} ({short(chosen.digest)})"))
 

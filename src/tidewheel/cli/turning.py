@@ -14,6 +14,7 @@ from types import FrameType
 from rich.console import Console
 
 from tidewheel.cli.progress import follow
+from tidewheel.cli.reports import reports
 from tidewheel.cli.unfinished import at_work
 from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.recipe import Recipe
@@ -119,12 +120,6 @@ def decided(recipe: Recipe, home: Home) -> dict[datetime, RunReport]:
         for report in reports(home)
         if report.recipe == recipe.name and report.outcome not in UNDECIDED and not report.dry_run
     }
-
-
-def reports(home: Home) -> list[RunReport]:
-    """Every concluded run of this home, oldest first."""
-    paths = sorted(home.runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
-    return [RunReport.read(path) for path in paths]
 
 
 def _new_run(recipe: Recipe, home: Home, store: Store, window_end: datetime) -> tuple[str, Path]:

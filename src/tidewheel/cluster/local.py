@@ -19,12 +19,12 @@ from tidewheel.contracts.recipe import Recipe
 
 
 def run_pipeline(recipe: Recipe, pipeline: Path, arguments: dict[str, str | bool]) -> None:
-    """Compile `recipe` to `pipeline` and run that file; artifacts go beside it.
+    """Compile `recipe`, with one try a step, to `pipeline` and run that file; artifacts go beside it.
 
     Raises:
         RuntimeError: a step failed. Its record says why.
     """
-    compile_recipe(recipe, pipeline)
+    compile_recipe(recipe.model_copy(update={"placement": recipe.placement.without_retries()}), pipeline)
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(pipeline.parent / "artifacts"),

@@ -13,6 +13,8 @@ from tidewheel.contracts.schema import FeatureSpec, feature_digest
 from tidewheel.contracts.window import Window
 from tidewheel.errors import ContractError
 
+DATASETS = "datasets"  # kind of the store
+
 
 class FileEntry(Contract):
     path: str

@@ -14,6 +14,7 @@ from tidewheel.contracts.faults import AnyFault
 from tidewheel.contracts.learning import DistillConfig, TrainConfig
 from tidewheel.contracts.ledger import AfterRollback
 from tidewheel.contracts.network import context_fault
+from tidewheel.contracts.placement import Placement
 from tidewheel.contracts.retention import RetentionRules
 from tidewheel.contracts.sampling import Rate, SampleConfig, Share
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec, active, feature_columns
@@ -257,6 +258,7 @@ class Recipe(Contract):
     evaluate: EvaluateConfig = EvaluateConfig()
     deploy: DeployConfig
     retention: RetentionRules = RetentionRules()
+    placement: Placement = Placement()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -330,7 +332,8 @@ class Recipe(Contract):
 
     @property
     def digest(self) -> str:
-        return digest_of(self)
+        """Of all that decides what a run makes: not of where it runs, so that more memory makes nothing anew."""
+        return digest_of(self.model_dump(mode="json", by_alias=True, exclude={"placement"}))
 
     @property
     def active_features(self) -> tuple[FeatureSpec, ...]:

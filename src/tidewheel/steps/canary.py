@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tidewheel.contracts.bundle import BundleManifest
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.offer import CanaryOffer
 from tidewheel.contracts.recipe import WorldSource
 from tidewheel.contracts.rollout import CanaryResult
@@ -17,7 +17,6 @@ from tidewheel.registry.versions import Registry
 from tidewheel.rollout import ReplayTraffic, Traffic
 from tidewheel.rollout.controller import JOURNALS
 from tidewheel.rollout.remote import journal_name, seen
-from tidewheel.steps.job import DATASETS
 from tidewheel.steps.production import missing_features, with_production, without
 from tidewheel.steps.tables import read
 from tidewheel.store.home import Home

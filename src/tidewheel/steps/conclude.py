@@ -24,13 +24,13 @@ from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.projections import project, projections_of
 from tidewheel.registry.release import release
-from tidewheel.steps.job import Job, Result, document, run_step
+from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.steps.records import document, put_report, records_of
 from tidewheel.steps.tracking import Judged
 from tidewheel.store.home import Home
 from tidewheel.store.store import Store
 
 C = TypeVar("C", bound=Contract)
-STEPS = ("ingest", "sample", "validate_data", "train", "distill", "evaluate", "deploy")
 DATA_AT_FAULT = {"RejectedError", "ContractError"}
 
 
@@ -52,8 +52,7 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
     A candidate that `evaluate` did not accept gets its ledger entry here: it was a release decision too.
     """
     found = Findings(store, run_id)
-    folder = home.run(run_id)
-    records = tuple(StepRecord.read(path) for name in STEPS if (path := folder / "steps" / f"{name}.json").exists())
+    records = records_of(store, run_id)
     ledger = Ledger(store, part.recipe)
     decided = next((entry for entry in ledger.entries() if entry.run_id == run_id), None)
     outcome, reason = outcome_of(records, found, decided)
@@ -85,9 +84,13 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
     )
     drawings = json.loads(document(store, run_id, "evaluate", "drawings") or "{}")
     canary = json.loads(document(store, run_id, "deploy", "canary") or "{}").get("steps")
-    (folder / "report.html").write_text(render(report, drawings, canary, found.data_report), encoding="utf-8")
+    pages = {"report": render(report, drawings, canary, found.data_report)}
     if found.data_report is not None:
-        (folder / "data.html").write_text(render_data(run_id, found.data_report), encoding="utf-8")
+        pages["data"] = render_data(run_id, found.data_report)
+    put_report(store, report, pages)
+    folder = home.run(run_id)
+    for name, text in pages.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
     report.write(folder / "run.json")
     store.sweep(time.time())
     home.sweep_scratch(time.time())

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.diagnosis import Diagnosis
 from tidewheel.contracts.hybrid import SCORE_PREFIX
 from tidewheel.contracts.ledger import Decision, LedgerEntry, production_after
@@ -34,7 +34,7 @@ from tidewheel.ranker.columns import Columns, columns_of
 from tidewheel.ranker.scorer import Scorer
 from tidewheel.registry.ledger import Ledger
 from tidewheel.steps import ingest
-from tidewheel.steps.job import DATASETS, document
+from tidewheel.steps.records import document
 from tidewheel.steps.tables import read
 from tidewheel.store.home import Home
 from tidewheel.store.store import Store

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
-from tidewheel.contracts.dataset import DatasetManifest, LogDay
+from tidewheel.contracts.dataset import DATASETS, DatasetManifest, LogDay
 from tidewheel.contracts.recipe import WorldSource
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.contracts.steps import IngestPart
@@ -15,7 +15,7 @@ from tidewheel.errors import ContractError
 from tidewheel.logs.adapter import Request, reach_days
 from tidewheel.logs.ingest import IngestResult, ingest, inputs_of, request_of
 from tidewheel.logs.session import dataframe_session
-from tidewheel.steps.job import DATASETS, Job, Result, run_step
+from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.living import Serving, readable
 from tidewheel.steps.production import with_production
 from tidewheel.store.store import Store

@@ -20,17 +20,17 @@ import psutil
 
 from tidewheel import __version__
 from tidewheel.contracts.base import Contract, digest_of
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.report import StepFailure, StepRecord
 from tidewheel.contracts.window import parse_time
-from tidewheel.errors import ContractError, TidewheelError
+from tidewheel.errors import KINDS, ContractError, TidewheelError
+from tidewheel.steps.records import put_document, put_record, record_of
+from tidewheel.steps.shown import show_run
 from tidewheel.store.disk import room_in
 from tidewheel.store.home import RUN_VARIABLE, Home
 from tidewheel.store.store import Store
 
 C = TypeVar("C", bound=Contract)
-
-DATASETS = "datasets"  # kind of the store; rankers and bundles have theirs in tidewheel.ranker.bundle
 
 
 class Result(Contract):
@@ -84,7 +84,7 @@ class Job:
 
     def keep(self, name: str, contract: Contract) -> None:
         """Keep a document for the report although the step is about to fail."""
-        self.store.put(_document(self.run_id, self.step, name), contract.to_json())
+        put_document(self.store, self.run_id, self.step, name, contract.to_json())
 
     def progress(self, share: float, words: str) -> None:
         """Tell how far the step is; at most ten events a second are written."""
@@ -109,7 +109,8 @@ class Job:
             self._overhead_seconds += time.monotonic() - started
 
     def record(self, record: StepRecord) -> None:
-        record.write(self.folder / "steps" / f"{self.step}.json")
+        put_record(self.store, self.run_id, record)
+        show_run(self.store, self.run_id, self.window_end)
 
 
 Work = Callable[[Job], Result]
@@ -132,6 +133,8 @@ def run_step(
         outputs: output name -> path to write the manifest to.
         reuse_key: everything the result depends on beside the version of this code, as JSON data; None: never reuse.
 
+    A step that this run tried before, and that failed of something that another try cannot change, fails of it again at once.
+
     Raises:
         TidewheelError: as `work` does; the record says why, and the exit code of the run follows from it.
     """
@@ -140,6 +143,7 @@ def run_step(
     run_id = os.environ.get(RUN_VARIABLE) or run_id
     job = Job(step, run_id, parse_time(window_end), home, home.store(run_id), inputs)
     job.folder.mkdir(parents=True, exist_ok=True)
+    _expect_retryable(record_of(job.store, run_id, step))
     began = datetime.fromtimestamp(started, UTC)
     job.record(StepRecord(name=step, status="running", started=began))
     job.event("started")
@@ -153,7 +157,7 @@ def run_step(
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 Path(path).write_text(result.documents[name], encoding="utf-8")
             for name, text in result.documents.items():
-                job.store.put(_document(job.run_id, step, name), text)
+                put_document(job.store, job.run_id, step, name, text)
     except BaseException as error:
         job.store.abandon()  # on a full disk this is what makes room to say so
         status: Literal["interrupted", "failed"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -178,13 +182,16 @@ def run_step(
     return result
 
 
-def document(store: Store, run_id: str, step: str, name: str) -> str | None:
-    """The document that a step of a run wrote, or None if it did not get that far."""
-    return store.get(_document(run_id, step, name))
+def _expect_retryable(earlier: StepRecord | None) -> None:
+    """Fail at once as the try before this one did, if another cannot end otherwise: orchestrators try everything again.
 
-
-def _document(run_id: str, step: str, name: str) -> str:
-    return f"documents/{run_id}/{step}.{name}.json"
+    A step that was killed or interrupted left no failure of its own, and is worth another try.
+    """
+    if earlier is None or earlier.status != "failed" or earlier.failure is None:
+        return
+    kind = KINDS.get(earlier.failure.kind, TidewheelError)  # a bug has no kind
+    if not kind.is_retryable:
+        raise kind(earlier.failure.message)
 
 
 def _work_or_reuse(job: Job, work: Work, reuse_key: Callable[[Job], object] | None) -> tuple[Result, bool]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.steps import SamplePart
 from tidewheel.sampling import Sampled, preview, sample
-from tidewheel.steps.job import DATASETS, Job, Result, run_step
+from tidewheel.steps.job import Job, Result, run_step
 
 
 def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from tidewheel.contracts.evidence import Evaluation
 from tidewheel.errors import ContractError, TidewheelError
 from tidewheel.evaluation.report.scalars import scalars
-from tidewheel.steps.job import document
+from tidewheel.steps.records import document
 from tidewheel.store.store import Store
 
 

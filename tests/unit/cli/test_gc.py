@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from tidewheel.cli.recipes import load_recipe
 from tidewheel.cli.unfinished import at_work
 from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.evidence import Baseline
+from tidewheel.contracts.report import Outcome, RunReport, StepRecord
 from tidewheel.contracts.teacher import TeacherChoice
+from tidewheel.contracts.window import Window, parse_time
 from tidewheel.registry import Ledger
+from tidewheel.steps.records import put_report
 from tidewheel.store import Home
 
 RECIPE = load_recipe(Path(__file__).parents[3] / "recipes" / "quickstart.yaml")
@@ -58,3 +62,21 @@ def test_runs_of_other_recipes_and_of_other_homes_count_as_at_work(home: Home) -
     found = traces(home, Ledger(home.store(), "quickstart"), ())
 
     assert [(trace.run_id, trace.ended) for trace in found] == [("elsewhere-1", None), ("run-1", None)]
+
+
+def test_a_run_of_another_home_needs_nothing_once_it_has_said_how_it_ended(home: Home) -> None:
+    now = datetime(2026, 1, 12, 4, tzinfo=UTC)
+    step = StepRecord(name="ingest", status="succeeded", started=now, seconds=60)
+    window = Window.ending(parse_time("2026-01-12"), 7)
+    for run_id, recipe in (("elsewhere-1", "quickstart"), ("elsewhere-2", "shop")):
+        report = RunReport(
+            run_id=run_id, recipe=recipe, recipe_digest="r", window=window, outcome=Outcome.FAILED, reason="", steps=(step,)
+        )
+        put_report(home.store(), report, {})
+
+    found = traces(home, Ledger(home.store(), "quickstart"), ())
+
+    assert [(trace.run_id, trace.ended) for trace in found] == [
+        ("elsewhere-1", now + timedelta(minutes=1)),
+        ("elsewhere-2", None),  # its own sweep will say
+    ]

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.report import StepRecord
 from tidewheel.contracts.window import Window, parse_time
-from tidewheel.errors import ConfigError, RejectedError
-from tidewheel.steps.job import DATASETS, Job, Result, document, run_step
+from tidewheel.errors import ConfigError, RejectedError, RetryableError, TidewheelError
+from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.steps.records import document, put_record, records_of
 from tidewheel.store import Home
 
 WINDOW = Window.ending(parse_time("2026-01-12"), 7)
@@ -50,7 +51,8 @@ def step(run_id: str, work: Callable[[Job], Result], outputs: dict[str, str], ke
 
 
 def record(home: Home, run_id: str) -> StepRecord:
-    return StepRecord.read(home.run(run_id) / "steps" / "sample.json")
+    (found,) = records_of(home.store(), run_id)
+    return found
 
 
 def test_a_step_writes_its_outputs_its_record_and_its_events(home: Home, tmp_path: Path) -> None:
@@ -169,3 +171,45 @@ def test_the_run_id_of_the_environment_wins(home: Home, monkeypatch: pytest.Monk
     step("from the orchestrator", publishing(calls), {})
 
     assert calls == ["chosen"]
+
+
+@pytest.mark.parametrize("error", [RejectedError("no positives"), ZeroDivisionError("oops")])
+def test_a_failure_that_another_try_cannot_change_comes_again_without_work(home: Home, error: Exception) -> None:
+    tries = []
+
+    def work(job: Job) -> Result:
+        tries.append(job.run_id)
+        raise error
+
+    with pytest.raises(type(error)):
+        step("one", work, {})
+    first = record(home, "one")
+    with pytest.raises(TidewheelError, match=first.failure.message if first.failure else ""):
+        step("one", work, {})
+
+    assert tries == ["one"]
+    assert record(home, "one") == first, "who must act is still said"
+
+
+@pytest.mark.parametrize("error", [RetryableError("the store does not answer"), KeyboardInterrupt()])
+def test_what_may_end_otherwise_is_worked_on_again(home: Home, error: BaseException, tmp_path: Path) -> None:
+    def work(job: Job) -> Result:
+        raise error
+
+    with pytest.raises(type(error)):
+        step("one", work, {})
+    calls: list[str] = []
+    step("one", publishing(calls), {"train": str(tmp_path / "train")})
+
+    assert calls == ["one"]
+    assert record(home, "one").status == "succeeded"
+
+
+def test_a_step_that_was_killed_is_worked_on_again(home: Home, tmp_path: Path) -> None:
+    calls: list[str] = []
+    step("one", publishing(calls), {"train": str(tmp_path / "train")}, key=None)
+    put_record(home.store(), "one", record(home, "one").model_copy(update={"status": "running"}))
+
+    step("one", publishing(calls), {"train": str(tmp_path / "train")}, key=None)
+
+    assert calls == ["one", "one"]

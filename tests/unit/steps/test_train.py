@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tidewheel.contracts.dataset import DatasetManifest
+from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.evidence import Baseline
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.steps import TrainPart, parts
 from tidewheel.contracts.teacher import TeacherChoice
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.errors import ContractError
-from tidewheel.steps.job import DATASETS, Job
+from tidewheel.steps.job import Job
 from tidewheel.steps.train import work
 from tidewheel.store import Home
 
