@@ -54,6 +54,11 @@ def fault_of(endpoint: str, doing: str, status: int, body: str) -> TidewheelErro
         return ConfigError(
             f"{where} has nothing there to {doing} (404: {said}); expected the API of 2.14 or newer at this address"
         )
+    if "unknown field" in said:
+        return ConfigError(
+            f"{where} cannot read this pipeline ({said}): it has a field that only newer backends know; "
+            "upgrade the backend, or take out of the recipe's placement what it does not know"
+        )
     if status in (408, 409, 429) or status >= 500:
         return RetryableError(f"{where} could not {doing} ({status}: {said}); try again, and if it stays look at its logs")
     return ConfigError(f"{where} refuses to {doing} ({status}: {said})")

@@ -81,10 +81,11 @@ def refusal(message: str) -> str:
             r"answered list recurring runs with text/html, not JSON",
         ),
         (always(400, refusal("page size is odd")), ConfigError, r"400: page size is odd"),
+        (always(500, refusal('unknown field "optional"')), ConfigError, r"only newer backends know; upgrade the backend"),
         (always(500, refusal("no database")), RetryableError, r"500: no database\); try again"),
         (always(503, "upstream is away", "text/plain"), RetryableError, r"503: upstream is away"),
     ],
-    ids=["expired", "no right", "another server", "login page", "bad request", "broken", "away"],
+    ids=["expired", "no right", "another server", "login page", "bad request", "old backend", "broken", "away"],
 )
 def test_an_answer_that_is_no_success_is_one_line_that_says_who_must_act(
     serve: Callable[[Answer], str], answer: Answer, kind: type[TidewheelError], want: str
