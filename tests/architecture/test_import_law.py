@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "tidewheel"
-HEAVY = ("torch", "ray", "pyspark", "mlflow", "great_expectations", "pandas", "kfp", "onnxruntime")
+HEAVY = ("torch", "ray", "pyspark", "mlflow", "great_expectations", "pandas", "kfp", "kfp_server_api", "onnxruntime")
 
 # System -> the places that may import it (DESIGN: one door per system; docs/decisions/0002 for onnxruntime).
 DOORS = {
@@ -23,6 +23,7 @@ DOORS = {
     "onnxruntime": ("ranker/scorer.py",),
     "kfp": ("cluster",),
     "kubernetes": ("cluster", "rollout/workload.py", "retrains/api.py"),
+    "kfp_server_api": ("cluster/kubeflow.py",),
     "torch": ("ranker", "training"),
     "matplotlib": ("evaluation",),
     "s3fs": ("store/objects.py",),

@@ -28,7 +28,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for name, group in (("schema", groups.schema_app), ("rollout", groups.rollout_app), ("bench", groups.bench_app)):
+for name, group in (
+    ("schema", groups.schema_app),
+    ("rollout", groups.rollout_app),
+    ("schedule", groups.schedule_app),
+    ("bench", groups.bench_app),
+):
     app.add_typer(group, name=name)
 
 
@@ -92,6 +97,27 @@ def compile_(
     from tidewheel.cli import turn
 
     turn.compile_pipeline(recipe, output, is_manifest, namespace, data, settings or [], as_json)
+
+
+@app.command()
+def submit(
+    recipe: RecipeOption,
+    data: Annotated[str, typer.Option(help="Folder of the log as pods see it; replaces source.path of the recipe.")] = "",
+    window_end: Annotated[
+        str, typer.Option(help="End of the window, UTC. Default: the next by $TIDEWHEEL_STORE's ledger.")
+    ] = "",
+    settings: SetOption = None,
+    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "by hand",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and canary, but change nothing.")] = False,
+    service_account: Annotated[str, typer.Option(help="Whom the run's pods run as.")] = "tidewheel-run",
+    is_waiting: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; its ending is the exit code.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the recipe's pipeline once on the Kubeflow Pipelines that $KFP_ENDPOINT names."""
+    from tidewheel.cli import submit as submitting
+
+    code = submitting.submit(recipe, data, window_end, settings or [], reason, dry_run, service_account, is_waiting, as_json)
+    raise typer.Exit(code)
 
 
 @app.command()

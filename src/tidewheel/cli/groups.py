@@ -1,7 +1,8 @@
-"""Verbs with a word before them: schema, rollout, bench. Only signatures, as in `app`."""
+"""Verbs with a word before them: schema, rollout, schedule, bench. Only signatures, as in `app`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,11 @@ from tidewheel.cli.options import HomeOption, JsonFlag, NameOption, RecipeOption
 
 schema_app = typer.Typer(help="The registered features: what a recipe may change of them.", rich_markup_mode=None)
 rollout_app = typer.Typer(help="How candidates are tried.", rich_markup_mode=None)
+schedule_app = typer.Typer(help="Recurring runs on Kubeflow Pipelines, kept in a file.", rich_markup_mode=None)
 bench_app = typer.Typer(help="What this machine makes of the work.", rich_markup_mode=None)
+
+
+FileOption = Annotated[Path, typer.Option("--file", help="The schedules, a YAML file.")]
 
 
 @bench_app.callback()
@@ -97,3 +102,27 @@ def schema_show(name: NameOption = "", home: HomeOption = "", as_json: JsonFlag 
     from tidewheel.cli import schema
 
     schema.show(name, home, as_json)
+
+
+@schedule_app.command(name="diff")
+def schedule_diff(file: FileOption = Path("schedules.yaml"), as_json: JsonFlag = False) -> None:
+    """What apply would do. Changes nothing."""
+    from tidewheel.cli import schedules
+
+    schedules.diff(file, as_json)
+
+
+@schedule_app.command(name="apply")
+def schedule_apply(file: FileOption = Path("schedules.yaml"), as_json: JsonFlag = False) -> None:
+    """Make the backend's schedules those of the file; no run in flight is ended. Safe to repeat, and after a crash."""
+    from tidewheel.cli import schedules
+
+    schedules.apply(file, as_json)
+
+
+@schedule_app.command(name="list")
+def schedule_list(file: FileOption = Path("schedules.yaml"), as_json: JsonFlag = False) -> None:
+    """Every schedule of the file and of its group in the backend, and what is not as the file says."""
+    from tidewheel.cli import schedules
+
+    schedules.list_(file, as_json)

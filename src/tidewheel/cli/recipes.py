@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,26 @@ def load_recipe(path: Path, settings: Iterable[str] = (), data: Path | None = No
         _set_data(document, path, data)
     recipe = _validated(document, path.name)
     return _with_absolute_path(recipe, path, data) if needs_data else recipe
+
+
+def load_cluster_recipe(path: Path, settings: Iterable[str] = (), data: str = "") -> Recipe:
+    """Read and check a recipe whose steps run in pods: its log lies where they see it, which need not be here.
+
+    Raises:
+        ConfigError: as `load_recipe`, or the log's folder is not named or is relative.
+    """
+    if data:
+        settings = [*settings, f"source.path={json.dumps(data)}"]
+    recipe = load_recipe(path, settings, needs_data=False)
+    if isinstance(recipe.source, WorldSource):
+        return recipe
+    place = recipe.source.path or ""
+    if not place.startswith("/") and "://" not in place:
+        found = f"source.path is {place}" if place else "source.path is not given"
+        raise ConfigError(
+            f"recipe {path.name}: {found}; expected an absolute folder or an address that the pods see, e.g. /data/log"
+        )
+    return recipe
 
 
 def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
