@@ -13,8 +13,6 @@ from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.steps import parts
 
-DIGITS = 12  # of a digest, in a name
-
 
 def compile_recipe(recipe: Recipe, output: Path) -> Path:
     """Compile the retrain pipeline of a recipe to `output`. Equal recipes give equal bytes."""
@@ -24,7 +22,9 @@ def compile_recipe(recipe: Recipe, output: Path) -> Path:
 
 
 def compile_manifests(recipe: Recipe, output: Path, namespace: str) -> Path:
-    """The same as objects for `kubectl apply`: a Pipeline and a PipelineVersion, which is named by the digest of what runs.
+    """The same as objects for `kubectl apply`: a Pipeline and a PipelineVersion.
+
+    The version is named by the digest of what runs, so that `tidewheel submit` finds it there.
 
     A backend that keeps pipelines as Kubernetes objects (2.14 and newer, `--pipelinesStoreKubernetes`) takes them.
     """
@@ -33,7 +33,7 @@ def compile_manifests(recipe: Recipe, output: Path, namespace: str) -> Path:
     name = pipeline_name(recipe)
     options = KubernetesManifestOptions(
         pipeline_name=name,
-        pipeline_version_name=f"{name}-{digest[:DIGITS]}",
+        pipeline_version_name=digest,
         namespace=namespace or None,
         include_pipeline_manifest=True,
     )

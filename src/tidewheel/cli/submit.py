@@ -12,13 +12,16 @@ from rich.console import Console
 
 from tidewheel.cli.output import emit, plain, short
 from tidewheel.cli.recipes import load_cluster_recipe
+from tidewheel.cli.turn import exit_code as turned
 from tidewheel.cli.turn import moment_of
 from tidewheel.cli.turning import next_window_end
 from tidewheel.cluster.backend import Order, RunState, TaskState
 from tidewheel.contracts.recipe import Recipe
+from tidewheel.contracts.report import RunReport
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
-from tidewheel.store.home import Home
+from tidewheel.steps.records import report_of
+from tidewheel.store.home import STORE_VARIABLE, Home
 
 STYLES = {"SUCCEEDED": "green", "FAILED": "red", "CANCELED": "yellow", "SKIPPED": "dim", "RUNNING": "blue"}
 
@@ -69,7 +72,7 @@ def submit(
 
 def _next_end(recipe: Recipe) -> datetime:
     """As `run` chooses it, where the store that the pods use can be read from here."""
-    if not os.environ.get("TIDEWHEEL_STORE"):
+    if not os.environ.get(STORE_VARIABLE):
         raise ConfigError(
             "--window-end is not given, and TIDEWHEEL_STORE names no store whose ledger says which window is next; "
             "name a time, e.g. --window-end 2026-01-12, or the store that the runs use"
@@ -90,6 +93,14 @@ def _wait(document: dict[str, Any], read: Any, as_json: bool) -> int:
 
     found: RunState = follow(read, tell)
     tasks = [{"name": task.name, "state": task.state, "seconds": task.seconds} for task in found.tasks]
+    report = ending(document["run_id"])
     ended = {**document, "state": found.state, "tasks": tasks, "error": found.error or None}
-    emit(ended, as_json, lambda: print(f"run {short(document['run_id'])} {found.state.lower()} {found.error}".rstrip()))
-    return exit_code(found)
+    ended |= {"report": report.model_dump(mode="json", by_alias=True) if report else None}
+    words = f"{report.outcome.value}: {report.reason}" if report else f"{found.state.lower()} {found.error}".rstrip()
+    emit(ended, as_json, lambda: print(f"run {short(document['run_id'])} {words}"))
+    return exit_code(found) if report is None else turned(report)
+
+
+def ending(run_id: str) -> RunReport | None:
+    """What the run says of itself, where the store that its pods use can be read from here."""
+    return report_of(Home.resolve(None).store(), run_id) if os.environ.get(STORE_VARIABLE) else None

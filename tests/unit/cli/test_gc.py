@@ -64,15 +64,16 @@ def test_runs_of_other_recipes_and_of_other_homes_count_as_at_work(home: Home) -
     assert [(trace.run_id, trace.ended) for trace in found] == [("elsewhere-1", None), ("run-1", None)]
 
 
+def report(run_id: str, recipe: str = "quickstart", outcome: Outcome = Outcome.FAILED, *steps: StepRecord) -> RunReport:
+    window = Window.ending(parse_time("2026-01-12"), 7)
+    return RunReport(run_id=run_id, recipe=recipe, recipe_digest="r", window=window, outcome=outcome, reason="why", steps=steps)
+
+
 def test_a_run_of_another_home_needs_nothing_once_it_has_said_how_it_ended(home: Home) -> None:
     now = datetime(2026, 1, 12, 4, tzinfo=UTC)
     step = StepRecord(name="ingest", status="succeeded", started=now, seconds=60)
-    window = Window.ending(parse_time("2026-01-12"), 7)
     for run_id, recipe in (("elsewhere-1", "quickstart"), ("elsewhere-2", "shop")):
-        report = RunReport(
-            run_id=run_id, recipe=recipe, recipe_digest="r", window=window, outcome=Outcome.FAILED, reason="", steps=(step,)
-        )
-        put_report(home.store(), report, {})
+        put_report(home.store(), report(run_id, recipe, Outcome.FAILED, step), {})
 
     found = traces(home, Ledger(home.store(), "quickstart"), ())
 
