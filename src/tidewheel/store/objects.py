@@ -169,6 +169,8 @@ class Objects:
             ) from last
         except (aws.BotoCoreError, OSError) as error:
             code = _response(error).get("Error", {}).get("Code")
+            if code == "PreconditionFailed":  # s3fs knows only Amazon's words for it
+                raise FileExistsError(key) from error
             if code != "NoSuchBucket" and isinstance(error, FileNotFoundError | FileExistsError):
                 raise
             if isinstance(error, OSError) and code is None and not isinstance(error, PermissionError):

@@ -192,6 +192,15 @@ def test_a_refusal_is_not_asked_again(door: UnreliableStore, open_store: Open, w
     assert waits == []
 
 
+def test_a_name_that_is_taken_is_no_refusal_however_the_store_says_so(door: UnreliableStore, open_store: Open) -> None:
+    store = open_store()
+    assert store.create("ledger/1.json", "first")
+    door.rule = lambda method, path: Fault.TAKEN if method == "PUT" else None
+
+    assert not store.create("ledger/1.json", "second")
+    assert open_store("another machine").get("ledger/1.json") == "first"
+
+
 def test_a_store_that_overwrites_despite_the_condition_is_no_store(door: UnreliableStore, open_store: Open) -> None:
     door.honours_conditions = False
 

@@ -31,6 +31,7 @@ class Fault(Enum):
     STALLED_ANSWER = auto()  # begins to answer and never goes on
     DEAF = auto()  # takes the connection and never reads what is sent
     DENIED = auto()
+    TAKEN = auto()  # the name is; said as SeaweedFS says it, without Amazon's <Condition>
 
 
 ANSWERS = {
@@ -38,6 +39,7 @@ ANSWERS = {
     Fault.UNAVAILABLE: (503, "ServiceUnavailable"),
     Fault.SLOW_DOWN: (503, "SlowDown"),
     Fault.DENIED: (403, "AccessDenied"),
+    Fault.TAKEN: (412, "PreconditionFailed"),
 }
 Rule = Callable[[str, str], Fault | None]  # method, path -> what to do
 
