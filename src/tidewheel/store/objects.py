@@ -129,7 +129,9 @@ class Objects:
         """Key relative to `prefix` -> what is found, at any depth."""
         listed = self._call("list", prefix, self._fs.find, detail=True)
         start = len(f"{self._root}/{prefix}/")
-        return {name[start:]: Found(info["size"], info["LastModified"]) for name, info in listed.items()}
+        # A store may keep a folder that was emptied and list it.
+        files = {name[start:]: info for name, info in listed.items() if info["type"] == "file"}
+        return {place: Found(info["size"], info["LastModified"]) for place, info in files.items()}
 
     def within(self, prefix: str) -> tuple[list[str], list[str]]:
         """Names of the folders and of the objects directly under `prefix`, each sorted."""
