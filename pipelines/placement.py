@@ -2,16 +2,34 @@
 
 from kfp import dsl, kubernetes
 
-from tidewheel.contracts.placement import GPU, MOUNTED, POOL_LABEL, StepPlacement
+from tidewheel.contracts.base import canonical_json
+from tidewheel.contracts.placement import (
+    GPU,
+    HOME_MOUNT,
+    MOUNTED,
+    PLACED_VARIABLE,
+    POD_VARIABLE,
+    POOL_LABEL,
+    SECRETS,
+    SETTINGS,
+    Placed,
+    Placement,
+    StepPlacement,
+)
 
-SETTINGS = "tidewheel"  # ConfigMap of the namespace (docs/operations/manifests.md); without it no pod of a run starts
-SECRETS = ("tidewheel-store", "tidewheel-mlflow")  # where they are
-FIELDS = {"TIDEWHEEL_NAMESPACE": "metadata.namespace", "TIDEWHEEL_RECIPE": "metadata.labels['tidewheel/recipe']"}  # of the pod
+# Fields of the pod itself, by the variable that a step reads.
+FIELDS = {
+    POD_VARIABLE: "metadata.name",
+    "TIDEWHEEL_NAMESPACE": "metadata.namespace",
+    "TIDEWHEEL_RECIPE": "metadata.labels['tidewheel/recipe']",
+}
+WITH_EXECUTORS = ("ingest", "sample", "validate_data")
 BACKOFF = "30s"
 
 
-def place(task: dsl.PipelineTask, step: str, recipe: str, asked: StepPlacement) -> None:
-    """Ask for what a step needs: resources, nodes, queue, time, settings, labels."""
+def place(task: dsl.PipelineTask, step: str, recipe: str, placement: Placement) -> None:
+    """Ask for what a step needs: resources, nodes, queue, time, volume, settings, labels."""
+    asked: StepPlacement = getattr(placement, step)
     task.set_cpu_request(asked.cpu).set_memory_request(asked.memory).set_memory_limit(asked.memory)
     if asked.gpus:
         task.set_accelerator_type(GPU).set_accelerator_limit(asked.gpus)
@@ -27,7 +45,20 @@ def place(task: dsl.PipelineTask, step: str, recipe: str, asked: StepPlacement) 
         task.set_retry(asked.retries, backoff_duration=BACKOFF)
     for label, value in labels_of(step, recipe, asked).items():
         kubernetes.add_pod_label(task, label, value)
+    if placement.volume:
+        kubernetes.mount_pvc(task, placement.volume, HOME_MOUNT)
+        task.set_env_variable("TIDEWHEEL_HOME", HOME_MOUNT)
+    task.set_env_variable(PLACED_VARIABLE, canonical_json(placed(step, placement).model_dump(mode="json")))
     _set_environment(task)
+
+
+def placed(step: str, placement: Placement) -> Placed:
+    """What a step is told of it: the pods that it starts are its own business."""
+    return Placed(
+        step=getattr(placement, step),
+        workers=placement.workers if step == "train" else None,
+        executors=placement.executors if step in WITH_EXECUTORS else None,
+    )
 
 
 def labels_of(step: str, recipe: str, asked: StepPlacement) -> dict[str, str]:

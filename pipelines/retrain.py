@@ -59,6 +59,6 @@ def retrain_pipeline(recipe: str, parts: Mapping[str, str], placement: Placement
             }
             for step, task in tasks.items():
                 task.set_caching_options(False)  # KFP believes a cache entry whose bytes are gone; steps check the bytes
-                place(task, step, recipe, getattr(placement, step))
+                place(task, step, recipe, placement)
 
     return retrain

@@ -22,7 +22,7 @@ DOORS = {
     "mlflow": ("registry/mlflow.py",),
     "onnxruntime": ("ranker/scorer.py",),
     "kfp": ("cluster",),
-    "kubernetes": ("cluster", "rollout/workload.py", "retrains/api.py"),
+    "kubernetes": ("cluster", "pods", "rollout/workload.py", "retrains/api.py"),
     "kfp_server_api": ("cluster/kubeflow.py",),
     "torch": ("ranker", "training"),
     "matplotlib": ("evaluation",),

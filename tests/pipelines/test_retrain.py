@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipelines.compile import compile_manifests, compile_recipe
-from tidewheel.contracts.placement import Placement, StepPlacement, Toleration
+from tidewheel.contracts.placement import Executors, Placed, Placement, PodPlacement, StepPlacement, Toleration
 from tidewheel.contracts.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def executors(found: list[dict]) -> dict[str, dict]:
 def test_every_step_has_its_settings_by_name_and_its_labels(tmp_path: Path) -> None:
     found = executors(compiled(recipe("quickstart"), tmp_path))
 
-    assert set(found) == set(Placement.model_fields)
+    assert set(found) == set(Placement().steps())
     for step, asked in found.items():
         labels = asked["podMetadata"]["labels"]
         assert (labels["tidewheel/step"], labels["tidewheel/recipe"]) == (step, "quickstart")
@@ -97,7 +97,7 @@ def test_every_step_has_its_settings_by_name_and_its_labels(tmp_path: Path) -> N
             ("tidewheel-store", True),
             ("tidewheel-mlflow", True),
         }
-        assert {one["name"] for one in asked["fieldPathAsEnv"]} == {"TIDEWHEEL_NAMESPACE", "TIDEWHEEL_RECIPE"}
+        assert {one["name"] for one in asked["fieldPathAsEnv"]} == {"TIDEWHEEL_NAMESPACE", "TIDEWHEEL_POD", "TIDEWHEEL_RECIPE"}
         assert int(asked["activeDeadlineSeconds"]) > 0
 
 
@@ -135,6 +135,25 @@ def test_a_step_asks_for_what_the_recipe_says(tmp_path: Path) -> None:
     assert asked["activeDeadlineSeconds"] == "7200"
     tasks = graph["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 5
+
+
+def test_a_step_is_told_what_pods_of_its_own_may_ask_for_and_shares_a_volume_with_them(tmp_path: Path) -> None:
+    asked = Placement(workers=PodPlacement(memory="3Gi"), executors=Executors(count=3), volume="home")
+    graph, platform = compiled(recipe("quickstart").model_copy(update={"placement": asked}), tmp_path)
+
+    told = {}
+    for name, one in graph["deploymentSpec"]["executors"].items():
+        environment = {each["name"]: each["value"] for each in one["container"]["env"]}
+        assert environment["TIDEWHEEL_HOME"] == "/var/lib/tidewheel"
+        told[name.removeprefix("exec-")] = Placed.parse(environment["TIDEWHEEL_PLACED"], name)
+    assert {step for step, placed in told.items() if placed.workers == asked.workers} == {"train"}
+    assert {step for step, placed in told.items() if placed.executors == asked.executors} == {
+        "ingest",
+        "sample",
+        "validate-data",
+    }
+    for one in executors([graph, platform]).values():
+        assert [mount["mountPath"] for mount in one["pvcMount"]] == ["/var/lib/tidewheel"]
 
 
 def test_where_a_run_runs_is_no_part_of_what_it_makes() -> None:

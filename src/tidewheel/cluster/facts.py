@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode
 
 from tidewheel.cluster.api import Answer, Api, Unseen, items
-from tidewheel.cluster.needs import SETTINGS, WITH_USERS, Right, System, rights, systems
-from tidewheel.contracts.placement import Placement
+from tidewheel.cluster.needs import WITH_USERS, Right, System, rights, systems
+from tidewheel.contracts.placement import SETTINGS, Placement
 from tidewheel.contracts.target import EmbeddedTarget, Target
 
 MANY = 500  # objects of a kind that are looked at, at most

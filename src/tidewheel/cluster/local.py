@@ -24,7 +24,7 @@ def run_pipeline(recipe: Recipe, pipeline: Path, arguments: dict[str, str | bool
     Raises:
         RuntimeError: a step failed. Its record says why.
     """
-    compile_recipe(recipe.model_copy(update={"placement": recipe.placement.without_retries()}), pipeline)
+    compile_recipe(recipe.model_copy(update={"placement": recipe.placement.on_a_laptop()}), pipeline)
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(pipeline.parent / "artifacts"),

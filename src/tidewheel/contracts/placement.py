@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -10,6 +11,10 @@ from tidewheel.contracts.base import Contract
 
 GPU = "nvidia.com/gpu"  # taint of GPU nodes as well, which a step with GPUs tolerates
 POOL_LABEL = "tidewheel/pool"  # of nodes (helm/gpu-node-pools)
+HOME_MOUNT = "/var/lib/tidewheel"  # in pods: the volume that all pods of a run share
+POD_VARIABLE, PLACED_VARIABLE = "TIDEWHEEL_POD", "TIDEWHEEL_PLACED"  # a pod's name; what it is told of its placement
+SETTINGS = "tidewheel"  # ConfigMap of the namespace (docs/operations/manifests.md); without it no pod of a run starts
+SECRETS = ("tidewheel-store", "tidewheel-mlflow")  # where they are
 MOUNTED = "/etc/tidewheel"  # in pods: a folder a ConfigMap or Secret, a file a variable
 Cpu = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?|[0-9]+m)$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
@@ -31,23 +36,38 @@ class Toleration(Contract):
         return self
 
 
-class StepPlacement(Contract):
-    """What the pod of one step asks for.
+class PodPlacement(Contract):
+    """What a pod asks for.
 
-    cpu: requested, not limited. memory: requested and the limit. gpus: of a node of `pool`, whose taint is tolerated.
-    pool: the label `tidewheel/pool` of its nodes, empty: any node. queue, priority: of Kueue, empty: it waits for no quota.
-    shm: size of /dev/shm, empty: the runtime's 64 MB. timeout_seconds: after which it is stopped and has failed.
-    retries: after a lost pod or a RetryableError; any other error fails at once.
+    cpu: requested, not limited. memory: requested and the limit. max_memory: how far that climbs once it was not enough,
+    empty: to four times `memory`. gpus: of a node of `pool`, whose taint is tolerated. pool: the label `tidewheel/pool` of
+    its nodes, empty: any node. shm: size of /dev/shm, empty: the runtime's 64 MB.
     """
 
     cpu: Cpu = "500m"
     memory: Memory = "1Gi"
+    max_memory: Memory | Literal[""] = ""
     gpus: int = Field(default=0, ge=0, le=64)
     pool: Name = ""
     tolerations: tuple[Toleration, ...] = ()
+    shm: Memory | Literal[""] = ""
+
+    @model_validator(mode="after")
+    def _memory_only_climbs(self) -> Self:
+        if self.max_memory and bytes_of(self.max_memory) < bytes_of(self.memory):
+            raise ValueError(f"max_memory {self.max_memory} is less than memory {self.memory}; expected at least that")
+        return self
+
+
+class StepPlacement(PodPlacement):
+    """What the pod of one step asks for.
+
+    queue, priority: of Kueue, empty: it waits for no quota. timeout_seconds: after which it is stopped and has failed.
+    retries: after a lost pod or a RetryableError; any other error fails at once.
+    """
+
     queue: Name = ""
     priority: Name = ""
-    shm: Memory | Literal[""] = ""
     timeout_seconds: int = Field(default=4 * 3600, ge=60)
     retries: int = Field(default=2, ge=0, le=10)
 
@@ -58,8 +78,20 @@ class StepPlacement(Contract):
         return self
 
 
+class Executors(PodPlacement):
+    """What each Spark executor of a step asks for, and how many there are."""
+
+    count: int = Field(default=2, ge=1, le=1000)
+
+
 class Placement(Contract):
-    """What every step asks for."""
+    """What every step asks for, and the pods that steps start.
+
+    workers: of the RayJob that `train` starts, one for each of `train.num_workers`; None: workers live in its own pod.
+    executors: of the Spark that `ingest`, `sample` and `validate_data` start; None: their engine is in their own pod.
+    volume: a PersistentVolumeClaim that lies at TIDEWHEEL_HOME in all of them, writable from many nodes where they are on many;
+    empty: each pod has a home of its own, and shares the store alone.
+    """
 
     ingest: StepPlacement = StepPlacement(cpu="1", memory="2Gi")
     sample: StepPlacement = StepPlacement(cpu="1", memory="2Gi")
@@ -69,8 +101,45 @@ class Placement(Contract):
     evaluate: StepPlacement = StepPlacement(cpu="1", memory="2Gi")
     deploy: StepPlacement = StepPlacement(memory="2Gi", timeout_seconds=24 * 3600)
     conclude: StepPlacement = StepPlacement()
+    workers: PodPlacement | None = None
+    executors: Executors | None = None
+    volume: Name = ""
 
-    def without_retries(self) -> Self:
-        """The same with one try a step: nobody takes pods away from a laptop, and whoever sits there sees the error at once."""
-        once = {step: getattr(self, step).model_copy(update={"retries": 0}) for step in type(self).model_fields}
-        return self.model_copy(update=once)
+    @model_validator(mode="after")
+    def _children_share_a_volume(self) -> Self:
+        for name in ("workers", "executors"):
+            if getattr(self, name) is not None and not self.volume:
+                raise ValueError(
+                    f"{name} without a volume; expected in volume the name of a claim that their pods share with the step"
+                )
+        return self
+
+    def on_a_laptop(self) -> Self:
+        """The same with one try a step and no pods beside it: nobody takes pods away from a laptop, and whoever sits there
+        sees the error at once."""
+        once = {step: placed.model_copy(update={"retries": 0}) for step, placed in self.steps().items()}
+        return self.model_copy(update=once | {"workers": None, "executors": None, "volume": ""})
+
+    def steps(self) -> dict[str, StepPlacement]:
+        """By the name of the step."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in fields.items() if isinstance(value, StepPlacement)}
+
+
+class Placed(Contract):
+    """What a step in a pod is told of the placement that it has, in `TIDEWHEEL_PLACED`."""
+
+    step: StepPlacement
+    workers: PodPlacement | None = None
+    executors: Executors | None = None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self | None:
+        """None where this is no pod of a pipeline."""
+        text = environment.get(PLACED_VARIABLE)
+        return cls.parse(text, PLACED_VARIABLE) if text else None
+
+
+def bytes_of(memory: str) -> int:
+    """Of an amount such as `512Mi`."""
+    return int(memory[:-2]) * 2 ** {"Mi": 20, "Gi": 30, "Ti": 40}[memory[-2:]]

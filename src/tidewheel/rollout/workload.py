@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tidewheel.contracts.target import OnCluster
 from tidewheel.errors import ConfigError, RetryableError, TidewheelError
-
-if TYPE_CHECKING:
-    from kubernetes import client
+from tidewheel.pods.api import connect
 
 CONTAINER = "server"  # the container of the chart whose environment names the bundle
 BUNDLE_VARIABLE = "TIDEWHEEL_BUNDLE"
@@ -53,7 +51,10 @@ class Workload:
         """
         self.target = target
         self._sleep = sleep
-        self._api = _api()
+        try:
+            self._client = connect()
+        except ConfigError as error:
+            raise ConfigError(f"{error}, or deploy.target.kind=embedded") from error
         self._place = dict(zip(("group", "version", "plural"), KINDS[target.kind], strict=True))
         self._place |= {"namespace": target.namespace, "name": target.name}
 
@@ -78,7 +79,7 @@ class Workload:
         from kubernetes import client
 
         wanted = [("get", ""), ("patch", ""), *([("patch", "status")] if self.target.kind == "argo" else [])]
-        reviews = client.AuthorizationV1Api()
+        reviews = client.AuthorizationV1Api(self._client)
         missing = []
         for verb, part in wanted:
             asked = {name: self._place[name] for name in ("group", "namespace", "name")}
@@ -149,7 +150,9 @@ class Workload:
         return self._call("get_namespaced_custom_object")
 
     def _call(self, verb: str, **more: Any) -> dict[str, Any]:
-        return self._ask(getattr(self._api, verb), verb, **self._place, **more)
+        from kubernetes import client
+
+        return self._ask(getattr(client.CustomObjectsApi(self._client), verb), verb, **self._place, **more)
 
     def _ask(self, call: Callable[..., Any], verb: str, **arguments: Any) -> Any:
         from kubernetes.client import ApiException
@@ -246,23 +249,6 @@ def _is_observed(live: Mapping[str, Any]) -> bool:
     """The controller has seen the newest change. Argo Rollouts gives the generation as text."""
     seen = str(live.get("status", {}).get("observedGeneration", "0"))
     return seen.isdigit() and int(seen) >= live["metadata"]["generation"]
-
-
-def _api() -> client.CustomObjectsApi:
-    import os
-
-    from kubernetes import client, config
-
-    try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
-            config.load_incluster_config()
-        else:
-            config.load_kube_config()
-    except config.ConfigException as error:
-        raise ConfigError(
-            f"kubernetes: no cluster is configured ({error}); set KUBECONFIG, or deploy.target.kind=embedded"
-        ) from error
-    return client.CustomObjectsApi()
 
 
 def _explained(error: Any, where: str, verb: str) -> TidewheelError:

@@ -7,7 +7,8 @@ import tomllib
 import yaml
 
 from tests.manifests.overlay import MANIFESTS
-from tidewheel.cluster.needs import ACCOUNTS, KUBERNETES, SETTINGS, UNSET, systems
+from tidewheel.cluster.needs import ACCOUNTS, KUBERNETES, UNSET, systems
+from tidewheel.contracts.placement import SETTINGS
 
 RUNS = MANIFESTS / "runs"
 

@@ -7,20 +7,21 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tidewheel.contracts.placement import Placement, StepPlacement
+from tidewheel.contracts.placement import Executors, Placement, PodPlacement, StepPlacement
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operations" / "placement.md").read_text(encoding="utf-8")
 
 
 def test_the_page_shows_a_placement_and_explains_every_key() -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
-    shown = Placement.model_validate(yaml.safe_load(block)["placement"])
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+    steps, children = (Placement.model_validate(yaml.safe_load(block)["placement"]) for block in blocks)
 
-    assert (shown.train.gpus, shown.train.memory, shown.ingest.tolerations[0].key) == (1, "32Gi", "spot")
+    assert (steps.train.gpus, steps.train.memory, steps.ingest.tolerations[0].key) == (1, "32Gi", "spot")
+    assert children.executors == Executors(count=4, cpu="4", memory="8Gi")
     explained = {
         key for line in PAGE.splitlines() if line.startswith("| `") for key in re.findall(r"`(\w+)`", line.split("|")[1])
     }
-    assert explained == set(StepPlacement.model_fields)
+    assert explained == set(StepPlacement.model_fields) | {"volume", "workers", "executors"}
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,7 @@ def test_the_page_shows_a_placement_and_explains_every_key() -> None:
         ({"tolerations": [{"key": "a", "value": "b"}]}, "operator Equal"),
         ({"gpu": 1}, "gpu"),
         ({"timeout_seconds": 0}, "timeout_seconds"),
+        ({"memory": "2Gi", "max_memory": "1000Mi"}, "max_memory 1000Mi is less"),
     ],
 )
 def test_a_placement_that_no_cluster_understands_is_refused(asked: dict[str, object], message: str) -> None:
@@ -39,9 +41,15 @@ def test_a_placement_that_no_cluster_understands_is_refused(asked: dict[str, obj
         StepPlacement.model_validate(asked)
 
 
-def test_a_laptop_tries_once_and_asks_for_the_same_otherwise() -> None:
-    asked = Placement(train=StepPlacement(memory="64Gi", retries=7))
-    once = asked.without_retries()
+def test_pods_of_a_steps_own_need_a_folder_that_they_share_with_it() -> None:
+    with pytest.raises(ValidationError, match="workers without a volume"):
+        Placement(workers=PodPlacement())
 
-    assert {getattr(once, step).retries for step in Placement.model_fields} == {0}
+
+def test_a_laptop_tries_once_without_other_pods_and_asks_for_the_same_otherwise() -> None:
+    asked = Placement(train=StepPlacement(memory="64Gi", retries=7), workers=PodPlacement(), volume="home")
+    once = asked.on_a_laptop()
+
+    assert {placed.retries for placed in once.steps().values()} == {0}
+    assert (once.workers, once.volume) == (None, "")
     assert once.train == asked.train.model_copy(update={"retries": 0})

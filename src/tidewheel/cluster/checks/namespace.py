@@ -7,7 +7,8 @@ from tidewheel.cluster.checks.systems import version_of
 from tidewheel.cluster.checks.unseen import not_seen
 from tidewheel.cluster.facts import Facts
 from tidewheel.cluster.finding import Finding, needed, well
-from tidewheel.cluster.needs import ACCOUNTS, SETTINGS, UNSET
+from tidewheel.cluster.needs import ACCOUNTS, UNSET
+from tidewheel.contracts.placement import SETTINGS
 
 LEVEL = "pod-security.kubernetes.io/enforce"
 APPLY = "kubectl apply --kustomize manifests/overlays/… (docs/operations/manifests.md)"

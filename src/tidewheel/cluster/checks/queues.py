@@ -28,8 +28,8 @@ def _named_and_missing(facts: Facts) -> list[Finding]:
     """Queues of the recipe's placement that are not in the namespace: a step that names one waits for ever."""
     there = {queue["metadata"]["name"] for queue in items(facts.local_queues)}
     steps: dict[str, list[str]] = {}
-    for step in type(facts.placement).model_fields:
-        steps.setdefault(getattr(facts.placement, step).queue, []).append(step)
+    for step, placed in facts.placement.steps().items():
+        steps.setdefault(placed.queue, []).append(step)
     remedy = "add it with helm/gpu-node-pools, or correct placement in the recipe"
     return [
         needed(

@@ -11,7 +11,7 @@ from tidewheel.cluster.api import Unseen, items
 from tidewheel.cluster.checks.unseen import not_seen
 from tidewheel.cluster.facts import Facts
 from tidewheel.cluster.finding import Finding, needed, optional, well
-from tidewheel.contracts.placement import GPU, Placement, StepPlacement
+from tidewheel.contracts.placement import GPU, Placement
 
 PODS = "2"  # of one step: its own and its driver
 
@@ -41,7 +41,7 @@ def room(facts: Facts) -> list[Finding]:
 
 def largest(placement: Placement) -> dict[str, Share]:
     """What the most demanding step takes, by the words of a quota; not limits.cpu, as no step has such a limit."""
-    steps: dict[str, StepPlacement] = {name: getattr(placement, name) for name in type(placement).model_fields}
+    steps = placement.steps()
     by_cpu = max(steps, key=lambda name: _amount(steps[name].cpu))
     by_memory = max(steps, key=lambda name: _amount(steps[name].memory))
     by_gpus = max(steps, key=lambda name: steps[name].gpus)
