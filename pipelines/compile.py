@@ -10,7 +10,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from pipelines.retrain import retrain_pipeline
 from tidewheel.contracts.base import canonical_json
-from tidewheel.contracts.recipe import Recipe
+from tidewheel.contracts.recipe import Recipe, pipeline_name
 from tidewheel.contracts.steps import parts
 
 
@@ -21,6 +21,12 @@ def compile_recipe(recipe: Recipe, output: Path) -> Path:
     return output
 
 
+def compiled(recipe: Recipe) -> bytes:
+    """What `compile_recipe` writes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return compile_recipe(recipe, Path(scratch) / "pipeline.yaml").read_bytes()
+
+
 def compile_manifests(recipe: Recipe, output: Path, namespace: str) -> Path:
     """The same as objects for `kubectl apply`: a Pipeline and a PipelineVersion.
 
@@ -28,12 +34,9 @@ def compile_manifests(recipe: Recipe, output: Path, namespace: str) -> Path:
 
     A backend that keeps pipelines as Kubernetes objects (2.14 and newer, `--pipelinesStoreKubernetes`) takes them.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        digest = hashlib.sha256(compile_recipe(recipe, Path(scratch) / "pipeline.yaml").read_bytes()).hexdigest()
-    name = pipeline_name(recipe)
     options = KubernetesManifestOptions(
-        pipeline_name=name,
-        pipeline_version_name=digest,
+        pipeline_name=pipeline_name(recipe.name),
+        pipeline_version_name=hashlib.sha256(compiled(recipe)).hexdigest(),
         namespace=namespace or None,
         include_pipeline_manifest=True,
     )
@@ -42,11 +45,6 @@ def compile_manifests(recipe: Recipe, output: Path, namespace: str) -> Path:
         _pipeline(recipe), str(output), kubernetes_manifest_format=True, kubernetes_manifest_options=options
     )
     return output
-
-
-def pipeline_name(recipe: Recipe) -> str:
-    """What a backend calls the pipeline of a recipe."""
-    return f"tidewheel-{recipe.name}"
 
 
 def _pipeline(recipe: Recipe) -> BaseComponent:

@@ -15,12 +15,13 @@ from components.validate_data.component import validate_data
 from pipelines.conclude import conclude
 from pipelines.placement import place
 from tidewheel.contracts.placement import Placement
+from tidewheel.contracts.recipe import pipeline_name
 
 
 def retrain_pipeline(recipe: str, parts: Mapping[str, str], placement: Placement) -> BaseComponent:
     """The flow for one recipe; `parts` maps each step to its part of the recipe as JSON, fixed at compile time."""
 
-    @dsl.pipeline(name=f"tidewheel-{recipe}", description="ingest, sample, validate_data, train, distill, evaluate, deploy")
+    @dsl.pipeline(name=pipeline_name(recipe), description="ingest, sample, validate_data, train, distill, evaluate, deploy")
     def retrain(window_end: str, reason: str = "scheduled", dry_run: bool = False) -> None:
         run = {"run_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER, "window_end": window_end}
 

@@ -21,8 +21,8 @@ import kfp_server_api
 import pytest
 import yaml
 
+from pipelines.compile import compiled
 from tests.e2e.command import QUICKSTART, ROOT, Ended, tidewheel
-from tidewheel.cluster.compiling import compiled
 from tidewheel.cluster.kubeflow import Kubeflow
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.errors import ConfigError

@@ -16,7 +16,7 @@ from tidewheel.cli.turn import exit_code as turned
 from tidewheel.cli.turn import moment_of
 from tidewheel.cli.turning import next_window_end
 from tidewheel.cluster.backend import Order, RunState, TaskState
-from tidewheel.contracts.recipe import Recipe
+from tidewheel.contracts.recipe import Recipe, pipeline_name
 from tidewheel.contracts.report import RunReport
 from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
@@ -40,7 +40,7 @@ def submit(
     """Upload the pipeline where the backend has not got it, create the run and say where it is; returns the exit code."""
     chosen = load_cluster_recipe(recipe, settings, data)
     end = moment_of(window_end) if window_end else _next_end(chosen)
-    from tidewheel.cluster.compiling import compiled
+    from pipelines.compile import compiled
     from tidewheel.cluster.kubeflow import Kubeflow
 
     backend = Kubeflow.from_environment()
@@ -60,7 +60,7 @@ def submit(
         "recipe": chosen.name,
         "recipe_digest": chosen.digest,
         "window_end": end.isoformat(),
-        "pipeline": f"tidewheel-{chosen.name}",
+        "pipeline": pipeline_name(chosen.name),
         "pipeline_digest": hashlib.sha256(pipeline).hexdigest(),
         "address": address,
     }

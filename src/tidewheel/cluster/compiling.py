@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
-from pipelines.compile import compile_recipe
+from pipelines.compile import compiled
 from tidewheel.cluster.schedules import Wanted
 from tidewheel.contracts.recipe import Recipe, WindowConfig
 from tidewheel.contracts.schedules import Schedules
@@ -26,12 +24,6 @@ def window_end(window: WindowConfig) -> str:
     first, step = int(window.first_end.timestamp()), window.stride_days * DAY_SECONDS
     moment = f"{SCHEDULED_AT} - ({SCHEDULED_AT} - {first}) % {step}"
     return f"{{{{=sprig.dateInZone('2006-01-02T15:04:05Z', {moment}, 'UTC')}}}}"
-
-
-def compiled(recipe: Recipe) -> bytes:
-    """The pipeline of a recipe as YAML; equal recipes give equal bytes."""
-    with tempfile.TemporaryDirectory() as folder:
-        return compile_recipe(recipe, Path(folder) / "pipeline.yaml").read_bytes()
 
 
 def wanted_of(schedules: Schedules, recipe_of: Callable[[str], Recipe]) -> list[Wanted]:

@@ -20,6 +20,7 @@ import urllib3
 
 from tidewheel.cluster.answers import fault_of, is_about_an_object, no_answer, no_endpoint, not_the_api
 from tidewheel.cluster.backend import MAX_CONCURRENCY, Order, Parameters, RecurringRun, RunState, TaskState, Version
+from tidewheel.contracts.recipe import pipeline_name
 from tidewheel.errors import ConfigError
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20
@@ -68,7 +69,7 @@ class Kubeflow:
 
         The backend keeps names unique, so whoever is second takes what the first one made.
         """
-        pipeline_id = self._pipeline(f"tidewheel-{recipe}")
+        pipeline_id = self._pipeline(pipeline_name(recipe))
         digest = hashlib.sha256(pipeline).hexdigest()
         found = self._version(pipeline_id, digest)
         if found is not None:
@@ -87,7 +88,7 @@ class Kubeflow:
 
     def experiment(self, recipe: str) -> str:
         """Id of the experiment `tidewheel-<recipe>`, made when it is not there."""
-        name = f"tidewheel-{recipe}"
+        name = pipeline_name(recipe)
         found = self._experiment(name)
         if found is None:
             body = api.V2beta1Experiment(display_name=name, description=f"Runs of the recipe {recipe}.")

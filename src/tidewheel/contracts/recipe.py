@@ -343,3 +343,8 @@ class Recipe(Contract):
     @property
     def label_names(self) -> tuple[str, ...]:
         return tuple(label.name for label in self.labels)
+
+
+def pipeline_name(recipe: str) -> str:
+    """What a backend calls the pipeline and the experiment of a recipe."""
+    return f"tidewheel-{recipe}"

@@ -118,7 +118,7 @@ class Encoders(Contract):
         """F_n."""
         return len(self.numeric) + len(self.indicators)
 
-    @property
+    @cached_property
     def widths(self) -> tuple[int, int]:
         """How many columns `ids` and `numbers` have, sequences included: F_c + S, F_n + S."""
         items = sum(sequence.length for sequence in self.sequences)
@@ -141,7 +141,7 @@ class Encoders(Contract):
             ContractError: a feature's column is missing, has another length or a type that its kind cannot take.
         """
         rows = self._rows(columns)
-        num_ids, num_numbers = self._widths
+        num_ids, num_numbers = self.widths
         ids = np.empty((rows, num_ids), dtype=np.int64)
         numbers = np.zeros((rows, num_numbers), dtype=np.float32)
         for at, feature in enumerate(self.categorical):
@@ -213,10 +213,6 @@ class Encoders(Contract):
     @cached_property
     def _names(self) -> tuple[str, ...]:
         return feature_columns(self.features)
-
-    @cached_property
-    def _widths(self) -> tuple[int, int]:
-        return self.widths
 
     @cached_property
     def _hashed(self) -> _Hashed:

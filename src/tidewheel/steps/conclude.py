@@ -5,17 +5,10 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime
-from typing import TypeVar
 
-from tidewheel.contracts.base import Contract
-from tidewheel.contracts.bundle import BundleManifest
-from tidewheel.contracts.dataset import DatasetManifest
-from tidewheel.contracts.evidence import Baseline, DataReport, Evaluation, Rollout
 from tidewheel.contracts.ledger import Decision, LedgerEntry, production_after
-from tidewheel.contracts.report import DatasetSummary, Latency, Outcome, RunReport, StepFailure, StepRecord
+from tidewheel.contracts.report import Outcome, RunReport, StepFailure, StepRecord
 from tidewheel.contracts.steps import ConcludePart
-from tidewheel.contracts.training import TrainingReport
-from tidewheel.contracts.verdict import Verdict
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.evaluation.report.data_page import render_data
 from tidewheel.evaluation.report.run_page import render
@@ -24,13 +17,13 @@ from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.projections import project, projections_of
 from tidewheel.registry.release import release
+from tidewheel.steps.findings import Findings
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.records import document, put_report, records_of
 from tidewheel.steps.tracking import Judged
 from tidewheel.store.home import Home
 from tidewheel.store.store import Store
 
-C = TypeVar("C", bound=Contract)
 DATA_AT_FAULT = {"RejectedError", "ContractError"}
 
 
@@ -95,44 +88,6 @@ def conclude(part: ConcludePart, home: Home, store: Store, run_id: str, window_e
     store.sweep(time.time())
     home.sweep_scratch(time.time())
     return report
-
-
-class Findings:
-    """The documents that a run's steps left; an attribute is None where the run did not get that far."""
-
-    def __init__(self, store: Store, run_id: str) -> None:
-        self._store, self._run_id = store, run_id
-        self.train = self._read("sample", "train", DatasetManifest)
-        self.data = self._read("validate_data", "verdict", Verdict)
-        self.data_report = self._read("validate_data", "data", DataReport)
-        self.baseline = self._read("validate_data", "baseline", Baseline)
-        self.training = self._read("train", "training", TrainingReport)
-        self.bundle = self._read("distill", "bundle", BundleManifest)
-        self.latency = self._read("distill", "latency", Latency)
-        self.evaluation = self._read("evaluate", "evaluation", Evaluation)
-        self.rollout = self._read("deploy", "rollout", Rollout)
-
-    def _read(self, step: str, name: str, contract: type[C]) -> C | None:
-        text = document(self._store, self._run_id, step, name)
-        return contract.parse(text, f"{step} {name}") if text is not None else None
-
-    def datasets(self) -> dict[str, DatasetSummary]:
-        manifests = {
-            name: self._read("sample", name, DatasetManifest) for name in ("train", "calibration", "eval", "randomized")
-        }
-        return {
-            name: DatasetSummary(digest=manifest.digest, rows=manifest.rows, weight_sum=manifest.weight_sum)
-            for name, manifest in manifests.items()
-            if manifest is not None
-        }
-
-    def verdicts(self) -> dict[str, Verdict]:
-        verdicts = {
-            "validate_data": self.data,
-            "evaluate": self.evaluation.verdict if self.evaluation else None,
-            "deploy": self.rollout.verdict if self.rollout else None,
-        }
-        return {name: verdict for name, verdict in verdicts.items() if verdict is not None}
 
 
 def outcome_of(records: tuple[StepRecord, ...], found: Findings, decided: LedgerEntry | None) -> tuple[Outcome, str]:

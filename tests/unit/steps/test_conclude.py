@@ -11,7 +11,8 @@ from tidewheel.contracts.evidence import Evaluation, Rollout
 from tidewheel.contracts.ledger import Decision, LedgerEntry
 from tidewheel.contracts.report import Outcome, StepFailure, StepRecord
 from tidewheel.contracts.verdict import Phase, Reason, Verdict, combine
-from tidewheel.steps.conclude import Findings, outcome_of
+from tidewheel.steps.conclude import outcome_of
+from tidewheel.steps.findings import Findings
 from tidewheel.store import Store
 
 NOW = datetime(2026, 1, 12, tzinfo=UTC)
