@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.kubectl import eventually, kubectl
+from tests.cluster.kubectl import eventually, kubectl, require_cluster
 from tests.cluster.wheel import RUNS, Wheel, wheel
+from tidewheel.cluster.checks.systems import KEEPS_ENDINGS
 from tidewheel.cluster.following import ENDED
 from tidewheel.cluster.kubeflow import Kubeflow
 from tidewheel.errors import RetryableError
@@ -44,20 +45,26 @@ TURNED = ("bootstrap", "promoted", "rejected", "rolled_back")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wheel]:
+    require_cluster()
+    controller = kubectl("--namespace", RUNS, "get", "deployment", "workflow-controller", "--output=yaml")
+    if KEEPS_ENDINGS not in controller:
+        pytest.skip(
+            f"workflow-controller does not try lost pods again: set {KEEPS_ENDINGS}=true (docs/operations/placement.md)"
+        )
     with wheel(tmp_path_factory.mktemp("wheel")) as found:
         yield found
 
 
 @dataclass
 class Killer:
-    """Kills one pod at a time, of a kind drawn among those that run now."""
+    """Deletes one pod at a time, of a kind drawn among those that run now; its processes get a second."""
 
     place: Wheel
     drawn: random.Random
     killed: list[str] = field(default_factory=list)
 
     def kill(self, run_id: str) -> bool:
-        """Without notice: no grace period. False where nothing that may be killed runs."""
+        """False where nothing that may be killed runs."""
         alive = {kind: pods for kind, pods in self._alive(run_id).items() if pods}
         if not alive:
             return False

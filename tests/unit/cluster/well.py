@@ -31,9 +31,11 @@ def controller(name: str) -> str:
     return f"/apis/apps/v1/deployments?fieldSelector=metadata.name%3D{name}"
 
 
-def deployment(name: str, image: str, ready: int = 1, **labels: str) -> dict[str, Any]:
+def deployment(name: str, image: str, ready: int = 1, env: str = "", **labels: str) -> dict[str, Any]:
+    """`env`: NAME=value."""
     metadata = {"name": name, "namespace": f"{name}-system", "labels": labels}
-    template = {"spec": {"containers": [{"image": image}]}}
+    variables = [dict(zip(("name", "value"), env.split("="), strict=True))] if env else []
+    template = {"spec": {"containers": [{"image": image, "env": variables}]}}
     return {"metadata": metadata, "spec": {"template": template}, "status": {"readyReplicas": ready}}
 
 
@@ -72,7 +74,9 @@ WELL: dict[str, Answer] = {
     "/apis/ray.io/v1": resources("rayjobs"),
     "/apis/tidewheel.dev/v1alpha1": resources("retrains"),
     controller("ml-pipeline"): several(deployment("ml-pipeline", "registry.local/kfp/api-server:2.14.3")),
-    controller("workflow-controller"): several(deployment("workflow-controller", "registry.local/workflows:v3.6.7")),
+    controller("workflow-controller"): several(
+        deployment("workflow-controller", "registry.local/workflows:v3.6.7", env="ARGO_POD_STATUS_CAPTURE_FINALIZER=true")
+    ),
     controller("argo-rollouts"): several(deployment("argo-rollouts", "registry.local/argo-rollouts:v1.9.1")),
     controller("kueue-controller-manager"): several(deployment("kueue-controller-manager", "registry.local/kueue:v0.19.2")),
     controller("kuberay-operator"): several(deployment("kuberay-operator", "registry.local/operator:v1.6.2")),

@@ -15,6 +15,7 @@ from tidewheel.cluster.needs import KUBERNETES, System, systems
 VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 VERSION_LABEL = "app.kubernetes.io/version"
 PINS = "manifests/versions.toml"
+KEEPS_ENDINGS = "ARGO_POD_STATUS_CAPTURE_FINALIZER"
 
 
 def kubernetes(facts: Facts) -> Finding:
@@ -71,6 +72,26 @@ def _running(system: System, controllers: Answer) -> Finding:
         remedy = f"upgrade it: {PINS} says what was tried and why"
         return at_fault(system.severity, system.name, f"{where} runs {version}", f"{system.oldest} or newer", remedy)
     return well(system.name, f"{version or 'of some version'}, {where}")
+
+
+def lost_pods(facts: Facts) -> list[Finding]:
+    """Whether a step whose pod is taken away (a drained node, a preemption) is tried again; nothing where that is not to be seen.
+
+    Argo Workflows counts a pod that is gone before it was seen to end as an error, which it does not retry.
+    """
+    name = "lost pods"
+    expected, remedy = f"{KEEPS_ENDINGS}=true", "kubectl --namespace {} set env deployment/{} {}"
+    found = []
+    for each in items(facts.controllers.get("argo-workflows", {})):
+        where, called = each["metadata"]["namespace"], each["metadata"]["name"]
+        containers = each["spec"]["template"]["spec"]["containers"]
+        values = {one["name"]: one.get("value") for container in containers for one in container.get("env") or ()}
+        if values.get(KEEPS_ENDINGS) == "true":
+            found.append(well(name, f"their steps are tried again: {expected} of {called} in namespace {where}"))
+        else:
+            fault = f"a step whose pod is deleted ends the run: {called} in namespace {where} does not see how it ended"
+            found.append(optional(name, fault, expected, remedy.format(where, called, expected)))
+    return found
 
 
 def version_of(deployment: Mapping[str, Any]) -> str:

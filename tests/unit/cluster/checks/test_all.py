@@ -38,6 +38,7 @@ from tidewheel.contracts.target import Target
 NEEDED, OPTIONAL = Severity.NEEDED, Severity.OPTIONAL
 ABSENT = Unseen(Why.ABSENT, "not found")
 FORBIDDEN = Unseen(Why.FORBIDDEN, 'User "ada" cannot list it')
+KEPT = "ARGO_POD_STATUS_CAPTURE_FINALIZER=true"
 LABEL = "pod-security.kubernetes.io/enforce"
 NO_IMAGE = {
     "metadata": {"name": "step"},
@@ -130,11 +131,18 @@ CASES = {
         ROLLOUT,
     ),
     "a controller's pods are not ready": Case(
-        {controller("workflow-controller"): several(deployment("argo", "registry.local/workflows:v3.6.7", ready=0))},
+        {controller("workflow-controller"): several(deployment("argo", "registry.local/workflows:v3.6.7", 0, KEPT))},
         "argo-workflows",
         NEEDED,
         "in namespace argo-system has no ready pod",
         "kubectl --namespace argo-system describe deployment workflow-controller",
+    ),
+    "a step whose pod is taken away is not tried again": Case(
+        {controller("workflow-controller"): several(deployment("argo", "registry.local/workflows:v3.6.7"))},
+        "lost pods",
+        OPTIONAL,
+        "argo in namespace argo-system does not see how it ended",
+        f"kubectl --namespace argo-system set env deployment/argo {KEPT}",
     ),
     "a controller runs under another name": Case(
         {controller("kuberay-operator"): several()},
