@@ -71,9 +71,7 @@ class Killer:
         kind = self.drawn.choice(sorted(alive))
         pod = self.drawn.choice(alive[kind])
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        kubectl(
-            "--namespace", namespace, "delete", "pod", name, "--grace-period=0", "--force", "--ignore-not-found", "--wait=false"
-        )
+        kubectl("--namespace", namespace, "delete", "pod", name, "--grace-period=1", "--ignore-not-found", "--wait=false")
         step = pod["metadata"].get("labels", {}).get("tidewheel/step", "")
         self.killed.append(f"{kind} {step}".strip())
         return True
