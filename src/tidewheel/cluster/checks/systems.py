@@ -75,7 +75,7 @@ def _running(system: System, controllers: Answer) -> Finding:
 
 
 def lost_pods(facts: Facts) -> list[Finding]:
-    """Whether a step whose pod is taken away (a drained node, a preemption) is tried again; nothing where that is not to be seen.
+    """Whether a step whose pod is taken away (a drained node, a preemption) is tried again; none where that is not seen.
 
     Argo Workflows counts a pod that is gone before it was seen to end as an error, which it does not retry.
     """
