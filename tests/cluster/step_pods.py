@@ -98,12 +98,13 @@ class StepPods:
     ) -> dict[str, Any]:
         memory = placed.step.memory if placed else "64Mi"
         fields = {POD_VARIABLE: "metadata.name", "TIDEWHEEL_NAMESPACE": "metadata.namespace"}
+        queued = {"kueue.x-k8s.io/queue-name": placed.step.queue} if placed and placed.step.queue else {}
         told = {PLACED_VARIABLE: placed.to_json()} if placed else {}
         variables = {"TIDEWHEEL_HOME": HOME_MOUNT, **environment, **told}
         return {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "labels": {"tidewheel/step": step, "tidewheel/recipe": RECIPE}},
+            "metadata": {"name": name, "labels": {"tidewheel/step": step, "tidewheel/recipe": RECIPE, **queued}},
             "spec": {
                 "restartPolicy": "Never",
                 "serviceAccountName": ACCOUNT,

@@ -17,12 +17,16 @@ import yaml
 
 from tests.cluster.bucket import BUCKET, bucket
 from tests.cluster.kubectl import eventually, kubectl, require_cluster
-from tests.cluster.step_pods import PROGRAM, StepPods, image_of, step_pods
+from tests.cluster.step_pods import ACCOUNT, PROGRAM, StepPods, image_of, step_pods
 from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.placement import HOME_MOUNT, Executors, Placed, StepPlacement
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.steps import parts
+from tidewheel.errors import ConfigError
+from tidewheel.pods.admission import expect_rights
+from tidewheel.pods.api import connect
+from tidewheel.pods.spark_pods import RIGHTS, VERBS
 from tidewheel.store.store import Store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -71,11 +75,13 @@ def asked(step: str, log: str, home: str, run: str) -> dict[str, Any]:
     }
 
 
-def start(place: StepPods, step: str, run: str, executors: Executors = EXECUTORS, **changes: str) -> str:
+def start(
+    place: StepPods, step: str, run: str, executors: Executors = EXECUTORS, asking: StepPlacement = STEP, **changes: str
+) -> str:
     """The name of the pod in which the step runs, with a store of its own on the volume if `changes` names no other."""
     changes = {"TIDEWHEEL_STORE": f"{HOME_MOUNT}/{run}"} | changes
     name, told = f"{step}-{run}", asked(step, f"{HOME_MOUNT}/log", HOME_MOUNT, run)
-    place.start(name, IMAGE, Placed(step=STEP, executors=executors), step, told, **changes)
+    place.start(name, IMAGE, Placed(step=asking, executors=executors), step, told, **changes)
     return name
 
 
@@ -183,3 +189,69 @@ def test_what_can_never_be_had_is_one_clear_error(
 
     assert place.ended(name, 120) == "Failed"
     assert said in place.log(name)
+
+
+def test_executors_for_which_no_node_has_room_are_waited_for_and_named_before_the_time_is_up(place: StepPods) -> None:
+    asking = STEP.model_copy(update={"timeout_seconds": 180})
+    name = start(place, "ingest", "wide", Executors(cpu="4000", memory="1Gi"), asking)
+
+    assert place.ended(name) == "Failed"
+    said = place.log(name)
+    assert "RetryableError" in said
+    assert "none of 2 executors of 4000 CPU and 1Gi started" in said
+    assert "Unschedulable" in said
+    assert eventually(lambda: place.pods(OURS), lambda found: not found, 60) == []
+
+
+def test_a_missing_right_is_named_with_the_file_that_gives_it(place: StepPods) -> None:
+    def may(account: str) -> None:
+        api = connect()
+        api.set_default_header("Impersonate-User", f"system:serviceaccount:{place.namespace}:{account}")
+        expect_rights(api, place.namespace, VERBS, RIGHTS)
+
+    may(ACCOUNT)
+    with pytest.raises(ConfigError, match=r"may not get, list, watch, create, delete, deletecollection pods.*rights-of-spark"):
+        may("default")
+
+
+@pytest.fixture
+def queue(place: StepPods) -> Iterator[str]:
+    """A queue that has room for the step and one of its executors."""
+    if "clusterqueues.kueue.x-k8s.io" not in kubectl("api-resources", "--api-group=kueue.x-k8s.io", "--output=name"):
+        pytest.skip("the cluster has no Kueue")
+    name, api = f"one-{place.namespace}", "kueue.x-k8s.io/v1beta2"
+    resources = [{"name": "cpu", "nominalQuota": "1"}, {"name": "memory", "nominalQuota": "3500Mi"}]
+    group = {"coveredResources": ["cpu", "memory"], "flavors": [{"name": name, "resources": resources}]}
+    objects = [
+        {"apiVersion": api, "kind": "ResourceFlavor", "metadata": {"name": name}},
+        {
+            "apiVersion": api,
+            "kind": "ClusterQueue",
+            "metadata": {"name": name},
+            "spec": {"namespaceSelector": {}, "resourceGroups": [group]},
+        },
+        {
+            "apiVersion": api,
+            "kind": "LocalQueue",
+            "metadata": {"name": "retrain", "namespace": place.namespace},
+            "spec": {"clusterQueue": name},
+        },
+    ]
+    text = yaml.safe_dump_all(objects)
+    kubectl("create", "--filename=-", text=text)
+    yield "retrain"
+    kubectl("delete", "--filename=-", "--wait=false", text=text)
+
+
+def test_executors_take_from_the_quota_of_their_steps_queue(place: StepPods, queue: str) -> None:
+    name = start(place, "ingest", "queued", EXECUTORS, STEP.model_copy(update={"queue": queue}))
+
+    assert len(eventually(lambda: running(place, "queued"), bool, 200)) == 1
+    (waiting,) = eventually(
+        lambda: [pod for pod in place.pods(f"{OURS},tidewheel/run-id=queued") if pod["spec"].get("schedulingGates")],
+        bool,
+        60,
+    )
+    assert waiting["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == queue
+    place.delete(name)
+    assert eventually(lambda: place.pods(OURS), lambda found: not found, 60) == []

@@ -25,7 +25,9 @@ MIB = 2**20
 def template_of(pod: OwnPod, asked: Executors, step: StepPlacement, labels: Mapping[str, str]) -> dict[str, Any]:
     """An executor's pod, which Spark puts names, settings and the argument `executor` into.
 
-    It waits in the queue of its step, since it takes from the same quota, and ends when the step must have ended.
+    It waits in the queue of its step, since it takes from the same quota, and ends when the step must have ended. The step's
+    pod owns it without being its controller, as Spark itself would have it: Kueue lets in, uncounted, whatever has a
+    controller that it knows already.
     """
     queued = {QUEUE_LABEL: step.queue, PRIORITY_LABEL: step.priority}
     found = child_template(
@@ -36,7 +38,8 @@ def template_of(pod: OwnPod, asked: Executors, step: StepPlacement, labels: Mapp
     spec["containers"] = [
         spec["containers"][0] | {"command": list(LAUNCH), "terminationMessagePolicy": "FallbackToLogsOnError"}
     ]
-    return {"apiVersion": "v1", "kind": "Pod"} | found | {"spec": spec}
+    metadata = found["metadata"] | {"ownerReferences": [pod.owner]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
 def settings_of(pod: OwnPod, asked: Executors, step: StepPlacement, server: str, template: Path) -> dict[str, str]:
@@ -57,7 +60,6 @@ def settings_of(pod: OwnPod, asked: Executors, step: StepPlacement, server: str,
         "spark.master": f"k8s://{server}",
         "spark.submit.deployMode": "client",
         "spark.kubernetes.namespace": pod.namespace,
-        "spark.kubernetes.driver.pod.name": pod.name,  # the owner of the executors: they go with it
         "spark.driver.host": f"[{address}]" if ":" in address else address,
         "spark.driver.bindAddress": address,
         "spark.driver.port": str(DRIVER_PORT),

@@ -64,11 +64,11 @@ def test_an_executor_works_on_one_task_for_each_whole_cpu(cpu: str, tasks: int) 
     assert cores_of(cpu) == tasks
 
 
-def test_the_pod_of_the_step_owns_executors_and_is_where_they_call() -> None:
+def test_executors_are_started_beside_the_step_and_call_it() -> None:
     asked = settings(Executors(count=3, cpu="500m"))
 
     assert asked["spark.master"] == "k8s://https://10.96.0.1:443"
-    assert (asked["spark.kubernetes.namespace"], asked["spark.kubernetes.driver.pod.name"]) == ("runs", "sample-1")
+    assert asked["spark.kubernetes.namespace"] == "runs"
     assert (asked["spark.driver.host"], asked["spark.driver.bindAddress"]) == ("10.0.0.7", "10.0.0.7")
     assert (asked["spark.executor.instances"], asked["spark.kubernetes.executor.request.cores"]) == ("3", "500m")
     assert asked["spark.dynamicAllocation.enabled"] == "false"
@@ -102,6 +102,13 @@ def test_an_executor_waits_in_the_queue_of_its_step_and_does_not_outlive_it() ->
     assert container["command"] == ["python", "-m", "tidewheel.pods.executor"]
     assert container["image"] == "registry.local/tidewheel/python-data:1"
     assert container["resources"] == {"requests": {"cpu": "2", "memory": "3Gi"}, "limits": {"memory": "3Gi"}}
+
+
+def test_the_pod_of_the_step_owns_executors_and_spark_names_no_controller_that_kueue_would_let_them_in_for() -> None:
+    (owner,) = template_of(own(), Executors(), STEP, LABELS)["metadata"]["ownerReferences"]
+
+    assert owner == {"apiVersion": "v1", "kind": "Pod", "name": "sample-1", "uid": "u1", "controller": False}
+    assert "spark.kubernetes.driver.pod.name" not in settings(Executors())
 
 
 def test_without_a_queue_it_waits_in_none() -> None:
