@@ -17,7 +17,7 @@ EVERY_TASK = (
     | each("patch", "retrains.tidewheel.dev/status")
     | each("get", "configmaps/kfp-launcher")
 )
-SPARK = each("get list watch create delete deletecollection", "pods", "services", "configmaps")
+SPARK = each("get list watch create delete deletecollection", "pods")
 RAY = each("create get list watch delete", "rayjobs.ray.io") | each("get list", "pods") | each("get", "pods/log")
 SWEEP = each("list delete", "pods", "services", "configmaps", "rayjobs.ray.io")
 
@@ -76,8 +76,22 @@ NOBODY_MAY = (
 # And in its own namespace of those that have no business with it.
 MAY_NOT = {
     "tidewheel-step": ("create pods", "list pods", "delete pods", "get configmaps", "create rayjobs.ray.io"),
-    "tidewheel-ingest": ("create rayjobs.ray.io", "delete rayjobs.ray.io", "get pods/log", "create persistentvolumeclaims"),
-    "tidewheel-sample": ("create rayjobs.ray.io", "delete rayjobs.ray.io", "get pods/log", "create persistentvolumeclaims"),
+    "tidewheel-ingest": (
+        "create rayjobs.ray.io",
+        "delete rayjobs.ray.io",
+        "get pods/log",
+        "create persistentvolumeclaims",
+        "create services",
+        "create configmaps",
+    ),
+    "tidewheel-sample": (
+        "create rayjobs.ray.io",
+        "delete rayjobs.ray.io",
+        "get pods/log",
+        "create persistentvolumeclaims",
+        "create services",
+        "create configmaps",
+    ),
     "tidewheel-train": (
         "create pods",
         "delete pods",
@@ -88,7 +102,13 @@ MAY_NOT = {
     ),
     "tidewheel-deploy": ("create pods", "list pods", "delete pods", "get rollouts.argoproj.io", "delete configmaps"),
     "tidewheel-conclude": ("create pods", "create rayjobs.ray.io", "get pods", "deletecollection pods", "get configmaps"),
-    "tidewheel-run": ("create persistentvolumeclaims", "watch rayclusters.ray.io", "deletecollection rayjobs.ray.io"),
+    "tidewheel-run": (
+        "create persistentvolumeclaims",
+        "create services",
+        "create configmaps",
+        "watch rayclusters.ray.io",
+        "deletecollection rayjobs.ray.io",
+    ),
     "tidewheel-child": ("create events", "list pods", "get configmaps/kfp-launcher", "create workflowtaskresults.argoproj.io"),
 }
 

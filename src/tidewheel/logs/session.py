@@ -1,9 +1,9 @@
-"""The dataframe engine: Sail, a Spark Connect server inside this process, or the Spark that `$TIDEWHEEL_SPARK` names."""
+"""The dataframe engine: Sail inside this process, the Spark that `$TIDEWHEEL_SPARK` names, or one whose executors are pods."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from tidewheel.errors import ConfigError
+from tidewheel.pods.spark_pods import SparkPods
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -35,14 +36,31 @@ _ON_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "1
 
 
 @contextmanager
-def dataframe_session() -> Iterator[SparkSession]:
-    """A session on the engine of this machine: embedded, or the Spark that `$TIDEWHEEL_SPARK` names.
+def dataframe_session(pods: SparkPods | None = None) -> Iterator[SparkSession]:
+    """A session on the engine of this machine: embedded, or the Spark that `$TIDEWHEEL_SPARK` names; on `pods` where a recipe
+    asks for them.
 
     Raises:
         ConfigError: that Spark cannot be reached or started.
+        RetryableError: its executors could not be had in time, or were lost.
     """
     master = os.environ.get(SPARK_VARIABLE)
-    with spark_session(master) if master else embedded_session() as spark:
+    opened = session_on(pods) if pods else spark_session(master) if master else embedded_session()
+    with opened as spark:
+        yield spark
+
+
+@contextmanager
+def session_on(pods: SparkPods) -> Iterator[SparkSession]:
+    """A session on executors that are pods, the first of which is there; they are gone when the block ends.
+
+    Raises:
+        ConfigError: they cannot be had.
+        RetryableError: they could not be had in time, or were lost.
+    """
+    with pods.engaged() as settings, classic_session(settings["spark.master"], settings, "placement.executors") as spark:
+        status = spark.sparkContext._jsc.sc()
+        pods.await_first(lambda: int(status.getExecutorMemoryStatus().size()) - 1)  # the driver is one of them
         yield spark
 
 
@@ -53,6 +71,13 @@ def spark_session(master: str) -> Iterator[SparkSession]:
     Raises:
         ConfigError: it cannot be reached or started.
     """
+    with classic_session(master, {}, f"{SPARK_VARIABLE}={master}") as spark:
+        yield spark
+
+
+@contextmanager
+def classic_session(master: str, settings: Mapping[str, str], asked: str) -> Iterator[SparkSession]:
+    """A session on the Spark of `master`, with these settings beside ours; `asked`: who asked for it, for an error."""
     import pyspark
     from pyspark.sql import SparkSession
 
@@ -65,13 +90,13 @@ def spark_session(master: str) -> Iterator[SparkSession]:
         os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.remote(master) if master.startswith("sc://") else SparkSession.builder.master(master)
-    for key, value in (_SPARK | (_ON_LOOPBACK if is_local else {})).items():
+    for key, value in (_SPARK | (_ON_LOOPBACK if is_local else {}) | dict(settings)).items():
         builder = builder.config(key, value)
     try:
         spark = builder.appName("tidewheel").getOrCreate()
     except Exception as error:  # Py4J, gRPC and the launcher each raise their own
         fault = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"{SPARK_VARIABLE}={master}: Spark cannot be used ({fault}); correct it, or unset it") from error
+        raise ConfigError(f"{asked}: Spark cannot be used ({fault}); correct it, or unset it") from error
     try:
         yield spark
     finally:

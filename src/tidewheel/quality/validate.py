@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from typing import NamedTuple
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,11 @@ from tidewheel.quality.rows import ParquetRows, Rows
 from tidewheel.quality.separation import separation
 from tidewheel.quality.severity import graded
 from tidewheel.quality.trailing import ranges, window_record
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    Engine = Callable[[], AbstractContextManager[SparkSession]]
 
 _NO_ROWS = pa.table({})
 REQUIRED_SPLITS = ("train", "eval", "calibration")
@@ -46,11 +51,13 @@ def validate(
     window: Window,
     past: Past,
     progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> tuple[DataReport, Profile]:
     """Judge the splits of one run, and profile the rows that the model will learn from.
 
     Args:
         splits: `train`, `eval` and `calibration`, which must be there; others (`randomized`) are checked where they hold rows.
+        engine: opens the Spark of splits above `spark_above_rows`; None: one on this machine.
 
     Returns:
         What was found, never an exception on data, and the profile of `train` in bins of its own: the next baseline.
@@ -63,7 +70,7 @@ def validate(
         for name in REQUIRED_SPLITS
         if name not in splits
     ]
-    reasons += _expectations(splits, features, labels, config, progress)
+    reasons += _expectations(splits, features, labels, config, progress, engine)
     is_sound = all(reason.phase is Phase.SUCCESSFUL for reason in reasons)
     reasons += separation(splits)
     progress(0.7, "profile")
@@ -129,6 +136,7 @@ def _expectations(
     labels: Sequence[LabelConfig],
     config: ValidateConfig,
     progress: Progress,
+    engine: Engine | None,
 ) -> list[Reason]:
     """The generated suite on every split, on Spark where a split has more rows than the recipe leaves to this process."""
     from tidewheel.quality.expectations import check, library  # seconds to import: only where it is used
@@ -145,7 +153,7 @@ def _expectations(
             if isinstance(rows, ParquetRows) and is_for_spark(rows, config):
                 from tidewheel.quality import spark as door
 
-                spark = spark or engines.enter_context(door.local_session())
+                spark = spark or engines.enter_context((engine or door.local_session)())
                 frame = door.frame(spark, rows.paths, rows.column_names)
             reasons += check(name, rows, features, labels, config, frame)
     return reasons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from tidewheel.errors import ContractError
 from tidewheel.logs.adapter import Request, reach_days
 from tidewheel.logs.ingest import IngestResult, ingest, inputs_of, request_of
 from tidewheel.logs.session import dataframe_session
+from tidewheel.pods.spark_pods import spark_pods
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.living import Serving, readable
 from tidewheel.steps.production import with_production
@@ -41,9 +43,12 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
 def work(part: IngestPart, job: Job, features: tuple[FeatureSpec, ...]) -> Result:
     window = Window.ending(job.window_end, part.window.days)
     staging = job.store.staging("impressions")
+    pods = spark_pods(os.environ, job.run_id)
+    if pods:
+        pods.expect_shared(staging)
     with ExitStack() as engines:
         with job.overhead():
-            spark = engines.enter_context(dataframe_session())
+            spark = engines.enter_context(dataframe_session(pods))
         found = ingest(
             spark,
             source=part.source,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
 from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.steps import SamplePart
+from tidewheel.pods.spark_pods import spark_pods
 from tidewheel.sampling import Sampled, preview, sample
 from tidewheel.steps.job import Job, Result, run_step
 
@@ -59,7 +61,10 @@ def _sample(part: SamplePart, job: Job, impressions: Path, source: DatasetManife
     from tidewheel.logs.session import dataframe_session
     from tidewheel.sampling.dataframe import sample as sample_on_spark
 
+    pods = spark_pods(os.environ, job.run_id)
+    if pods:
+        pods.expect_shared(out)
     with ExitStack() as engines:
         with job.overhead():
-            spark = engines.enter_context(dataframe_session())
+            spark = engines.enter_context(dataframe_session(pods))
         return sample_on_spark(spark, impressions, part.sample, part.window, source.window, source.labels, out)

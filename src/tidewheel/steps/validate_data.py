@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +19,7 @@ from tidewheel.contracts.steps import ValidatePart
 from tidewheel.contracts.teacher import choose_teacher
 from tidewheel.contracts.window import Window, iso
 from tidewheel.errors import RejectedError
+from tidewheel.pods.spark_pods import spark_pods
 from tidewheel.quality.expectations import contract_columns, library
 from tidewheel.quality.rows import ParquetRows, Rows
 from tidewheel.quality.validate import Past, is_for_spark, validate
@@ -27,6 +31,9 @@ from tidewheel.registry.release import expect_open
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.teaching import disagreement_of, misfit_of, randomized_rows
 from tidewheel.store.store import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 SPLITS = ("train", "calibration", "eval")
 
@@ -50,15 +57,17 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
 def work(part: ValidatePart, job: Job, baseline: Baseline, trailing: list[WindowRecord]) -> Result:
     columns = contract_columns(part.features, [label.name for label in part.labels])
     splits = {name: rows_of(job, name, columns) for name in SPLITS}
+    is_large = any(is_for_spark(rows, part.validate_data) for rows in splits.values())
     with job.overhead():
-        library(with_spark=any(is_for_spark(rows, part.validate_data) for rows in splits.values()))
+        library(with_spark=is_large)
     past = Past(trailing=trailing)
     if baseline.production:
         bundle = load_bundle(job.store, baseline.production)
         held_out = rows_of(job, "eval", [*columns, *feature_columns(bundle.manifest.features)])
         past = Past(profile_of(bundle, part.features), lambda: production_scores(bundle, held_out), trailing)
     window = job.input("eval", DatasetManifest).window
-    report, profile = validate(splits, part.features, part.labels, part.validate_data, window, past, job.progress)
+    engine = spark_on_pods(job) if is_large else None
+    report, profile = validate(splits, part.features, part.labels, part.validate_data, window, past, job.progress, engine)
     if not report.verdict.is_successful:
         reject(job, report)
     job.store.put(record_name(part.recipe, window), report.window.to_json())
@@ -71,6 +80,17 @@ def work(part: ValidatePart, job: Job, baseline: Baseline, trailing: list[Window
         },
         summary=report.verdict.explain(),
     )
+
+
+def spark_on_pods(job: Job) -> Callable[[], AbstractContextManager[SparkSession]] | None:
+    """What opens the engine of large splits where the recipe asks for executors; None: it is in this pod."""
+    pods = spark_pods(os.environ, job.run_id)
+    if pods is None:
+        return None
+    from tidewheel.logs.session import session_on
+
+    pods.expect_shared(job.dataset("train")[0])
+    return lambda: session_on(pods)
 
 
 def profile_of(production: OpenBundle, features: tuple[FeatureSpec, ...]) -> Profile:
