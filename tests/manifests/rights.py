@@ -18,7 +18,7 @@ EVERY_TASK = (
     | each("get", "configmaps/kfp-launcher")
 )
 SPARK = each("get list watch create delete deletecollection", "pods", "services", "configmaps")
-RAY = each("create get list watch delete", "rayjobs.ray.io") | each("get list", "pods") | each("get", "pods/log")
+RAY = each("create get patch delete", "rayjobs.ray.io") | each("list", "workloads.kueue.x-k8s.io") | each("get list", "pods")
 SWEEP = each("list delete", "pods", "services", "configmaps", "rayjobs.ray.io")
 
 RIGHTS: dict[str, frozenset[str]] = {
@@ -56,7 +56,8 @@ NOBODY_MAY = (
     "delete workflows.argoproj.io",
     "patch deployments.apps",
     "create jobs.batch",
-    "patch rayjobs.ray.io",
+    "patch rayclusters.ray.io",
+    "patch workloads.kueue.x-k8s.io",
     "patch configmaps",
     "patch events",
     "patch retrains.tidewheel.dev",
@@ -75,13 +76,21 @@ NOBODY_MAY = (
 )
 # And in its own namespace of those that have no business with it.
 MAY_NOT = {
-    "tidewheel-step": ("create pods", "list pods", "delete pods", "get configmaps", "create rayjobs.ray.io"),
+    "tidewheel-step": (
+        "create pods",
+        "list pods",
+        "delete pods",
+        "get configmaps",
+        "create rayjobs.ray.io",
+        "patch rayjobs.ray.io",
+    ),
     "tidewheel-ingest": ("create rayjobs.ray.io", "delete rayjobs.ray.io", "get pods/log", "create persistentvolumeclaims"),
     "tidewheel-sample": ("create rayjobs.ray.io", "delete rayjobs.ray.io", "get pods/log", "create persistentvolumeclaims"),
     "tidewheel-train": (
         "create pods",
         "delete pods",
         "watch pods",
+        "get pods/log",
         "create services",
         "get configmaps",
         "create rayclusters.ray.io",
