@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.kubectl import eventually, get, kubectl, require_cluster
-from tests.cluster.train_pod import IMAGE, Place, place
+from tests.cluster.train_pod import IMAGE, Place, place, queue
 from tests.unit.training.networks import SMALL_NETWORK
 from tidewheel.contracts.learning import OptimizerConfig, TrainConfig
 from tidewheel.contracts.placement import Placed, PodPlacement, StepPlacement
 from tidewheel.contracts.recipe import Recipe
+from tidewheel.contracts.report import StepFailure
+from tidewheel.pods.sweep import sweep
 from tidewheel.ranker.bundle import MODELS, NETWORK, WEIGHTS
 from tidewheel.ranker.model import load_ranker
 from tidewheel.steps.records import record_of
@@ -36,6 +39,11 @@ TRAIN = TrainConfig(
 )
 STEPS_AN_EPOCH = 8  # of 2,000 rows
 LONG = 200  # epochs: enough to kill somebody meanwhile
+
+
+HEAD_ALONE = {
+    "headGroupSpec": {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "ray-head", "image": IMAGE}]}}}
+}
 
 
 def trained(recipe: Recipe, epochs: int) -> Recipe:
@@ -173,10 +181,70 @@ def test_workers_that_no_quota_ever_admits_end_the_step_with_one_error(here: Pla
     begin(here, "greedy", "run-greedy", trained(tiny_run.recipe, 3), placed)
 
     assert here.ends("greedy", 120) == "Failed"
-    record = record_of(here.store, "run-greedy", "train")
+    failure = failure_of(here, "run-greedy")
+    assert failure.kind == "ConfigError"
+    assert "exceeded quota: runs" in failure.message
+    assert "it never fits; ask for less in placement.workers, or raise the quota" in failure.message
+    assert here.left("run-greedy") == []
+
+
+def require_kueue() -> None:
+    if "localqueues.kueue.x-k8s.io" not in kubectl("api-resources", "--api-group=kueue.x-k8s.io", "--output=name"):
+        pytest.skip("the cluster has no Kueue")
+
+
+def test_a_rayjob_waits_in_the_queue_of_its_step_and_its_pods_in_none(here: Place, tiny_run) -> None:
+    require_kueue()
+    with queue(here.namespace, "4", "8Gi") as name:
+        placed = PLACED.model_copy(update={"step": PLACED.step.model_copy(update={"queue": name})})
+        begin(here, "queued", "run-queued", trained(tiny_run.recipe, 4), placed)
+        pods = eventually(lambda: here.pods("run-queued"), lambda seen: len(seen) == 3, 120)
+
+        assert here.ends("queued") == "Succeeded"
+
+        assert [label for pod in pods for label in pod["metadata"]["labels"] if "queue-name" in label] == []
+        assert here.left("run-queued") == []
+
+
+def test_a_queue_that_is_too_small_for_ever_ends_the_step_with_one_error(here: Place, tiny_run) -> None:
+    require_kueue()
+    with queue(here.namespace, "4", "1Gi") as name:
+        placed = PLACED.model_copy(update={"step": PLACED.step.model_copy(update={"queue": name})})
+        begin(here, "unqueued", "run-unqueued", trained(tiny_run.recipe, 5), placed)
+
+        assert here.ends("unqueued", 180) == "Failed"
+
+        failure = failure_of(here, "run-unqueued")
+        assert failure.kind == "ConfigError"
+        assert f"queue {name} never admits it" in failure.message
+        assert "raise its quota" in failure.message
+        assert here.left("run-unqueued") == []
+
+
+def failure_of(here: Place, run_id: str) -> StepFailure:
+    record = record_of(here.store, run_id, "train")
     assert record is not None
     assert record.failure is not None
-    assert record.failure.kind == "ConfigError"
-    assert "exceeded quota: runs" in record.failure.message
-    assert "it never fits; ask for less in placement.workers, or raise the quota" in record.failure.message
-    assert here.left("run-greedy") == []
+    return record.failure
+
+
+def test_conclude_removes_what_a_run_left_and_nothing_else(here: Place) -> None:
+    labels = {"tidewheel/run-id": "run-left"}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "left", "labels": labels}}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": body["metadata"], "spec": {"ports": [{"port": 80}]}}
+    job = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": body["metadata"],
+        "spec": {"suspend": True, "shutdownAfterJobFinishes": True, "rayClusterSpec": HEAD_ALONE},
+    }
+    other = body | {"metadata": {"name": "other", "labels": {"tidewheel/run-id": "run-other"}}}
+    for wanted in (body, service, job, other):
+        kubectl("--namespace", here.namespace, "create", "--filename=-", text=json.dumps(wanted))
+
+    said = sweep({"TIDEWHEEL_NAMESPACE": here.namespace}, "run-left")
+
+    assert said == "removed what was left: rayjob left, service left, configmap left"
+    assert here.left("run-left") == []
+    assert sweep({"TIDEWHEEL_NAMESPACE": here.namespace}, "run-left") == ""
+    assert get(here.namespace, "configmap/other")

@@ -141,6 +141,27 @@ def step_pod(name: str, run_id: str, placed: Placed, image: str) -> dict[str, An
 
 
 @contextmanager
+def queue(namespace: str, cpu: str, memory: str) -> Iterator[str]:
+    """A queue of Kueue with so much for everybody in it; its name."""
+    name = f"{namespace}-{memory.lower()}"
+    resources = [{"name": what, "nominalQuota": amount} for what, amount in (("cpu", cpu), ("memory", memory))]
+    group = {"coveredResources": ["cpu", "memory"], "flavors": [{"name": name, "resources": resources}]}
+    kueue = {"apiVersion": "kueue.x-k8s.io/v1beta2", "metadata": {"name": name}}
+    objects = (
+        kueue | {"kind": "ResourceFlavor", "spec": {}},
+        kueue | {"kind": "ClusterQueue", "spec": {"namespaceSelector": {}, "resourceGroups": [group]}},
+        kueue | {"kind": "LocalQueue", "metadata": {"name": name, "namespace": namespace}, "spec": {"clusterQueue": name}},
+    )
+    for wanted in objects:
+        kubectl("create", "--filename=-", text=json.dumps(wanted))
+    try:
+        yield name
+    finally:
+        kubectl("--namespace", namespace, "delete", f"localqueue/{name}")
+        kubectl("delete", f"clusterqueue/{name}", f"resourceflavor/{name}", "--wait=false")
+
+
+@contextmanager
 def place(name: str, recipe: Recipe, train_dir: Path, folder: Path) -> Iterator[Place]:
     """A namespace with a training dataset in its store; in the end nothing of it is left."""
     overlay = moved("local", name, folder)

@@ -29,7 +29,6 @@ RIGHTS: dict[str, frozenset[str]] = {
     "tidewheel-deploy": EVERY_TASK,
     "tidewheel-conclude": EVERY_TASK | SWEEP,
     "tidewheel-run": EVERY_TASK | SPARK | RAY | SWEEP,
-    "tidewheel-child": frozenset(),
 }
 
 # What would hurt most, asked by name of every account.
@@ -98,7 +97,6 @@ MAY_NOT = {
     "tidewheel-deploy": ("create pods", "list pods", "delete pods", "get rollouts.argoproj.io", "delete configmaps"),
     "tidewheel-conclude": ("create pods", "create rayjobs.ray.io", "get pods", "deletecollection pods", "get configmaps"),
     "tidewheel-run": ("create persistentvolumeclaims", "watch rayclusters.ray.io", "deletecollection rayjobs.ray.io"),
-    "tidewheel-child": ("create events", "list pods", "get configmaps/kfp-launcher", "create workflowtaskresults.argoproj.io"),
 }
 
 

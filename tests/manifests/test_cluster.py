@@ -116,7 +116,7 @@ def pod(name: str, **more: Any) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "labels": {"tidewheel/run-id": "turn"}},
-        "spec": {"serviceAccountName": "tidewheel-child", "automountServiceAccountToken": False, "containers": [container]}
+        "spec": {"serviceAccountName": "tidewheel-step", "automountServiceAccountToken": False, "containers": [container]}
         | more,
     }
 
