@@ -18,7 +18,7 @@ EVERY_TASK = (
     | each("get", "configmaps/kfp-launcher")
 )
 SPARK = each("get list watch create delete deletecollection", "pods")
-RAY = each("create get list watch delete", "rayjobs.ray.io") | each("get list", "pods") | each("get", "pods/log")
+RAY = each("create get patch delete", "rayjobs.ray.io") | each("list", "workloads.kueue.x-k8s.io") | each("get list", "pods")
 SWEEP = each("list delete", "pods", "services", "configmaps", "rayjobs.ray.io")
 
 RIGHTS: dict[str, frozenset[str]] = {
@@ -29,7 +29,6 @@ RIGHTS: dict[str, frozenset[str]] = {
     "tidewheel-deploy": EVERY_TASK,
     "tidewheel-conclude": EVERY_TASK | SWEEP,
     "tidewheel-run": EVERY_TASK | SPARK | RAY | SWEEP,
-    "tidewheel-child": frozenset(),
 }
 
 # What would hurt most, asked by name of every account.
@@ -56,7 +55,8 @@ NOBODY_MAY = (
     "delete workflows.argoproj.io",
     "patch deployments.apps",
     "create jobs.batch",
-    "patch rayjobs.ray.io",
+    "patch rayclusters.ray.io",
+    "patch workloads.kueue.x-k8s.io",
     "patch configmaps",
     "patch events",
     "patch retrains.tidewheel.dev",
@@ -75,7 +75,14 @@ NOBODY_MAY = (
 )
 # And in its own namespace of those that have no business with it.
 MAY_NOT = {
-    "tidewheel-step": ("create pods", "list pods", "delete pods", "get configmaps", "create rayjobs.ray.io"),
+    "tidewheel-step": (
+        "create pods",
+        "list pods",
+        "delete pods",
+        "get configmaps",
+        "create rayjobs.ray.io",
+        "patch rayjobs.ray.io",
+    ),
     "tidewheel-ingest": (
         "create rayjobs.ray.io",
         "delete rayjobs.ray.io",
@@ -96,6 +103,7 @@ MAY_NOT = {
         "create pods",
         "delete pods",
         "watch pods",
+        "get pods/log",
         "create services",
         "get configmaps",
         "create rayclusters.ray.io",
@@ -109,7 +117,6 @@ MAY_NOT = {
         "watch rayclusters.ray.io",
         "deletecollection rayjobs.ray.io",
     ),
-    "tidewheel-child": ("create events", "list pods", "get configmaps/kfp-launcher", "create workflowtaskresults.argoproj.io"),
 }
 
 

@@ -16,6 +16,8 @@ from tests.cluster.kubectl import eventually, get, kubectl, new_namespace, requi
 from tests.helm.chart import REQUIRED, manifest, merged, needs_helm
 from tests.manifests.overlay import moved
 from tests.manifests.rights import MAY_NOT, NOBODY_MAY, RIGHTS, each, rights_of
+from tidewheel.contracts.placement import HOME_MOUNT, MOUNTED, PodPlacement
+from tidewheel.pods.own import OwnPod, child_template, labels_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -114,7 +116,7 @@ def pod(name: str, **more: Any) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "labels": {"tidewheel/run-id": "turn"}},
-        "spec": {"serviceAccountName": "tidewheel-child", "automountServiceAccountToken": False, "containers": [container]}
+        "spec": {"serviceAccountName": "tidewheel-step", "automountServiceAccountToken": False, "containers": [container]}
         | more,
     }
 
@@ -208,37 +210,24 @@ def test_a_secret_can_be_named_and_not_read(namespace: str) -> None:
         done = asked("--namespace", namespace, "get", "secret/tidewheel-store", "--as", user(namespace, account))
         assert "forbidden" in done.stderr.lower(), account
 
-    template = get(namespace, "podtemplate/python-core")["template"]
-    (container,) = template["spec"]["containers"]
-    container["command"] = ["sh", "-c", 'test "$AWS_SECRET_ACCESS_KEY" = x && tidewheel --version && echo "$TIDEWHEEL_STORE"']
-    wanted = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "by-template"} | template["metadata"],
-        "spec": template["spec"],
-    }
-    done = created(namespace, wanted)
-    assert done.returncode == 0, done.stderr
 
-    def phase() -> str:
-        status = get(namespace, "pod/by-template")["status"]
-        waiting = [each["state"].get("waiting", {}).get("reason", "") for each in status.get("containerStatuses", ())]
-        return next((reason for reason in waiting if "Image" in reason), status["phase"])
+def test_the_namespace_lets_in_the_pods_that_steps_start(namespace: str) -> None:
+    mounts = [
+        {"name": name, "mountPath": path} for name, path in (("home", HOME_MOUNT), ("store", f"{MOUNTED}/tidewheel-store"))
+    ]
+    sources = [
+        {"persistentVolumeClaim": {"claimName": "home"}},
+        {"secret": {"secretName": "tidewheel-store", "optional": True}},
+    ]
+    step = pod("train", serviceAccountName="tidewheel-train")
+    step["spec"]["containers"][0]["volumeMounts"] = mounts
+    step["spec"]["volumes"] = [{"name": name, **source} for name, source in zip(("home", "store"), sources, strict=True)]
+    own = OwnPod(namespace, "train", "uid", step)
+    asked = PodPlacement(gpus=1, pool="h100", shm="64Mi")
+    wanted = child_template(own, asked, labels_of(own, "turn"), "worker", {})
+    wanted["metadata"]["name"] = "worker"
 
-    ended = eventually(phase, lambda seen: seen in {"Succeeded", "Failed", "ErrImagePull", "ImagePullBackOff"}, 180)
-    if "Image" in ended:
-        pytest.skip("the cluster has no image registry.local/tidewheel/python-core of this version")
-    said = kubectl("--namespace", namespace, "logs", "pod/by-template")
-    assert ended == "Succeeded", said
-    assert "s3://mlpipeline/tidewheel" in said
-
-
-@pytest.mark.parametrize("template", ["python-core", "python-data", "python-trainer"])
-def test_the_namespace_lets_in_what_its_templates_make(namespace: str, template: str) -> None:
-    made = get(namespace, f"podtemplate/{template}")["template"]
-    wanted = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": template} | made["metadata"], "spec": made["spec"]}
-
-    done = created(namespace, wanted, "--dry-run=server", "--as", user(namespace, "tidewheel-ingest"))
+    done = created(namespace, {"apiVersion": "v1", "kind": "Pod"} | wanted, "--dry-run=server")
 
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr

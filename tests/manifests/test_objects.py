@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from tests.manifests.overlay import MANIFESTS, OVERLAYS, built, moved, named, needs_kubectl, objects
-from tidewheel import __version__
 
 pytestmark = needs_kubectl
 METADATA_ADDRESS = ipaddress.ip_address("169.254.169.254")  # of every cloud: whoever reaches it has the node's rights
@@ -65,15 +64,6 @@ def test_nothing_holds_a_secret(overlay: tuple[str, list[dict[str, Any]]]) -> No
             assert not re.search(r"//[^/@]*:[^/@]*@", str(value)), f"{path} holds a password"
 
 
-def test_secrets_are_named(overlay: tuple[str, list[dict[str, Any]]]) -> None:
-    for each in named(overlay[1], "PodTemplate").values():
-        (container,) = each["template"]["spec"]["containers"]
-        assert {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source} == {
-            "tidewheel-store",
-            "tidewheel-mlflow",
-        }
-
-
 def test_no_rule_is_open_ended(overlay: tuple[str, list[dict[str, Any]]]) -> None:
     for name, role in named(overlay[1], "Role").items():
         for rule in role["rules"]:
@@ -100,35 +90,6 @@ def test_without_an_overlay_no_run_finds_a_store() -> None:
     values = named(list(yaml.safe_load_all(built(MANIFESTS / "base"))), "ConfigMap")["tidewheel"]["data"]
 
     assert set(values.values()) == {"unset://set-in-an-overlay"}
-
-
-def test_child_pods_have_nothing_of_roots_powers(overlay: tuple[str, list[dict[str, Any]]]) -> None:
-    templates = named(overlay[1], "PodTemplate")
-
-    assert set(templates) == {"python-core", "python-data", "python-trainer"}
-    for each in templates.values():
-        spec = each["template"]["spec"]
-        assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("tidewheel-child", False)
-        assert spec["securityContext"]["runAsNonRoot"] is True
-        assert spec["securityContext"]["runAsUser"] == 10001
-        for container in spec["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-
-
-def test_images_are_this_version_or_a_digest(overlay: tuple[str, list[dict[str, Any]]]) -> None:
-    name, found = overlay
-    wanted = (
-        r"registry\.example/tidewheel/python-\w+@sha256:[0-9a-f]{64}"
-        if name == "production"
-        else (rf"registry\.local/tidewheel/python-\w+:{re.escape(__version__)}")
-    )
-
-    for each in named(found, "PodTemplate").values():
-        assert re.fullmatch(wanted, each["template"]["spec"]["containers"][0]["image"])
 
 
 def test_the_namespace_refuses_pods_that_are_not_restricted(namespace: list[dict[str, Any]]) -> None:

@@ -39,13 +39,6 @@ def test_every_account_has_something_it_may_not_do() -> None:
     assert all(MAY_NOT.values())
 
 
-def test_only_pods_that_steps_start_have_no_token() -> None:
-    accounts = named(objects("local"), "ServiceAccount")
-
-    without = {name for name, each in accounts.items() if each.get("automountServiceAccountToken") is False}
-    assert without == {"tidewheel-child"}
-
-
 def test_rights_move_with_their_namespace(tmp_path: Path) -> None:
     """A binding whose subjects stayed behind would give its rights to accounts of another namespace."""
     found = list(yaml.safe_load_all(built(moved("production", "elsewhere", tmp_path))))

@@ -9,7 +9,7 @@ from tidewheel.cluster.finding import Severity
 from tidewheel.contracts.target import ArgoTarget, DeploymentTarget, Target
 
 KUBERNETES = "1.34.10"  # the oldest that was tried
-ACCOUNTS = tuple(f"tidewheel-{name}" for name in ("step", "ingest", "sample", "train", "deploy", "conclude", "run", "child"))
+ACCOUNTS = tuple(f"tidewheel-{name}" for name in ("step", "ingest", "sample", "train", "deploy", "conclude", "run"))
 UNSET = "unset://"  # how the value begins that an overlay has to replace
 WITH_USERS = "/apis/kubeflow.org/v1/profiles"  # of a Kubeflow that asks what its users may do
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from tidewheel.contracts.steps import ConcludePart
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.evaluation.report.data_page import render_data
 from tidewheel.evaluation.report.run_page import render
+from tidewheel.pods.sweep import sweep
 from tidewheel.ranker.bundle import BUNDLES
 from tidewheel.registry.background import BackgroundRegistry
 from tidewheel.registry.ledger import Ledger
@@ -34,7 +36,8 @@ def main(config: str, run_id: str, window_end: str, dry_run: bool) -> None:
         with job.overhead():
             report = conclude(part, job.home, job.store, job.run_id, job.window_end, dry_run)
             unrecorded = record_figures(part, job.home, job.store, report)
-        return Result(documents={}, summary="; ".join(words for words in (report.outcome.value, unrecorded) if words))
+            swept = sweep(os.environ, job.run_id)
+        return Result(documents={}, summary="; ".join(words for words in (report.outcome.value, unrecorded, swept) if words))
 
     run_step("conclude", run_id, window_end, {}, {}, work, reuse_key=None)
 

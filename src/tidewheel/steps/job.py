@@ -25,10 +25,10 @@ from tidewheel.contracts.report import StepFailure, StepRecord
 from tidewheel.contracts.window import parse_time
 from tidewheel.errors import KINDS, ContractError, TidewheelError
 from tidewheel.steps.records import put_document, put_record, record_of
-from tidewheel.steps.settings import take_settings
 from tidewheel.steps.shown import show_run
 from tidewheel.store.disk import room_in
 from tidewheel.store.home import RUN_VARIABLE, Home
+from tidewheel.store.settings import take_settings
 from tidewheel.store.store import Store
 
 C = TypeVar("C", bound=Contract)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 from tidewheel.contracts.base import digest_of
 from tidewheel.contracts.evidence import Baseline
+from tidewheel.contracts.learning import TrainConfig
+from tidewheel.contracts.placement import Placed
 from tidewheel.contracts.steps import TrainPart
 from tidewheel.contracts.training import TrainingReport
+from tidewheel.pods.own import own_pod
+from tidewheel.pods.rayjobs import RayJobDriver
 from tidewheel.ranker.bundle import MODELS, load_bundle
 from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.training.driver import Driver
 from tidewheel.training.train import train
 
 
@@ -44,6 +51,7 @@ def work(part: TrainPart, job: Job) -> Result:
         job.home.scratch / rows,
         job.store,
         told.append,
+        driver_of(part.train, job.run_id),
     )
     manifest = manifest.model_copy(
         update={
@@ -59,3 +67,12 @@ def work(part: TrainPart, job: Job) -> Result:
         folders={"ranker": f"{MODELS}/{digest}"},
         summary=f"{dataset.rows:,} rows, {taught}",
     )
+
+
+def driver_of(config: TrainConfig, run_id: str) -> Driver | None:
+    """A RayJob where the recipe places workers in pods of their own; None: workers live in this pod, or there are none."""
+    placed = Placed.of(os.environ)
+    if placed is None or placed.workers is None or config.engine != "ray":
+        return None
+    pod = own_pod(os.environ)
+    return None if pod is None else RayJobDriver(pod, placed, run_id, config.num_workers, config.max_failures)

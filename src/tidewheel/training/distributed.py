@@ -1,22 +1,21 @@
 """The same loop under Ray Train: data-parallel workers, on this machine or in a Ray cluster. The only `ray` import.
 
-`fit_distributed` starts a driver of its own, since a driver dies with Ray's head; the driver starts the workers. Rows,
-checkpoints and results pass through folders, which in a cluster must lie on storage that all nodes mount.
+`fit_distributed` has a driver run in a process of its own, here or wherever a `Driver` puts it, since a driver dies with Ray's
+head; the driver starts the workers. Rows, checkpoints and results pass through folders, which in a cluster must lie on storage
+that all nodes mount.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
+import shutil
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from tidewheel.contracts.base import Contract
+from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.learning import TrainConfig
 from tidewheel.contracts.progress import Progress
 from tidewheel.contracts.recipe import LabelConfig
@@ -25,7 +24,9 @@ from tidewheel.errors import KINDS, RetryableError, TidewheelError
 from tidewheel.ranker.bundle import NETWORK, WEIGHTS, OpenBundle, open_bundle
 from tidewheel.ranker.model import Network, Ranker, load_ranker, save_ranker
 from tidewheel.store import Store
+from tidewheel.store.settings import take_settings
 from tidewheel.training import loop
+from tidewheel.training.driver import Driver, Here
 from tidewheel.training.loader import ShuffledRows, Worker
 from tidewheel.training.memory import enough_memory
 from tidewheel.training.rows import EncodedRows
@@ -33,9 +34,9 @@ from tidewheel.training.teaching import Teacher
 from tidewheel.training.train import checkpoints_of, new_ranker, objective_of
 
 SETTINGS, REPORT, FAILURE, PROGRESS = "settings.json", "report.json", "failure.json", "progress.json"
+STARTS = "starts"  # of drivers, a byte each
 # Less than one CPU a worker: with all CPUs taken, Ray's own tasks would wait for the workers that wait for them.
 CPUS_A_WORKER = 0.5
-POLL_SECONDS = 0.25
 
 
 class Settings(Contract):
@@ -66,17 +67,22 @@ def fit_distributed(
     teacher: OpenBundle | None,
     progress: Progress,
     checkpoints: Store | None,
+    driver: Driver | None = None,
 ) -> tuple[Ranker, TrainingReport]:
     """Train with `config.num_workers` workers, which share each batch; `fit_here` with the same arguments gives the same
     ranker up to rounding where there is no dropout.
 
-    A worker that dies is replaced by Ray; a head or driver that dies is started again here. All go on from the last
-    checkpoint.
+    A worker that dies is replaced by Ray; a head or driver that dies is started again. All go on from the last checkpoint.
+    A call that was killed may be made again with the same arguments: it takes what its driver made in the meantime.
+
+    Args:
+        driver: where the driver runs; None: beside this process.
 
     Raises:
         ConfigError: the loss is no longer finite.
         RetryableError: workers, head or driver died more often than `config.max_failures`.
     """
+    driver = driver or Here(config.max_failures)
     settings = Settings(
         rows=str(rows.folder),
         network=network,
@@ -86,46 +92,39 @@ def fit_distributed(
         store=None if checkpoints is None else checkpoints.url,
         cache=str(rows.folder / "cache"),
     )
-    with tempfile.TemporaryDirectory(prefix="workers-", dir=rows.folder) as name:
-        folder = Path(name)
-        settings.write(folder / SETTINGS)
-        progress(0.0, f"{config.num_workers} workers")
-        for tries_left in range(config.max_failures, -1, -1):
-            died = _drive(folder, progress)
-            if died is None:
-                break
-            if not tries_left:
-                raise RetryableError(f"train: Ray's driver died ({died}) {config.max_failures + 1} times; run again")
-            progress(0.0, f"Ray's driver died ({died}); starting again from the last checkpoint")
-        if (folder / FAILURE).exists():
-            failure = Failure.read(folder / FAILURE)
-            raise KINDS.get(failure.kind, TidewheelError)(failure.message)
-        ranker = load_ranker(folder / WEIGHTS, folder / NETWORK).eval()
-        report = TrainingReport.read(folder / REPORT)
+    folder = rows.folder / f"workers-{digest_of([driver.owner, settings.model_dump(mode='json')])[:16]}"
+    folder.mkdir(exist_ok=True)
+    try:
+        if not (folder / REPORT).exists():
+            _drive(driver, folder, settings, progress)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # the next try begins with nothing but the checkpoints
+        raise
+    ranker = load_ranker(folder / WEIGHTS, folder / NETWORK).eval()
+    report = TrainingReport.read(folder / REPORT)
     if (saved := checkpoints_of(checkpoints, rows, network, config)) is not None:
         saved.clear()
     return ranker, report
 
 
-def _drive(folder: Path, progress: Progress) -> str | None:
-    """Run a driver to its end; what it died of, or None where it left a result or a failure."""
-    command = [sys.executable, "-m", "tidewheel.training", str(folder)]
-    with (folder / "driver.log").open("ab") as log:
-        driver = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            while driver.poll() is None:
-                try:
-                    driver.wait(POLL_SECONDS)
-                except subprocess.TimeoutExpired:
-                    _pass_on(folder / PROGRESS, progress)
-        except BaseException:
-            driver.terminate()  # Ray's own processes end with their driver
-            driver.wait()
-            raise
-    if driver.returncode == 0 or (folder / FAILURE).exists() or (folder / REPORT).exists():  # the report comes last
-        return None
-    lines = (folder / "driver.log").read_text(errors="replace").strip().splitlines()
-    return f"exit code {driver.returncode}: {lines[-1] if lines else 'it said nothing'}"
+def _drive(driver: Driver, folder: Path, settings: Settings, progress: Progress) -> None:
+    """Have the driver run until its result is in the folder."""
+    settings.write(folder / SETTINGS)
+    progress(0.0, f"{settings.config.num_workers} workers")
+
+    def tell(words: str) -> None:
+        if words:
+            progress(0.0, words)
+        else:
+            _pass_on(folder / PROGRESS, progress)
+
+    died = driver.run(folder, lambda: (folder / REPORT).exists() or (folder / FAILURE).exists(), tell)
+    if (folder / REPORT).exists():  # it comes last
+        return
+    if (folder / FAILURE).exists():
+        failure = Failure.read(folder / FAILURE)
+        raise KINDS.get(failure.kind, TidewheelError)(failure.message)
+    raise RetryableError(f"train: Ray's driver died ({died or 'it left no result'}); run again")
 
 
 def _pass_on(path: Path, progress: Progress) -> None:
@@ -134,11 +133,14 @@ def _pass_on(path: Path, progress: Progress) -> None:
         progress(share, words)
 
 
-def drive(folder: Path) -> None:
+def drive(folder: Path, one_a_node: bool = False) -> None:
     """The driver: start Ray, or join the cluster that `RAY_ADDRESS` names, and train.
 
     Workers that failed more often than they are restarted leave a failure in the folder; any other error is Ray's end, and this
     process's: whoever started it starts it again.
+
+    Args:
+        one_a_node: no two workers on a node of Ray.
     """
     import ray
     import ray.train
@@ -147,6 +149,8 @@ def drive(folder: Path) -> None:
     from ray.train.v2.api.exceptions import PreemptionError, WorkerGroupError
 
     config = Settings.read(folder / SETTINGS).config
+    if not _may_start(folder, config):
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # a busy machine needs more than the usual 30
     ray.init(include_dashboard=False, log_to_driver=False)
@@ -158,6 +162,7 @@ def drive(folder: Path) -> None:
             num_workers=config.num_workers,
             use_gpu=is_gpu,
             resources_per_worker={"CPU": CPUS_A_WORKER} | ({"GPU": 1} if is_gpu else {}),
+            placement_strategy="STRICT_SPREAD" if one_a_node else "PACK",
         ),
         run_config=ray.train.RunConfig(
             storage_path=str(folder / "ray"),
@@ -173,6 +178,22 @@ def drive(folder: Path) -> None:
         limit = "max_preemption_failures" if _is_preemption(error) else "max_failures"
         said = " ".join(str(error).split())[:500]
         _fail(folder, RetryableError(f"train: workers were lost more often than {limit} {getattr(config, limit)} ({said})"))
+
+
+def _may_start(folder: Path, config: TrainConfig) -> bool:
+    """Whether another driver may start; else the folder has a failure that says so.
+
+    A driver that dies is counted by whoever starts it again; one whose head was taken away is started by nobody who counts.
+    """
+    with (folder / STARTS).open("ab") as stream:
+        stream.write(b".")
+    starts, allowed = (folder / STARTS).stat().st_size, 1 + config.max_failures + config.max_preemption_failures
+    if starts == 1:
+        (folder / FAILURE).unlink(missing_ok=True)  # of a driver that outlived the step that asked for it
+    if starts > allowed:
+        words = "max_failures and max_preemption_failures together allow"
+        _fail(folder, RetryableError(f"train: Ray's head or driver was lost {starts - 1} times, more often than {words}"))
+    return starts <= allowed
 
 
 def _is_preemption(error: Exception) -> bool:
@@ -197,6 +218,7 @@ def work(told: dict[str, str]) -> None:
     folder = Path(told["folder"])
     if (folder / FAILURE).exists():
         return
+    take_settings(os.environ)  # of the worker's own pod: what opens the store passes through nobody's hands
     settings, context = Settings.read(folder / SETTINGS), ray.train.get_context()
     config = settings.config
     rows = _rows(settings)

@@ -26,6 +26,7 @@ from tidewheel.ranker.model import Network, Ranker, save_ranker
 from tidewheel.store import Store
 from tidewheel.training import loop
 from tidewheel.training.checkpoint import Checkpoints
+from tidewheel.training.driver import Driver
 from tidewheel.training.encode import encoded_rows, fitted_encoders
 from tidewheel.training.loader import ShuffledRows
 from tidewheel.training.memory import enough_memory
@@ -44,6 +45,7 @@ def train(
     scratch: Path | None = None,
     checkpoints: Store | None = None,
     tell: Callable[[TrainingReport], None] = lambda report: None,
+    driver: Driver | None = None,
 ) -> ModelManifest:
     """Train a ranker and write weights, network, encoders and ONNX graph (logits) into `out`.
 
@@ -54,6 +56,7 @@ def train(
             None: a temporary one. Workers on other machines must see it too.
         checkpoints: where training that was stopped goes on from. None: no checkpoints.
         tell: gets how the training of the first member went.
+        driver: where Ray's driver runs, with engine `ray`; None: on this machine.
 
     Returns:
         The manifest, without generation, inputs and files: those are the caller's.
@@ -64,7 +67,8 @@ def train(
         RetryableError: there is not enough memory, or workers failed too often.
     """
     names = tuple(label.name for label in labels)
-    if config.engine == "in_process" or "RAY_ADDRESS" not in os.environ:  # a cluster may have what this machine has not
+    is_here = config.engine == "in_process" or (driver is None and "RAY_ADDRESS" not in os.environ)
+    if is_here:  # a cluster may have what this machine has not
         loop.check_device(config.device)
     with enough_memory("train", config.optimizer.batch_size), _folder(scratch) as folder:
         encoders = fitted_encoders(train_dir, features, names, folder, _span(progress, 0.0, 0.03))
@@ -72,7 +76,8 @@ def train(
         rows = encoded_rows(train_dir, encoders, names, folder, taught_by, _span(progress, 0.03, 0.1))
         encoders.write(out / ENCODERS)
         network = Network.of(config.network, encoders, names)
-        members = _fit_members(rows, network, labels, config, teacher, out, _span(progress, 0.1, 0.97), checkpoints, tell)
+        done = _span(progress, 0.1, 0.97)
+        members = _fit_members(rows, network, labels, config, teacher, out, done, checkpoints, tell, driver)
     progress(1.0, "ranker written")
     return ModelManifest(
         features=features,
@@ -98,6 +103,7 @@ def _fit_members(
     progress: Progress,
     checkpoints: Store | None,
     tell: Callable[[TrainingReport], None],
+    driver: Driver | None,
 ) -> tuple[str, ...]:
     """Train and write every member, one after the other; returns the graphs of all but the first."""
     graphs = (GRAPH, *(f"graph-{at}.onnx" for at in range(1, config.ensemble)))
@@ -107,7 +113,7 @@ def _fit_members(
         if config.engine == "ray":
             from tidewheel.training.distributed import fit_distributed
 
-            ranker, report = fit_distributed(rows, network, labels, one, teacher, done, checkpoints)
+            ranker, report = fit_distributed(rows, network, labels, one, teacher, done, checkpoints, driver)
         else:
             ranker, report = fit_here(rows, network, labels, one, done, checkpoints)
         export_graph(ranker, out / graph)

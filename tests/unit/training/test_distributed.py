@@ -27,7 +27,7 @@ from tidewheel.training.train import fit_here, new_ranker
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from tidewheel.training.distributed import fit_distributed  # noqa: E402  (imports ray's door)
+from tidewheel.training.distributed import FAILURE, Failure, _may_start, fit_distributed  # noqa: E402  (imports ray's door)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -105,6 +105,64 @@ def test_two_workers_train_what_one_process_trains(tiny_run, encoded):
         moved = (alone.state_dict()[name] - start.state_dict()[name]).abs().max()
         assert (value - alone.state_dict()[name]).abs().max() <= 0.02 * moved + 1e-6, name
     assert (report.steps, report.rows) == (16, 2000)  # of the two workers the first reports: every other row
+
+    again, said = fit_distributed(*encoded, tiny_run.recipe.labels, SHORT, None, lambda share, words: None, None, NotAgain())
+    assert_equal_weights(again, ranker)
+    assert said == report
+
+
+class NotAgain:
+    """A driver where the result of an earlier call lies already: a step that was killed once its driver had ended."""
+
+    owner = "here"
+
+    def run(self, folder: Path, has_ended: Callable[[], bool], tell: Callable[[str], None]) -> str | None:
+        raise AssertionError("it trains again what was trained")
+
+
+@pytest.mark.parametrize(
+    ("driver", "says"),
+    [
+        (lambda folder: "exit code 1: no disk", r"Ray's driver died \(exit code 1: no disk\); run again"),
+        (lambda folder: None, "it left no result"),
+        (
+            lambda folder: Failure(kind="RetryableError", message="workers were lost").write(folder / FAILURE),
+            "workers were lost",
+        ),
+    ],
+    ids=["died", "silent", "failed"],
+)
+def test_a_driver_without_a_result_leaves_nothing_to_the_next_try(
+    tiny_run, encoded, driver: Callable[[Path], str | None], says: str
+) -> None:
+    class Ends:
+        owner = says
+
+        def run(self, folder: Path, has_ended: Callable[[], bool], tell: Callable[[str], None]) -> str | None:
+            ended = driver(folder)
+            return ended if isinstance(ended, str) else None
+
+    before = {*encoded[0].folder.iterdir()}
+    with pytest.raises(RetryableError, match=says):
+        fit_distributed(*encoded, tiny_run.recipe.labels, SHORT, None, lambda share, words: None, None, Ends())
+    assert {*encoded[0].folder.iterdir()} == before
+
+
+def test_a_driver_whose_head_is_taken_away_for_ever_is_started_so_often(tmp_path: Path) -> None:
+    """Nobody else counts: who gives it a new head knows of no failure."""
+    config = SHORT.model_copy(update={"max_failures": 1, "max_preemption_failures": 2})
+    assert [_may_start(tmp_path, config) for _ in range(4)] == [True, True, True, True]
+    assert not (tmp_path / FAILURE).exists()
+    assert not _may_start(tmp_path, config)
+    failure = Failure.read(tmp_path / FAILURE)
+    assert failure.kind == "RetryableError"
+    assert "lost 4 times" in failure.message
+
+
+def test_what_a_driver_of_an_earlier_step_said_is_forgotten(tmp_path: Path) -> None:
+    Failure(kind="RetryableError", message="of before").write(tmp_path / FAILURE)
+    assert _may_start(tmp_path, SHORT)
+    assert not (tmp_path / FAILURE).exists()
 
 
 @pytest.mark.parametrize("victim", ["RayTrainWorker", "gcs_server", "raylet/raylet", "tidewheel.training"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tidewheel.steps.settings import take_settings
+from tidewheel.store.settings import take_settings
 
 
 def mount(root: Path, name: str, **values: str) -> None:

@@ -1,0 +1,159 @@
+"""What the API server says of a RayJob, its pods and its place in a queue, as one state. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+LONGEST_WORDS = 400
+QUEUE_FOR_EVER = ("ExceedsMaxQuota", "Misconfigured")  # why Kueue never admits
+# What the kubelet says of an image that waiting does not bring, and of a container that cannot be made.
+NO_IMAGE = ("not found", "unauthorized", "denied", "forbidden", "no match for platform", "invalid reference format")
+PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+UNMADE = ("CreateContainerConfigError", "CreateContainerError")
+TROUBLE = ("failed calling webhook", "Internal error", "etcdserver", "timeout", "timed out", "connection refused", "conflict")
+_QUOTA = re.compile(r"exceeded quota: (?P<quota>\S+), requested: (?P<asked>\S+), used: \S+, limited: (?P<limits>\S+)")
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a RayJob is.
+
+    phase: `waiting` for what `words` say; `working`; `succeeded`; `died` of what `words` say, its retries included; `hopeless`:
+    waiting helps nothing, and `words` say the object, the rule and the remedy.
+    """
+
+    phase: Literal["waiting", "working", "succeeded", "died", "hopeless"]
+    words: str = ""
+
+
+def state_of(
+    job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]] = (), workloads: Sequence[Mapping[str, Any]] = ()
+) -> State:
+    """The state of a RayJob.
+
+    Args:
+        pods: of its Ray cluster.
+        workloads: what Kueue made of it, where it waits in a queue.
+    """
+    status = job.get("status", {})
+    deployment = status.get("jobDeploymentStatus", "")
+    said = _short(f"{status.get('reason', '')}: {status.get('message', '')}".strip(": "))
+    if deployment == "ValidationFailed":
+        return State("hopeless", f"KubeRay refuses it ({said}); is KubeRay older than manifests/versions.toml says?")
+    if deployment == "Complete":
+        outcome = status.get("jobStatus", "")
+        return State("succeeded") if outcome == "SUCCEEDED" else State("died", f"{outcome}: {said}")
+    if deployment == "Failed":
+        return State("died", said)
+    if deployment == "Retrying":
+        return State("waiting", f"Ray is started again from the last checkpoint, after failure {status.get('failed', 1)}")
+    if job["spec"].get("suspend"):
+        return _queued(workloads)
+    refused = _refused(status.get("rayClusterStatus", {}).get("conditions", ()))
+    if refused is not None:
+        return refused
+    waiting = [state for pod in pods if (state := _waiting(pod)) is not None]
+    hopeless = next((state for state in waiting if state.phase == "hopeless"), None)
+    if hopeless is not None:
+        return hopeless
+    if waiting:
+        return State("waiting", f"{len(pods) - len(waiting)} of {len(pods)} pods of Ray are up; {waiting[0].words}")
+    if deployment == "Running" and status.get("jobStatus") == "RUNNING":
+        return State("working")
+    return State("waiting", "Ray starts its driver" if deployment == "Running" else "KubeRay starts Ray")
+
+
+def killed_for_memory(pods: Iterable[Mapping[str, Any]]) -> str:
+    """The first of the pods that took more memory than its limit, and the limit; an empty text where none did."""
+    for pod in pods:
+        for container in pod.get("status", {}).get("containerStatuses", ()):
+            ends = (container.get(at, {}).get("terminated") or {} for at in ("state", "lastState"))
+            if any(end.get("reason") == "OOMKilled" for end in ends):
+                return f"pod {pod['metadata']['name']} was OOMKilled at {_limit(pod, container['name'])}"
+    return ""
+
+
+def is_for_ever(message: str) -> bool:
+    """Whether a quota that refused an object has too little for it even when nothing else is there."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    found = _QUOTA.search(message)
+    if found is None:
+        return False
+    asked, limits = (dict(pair.split("=", 1) for pair in found[name].strip('"').split(",")) for name in ("asked", "limits"))
+    return any(parse_quantity(amount) > parse_quantity(limits[what]) for what, amount in asked.items() if what in limits)
+
+
+def refusal_of(message: str) -> State:
+    """Of an object that the cluster would not make: only a quota that others use now, or trouble of its own, may pass."""
+    if "exceeded quota" in message:
+        words = _short(message[message.index("exceeded quota") :])
+        if is_for_ever(message):
+            return State("hopeless", f"{words}: it never fits; ask for less in placement.workers, or raise the quota")
+        return State("waiting", f"waits for quota ({words})")
+    words = _short(message)
+    if any(sign in message for sign in TROUBLE):
+        return State("waiting", f"is not made yet ({words})")
+    return State("hopeless", f"the cluster refuses it ({words}); change what it asks for, or what the namespace admits")
+
+
+def _queued(workloads: Sequence[Mapping[str, Any]]) -> State:
+    for workload in workloads:
+        for condition in workload.get("status", {}).get("conditions", ()):
+            if condition["type"] != "QuotaReserved" or condition["status"] == "True":
+                continue
+            why = _short(condition.get("message", ""))
+            if condition.get("reason") in QUEUE_FOR_EVER:
+                queue = workload["spec"].get("queueName", "")
+                return State(
+                    "hopeless", f"queue {queue} never admits it ({why}); ask for less in placement.workers, or raise its quota"
+                )
+            return State("waiting", f"waits in its queue ({why})")
+    return State("waiting", "waits in its queue")
+
+
+def _refused(conditions: Iterable[Mapping[str, Any]]) -> State | None:
+    """Of pods that KubeRay could not make."""
+    for condition in conditions:
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return refusal_of(condition.get("message", ""))
+    return None
+
+
+def _waiting(pod: Mapping[str, Any]) -> State | None:
+    """What a pod waits for; None: it is up, or has ended and is replaced."""
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    conditions = {each["type"]: each for each in status.get("conditions", ())}
+    if conditions.get("Ready", {}).get("status") == "True" or status.get("phase") in ("Succeeded", "Failed"):
+        return None
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False":
+        return State("waiting", f"pod {name} is {scheduled.get('reason')}: {_short(scheduled.get('message', ''))}")
+    containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+    for container in containers:
+        why = container.get("state", {}).get("waiting") or {}
+        reason, message = why.get("reason", ""), _short(why.get("message", ""))
+        is_absent = reason == "InvalidImageName" or any(sign in message for sign in NO_IMAGE)
+        if reason in UNMADE or (reason in PULLING and is_absent):
+            return State(
+                "hopeless",
+                f"pod {name} cannot start {container['image']} ({reason}: {message}); its node must be able to pull what the "
+                "step runs in",
+            )
+        if reason in PULLING:
+            return State("waiting", f"pod {name} waits for its image ({reason}: {message})")
+    return State("waiting", f"pod {name} starts")
+
+
+def _limit(pod: Mapping[str, Any], container: str) -> str:
+    (found,) = [each for each in pod["spec"]["containers"] if each["name"] == container]
+    return found.get("resources", {}).get("limits", {}).get("memory", "the node's memory")
+
+
+def _short(text: str) -> str:
+    """On one line; of a long one its end, where a log says what happened."""
+    words = " ".join(text.split())
+    return words if len(words) <= LONGEST_WORDS else f"…{words[-LONGEST_WORDS:]}"
