@@ -16,6 +16,10 @@ EVERY_TASK = (
     | each("create", "retrains.tidewheel.dev")
     | each("patch", "retrains.tidewheel.dev/status")
     | each("get", "configmaps/kfp-launcher")
+    | each("get list", "pods")
+    | each("patch", "pods/resize")
+    | each("list", "resourcequotas", "limitranges")
+    | each("get", "localqueues.kueue.x-k8s.io")
 )
 SPARK = each("get list watch create delete deletecollection", "pods", "services", "configmaps")
 RAY = each("create get list watch delete", "rayjobs.ray.io") | each("get list", "pods") | each("get", "pods/log")
@@ -67,6 +71,8 @@ NOBODY_MAY = (
     "delete namespaces",
     "patch namespaces",
     "list nodes",
+    "get clusterqueues.kueue.x-k8s.io",
+    "patch localqueues.kueue.x-k8s.io",
     "delete nodes",
     "patch nodes",
     "create persistentvolumes",
@@ -75,7 +81,7 @@ NOBODY_MAY = (
 )
 # And in its own namespace of those that have no business with it.
 MAY_NOT = {
-    "tidewheel-step": ("create pods", "list pods", "delete pods", "get configmaps", "create rayjobs.ray.io"),
+    "tidewheel-step": ("create pods", "watch pods", "delete pods", "get configmaps", "create rayjobs.ray.io"),
     "tidewheel-ingest": ("create rayjobs.ray.io", "delete rayjobs.ray.io", "get pods/log", "create persistentvolumeclaims"),
     "tidewheel-sample": ("create rayjobs.ray.io", "delete rayjobs.ray.io", "get pods/log", "create persistentvolumeclaims"),
     "tidewheel-train": (
@@ -86,10 +92,16 @@ MAY_NOT = {
         "get configmaps",
         "create rayclusters.ray.io",
     ),
-    "tidewheel-deploy": ("create pods", "list pods", "delete pods", "get rollouts.argoproj.io", "delete configmaps"),
-    "tidewheel-conclude": ("create pods", "create rayjobs.ray.io", "get pods", "deletecollection pods", "get configmaps"),
+    "tidewheel-deploy": ("create pods", "watch pods", "delete pods", "get rollouts.argoproj.io", "delete configmaps"),
+    "tidewheel-conclude": ("create pods", "create rayjobs.ray.io", "watch pods", "deletecollection pods", "get configmaps"),
     "tidewheel-run": ("create persistentvolumeclaims", "watch rayclusters.ray.io", "deletecollection rayjobs.ray.io"),
-    "tidewheel-child": ("create events", "list pods", "get configmaps/kfp-launcher", "create workflowtaskresults.argoproj.io"),
+    "tidewheel-child": (
+        "create events",
+        "list pods",
+        "patch pods/resize",
+        "get configmaps/kfp-launcher",
+        "create workflowtaskresults.argoproj.io",
+    ),
 }
 
 
