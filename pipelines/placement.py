@@ -4,6 +4,7 @@ from kfp import dsl, kubernetes
 
 from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.placement import (
+    BACKOFF_SECONDS,
     GPU,
     HOME_MOUNT,
     MOUNTED,
@@ -24,7 +25,6 @@ FIELDS = {
     "TIDEWHEEL_RECIPE": "metadata.labels['tidewheel/recipe']",
 }
 WITH_EXECUTORS = ("ingest", "sample", "validate_data")
-BACKOFF = "30s"
 
 
 def place(task: dsl.PipelineTask, step: str, recipe: str, placement: Placement) -> None:
@@ -42,7 +42,7 @@ def place(task: dsl.PipelineTask, step: str, recipe: str, placement: Placement) 
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=asked.shm)
     kubernetes.set_timeout(task, asked.timeout_seconds)
     if asked.retries:
-        task.set_retry(asked.retries, backoff_duration=BACKOFF)
+        task.set_retry(asked.retries, backoff_duration=f"{BACKOFF_SECONDS}s")
     for label, value in labels_of(step, recipe, asked).items():
         kubernetes.add_pod_label(task, label, value)
     if placement.volume:

@@ -16,6 +16,10 @@ EVERY_TASK = (
     | each("create", "retrains.tidewheel.dev")
     | each("patch", "retrains.tidewheel.dev/status")
     | each("get", "configmaps/kfp-launcher")
+    | each("get list", "pods")
+    | each("patch", "pods/resize")
+    | each("list", "resourcequotas", "limitranges")
+    | each("get", "localqueues.kueue.x-k8s.io")
 )
 SPARK = each("get list watch create delete deletecollection", "pods")
 RAY = each("create get patch delete", "rayjobs.ray.io") | each("list", "workloads.kueue.x-k8s.io") | each("get list", "pods")
@@ -67,6 +71,8 @@ NOBODY_MAY = (
     "delete namespaces",
     "patch namespaces",
     "list nodes",
+    "get clusterqueues.kueue.x-k8s.io",
+    "patch localqueues.kueue.x-k8s.io",
     "delete nodes",
     "patch nodes",
     "create persistentvolumes",
@@ -77,7 +83,7 @@ NOBODY_MAY = (
 MAY_NOT = {
     "tidewheel-step": (
         "create pods",
-        "list pods",
+        "watch pods",
         "delete pods",
         "get configmaps",
         "create rayjobs.ray.io",
@@ -108,8 +114,8 @@ MAY_NOT = {
         "get configmaps",
         "create rayclusters.ray.io",
     ),
-    "tidewheel-deploy": ("create pods", "list pods", "delete pods", "get rollouts.argoproj.io", "delete configmaps"),
-    "tidewheel-conclude": ("create pods", "create rayjobs.ray.io", "get pods", "deletecollection pods", "get configmaps"),
+    "tidewheel-deploy": ("create pods", "watch pods", "delete pods", "get rollouts.argoproj.io", "delete configmaps"),
+    "tidewheel-conclude": ("create pods", "create rayjobs.ray.io", "watch pods", "deletecollection pods", "get configmaps"),
     "tidewheel-run": (
         "create persistentvolumeclaims",
         "create services",

@@ -142,10 +142,16 @@ def _explain(report: RunReport) -> None:
     out.print(f"{outcome_text(report.outcome)}: {plain(report.reason)}\n")
     show_standing(report)
     rows = [
-        [step.name, step.status, "reused" if step.reused else f"{step.seconds:.1f} s", plain(step.summary or _why(step))]
+        [
+            step.name,
+            step.status,
+            "reused" if step.reused else f"{step.seconds:.1f} s",
+            step.memory,
+            plain(step.summary or _why(step)),
+        ]
         for step in report.steps
     ]
-    table(("step", "status", "took", "made"), rows)
+    table(("step", "status", "took", "memory", "made"), rows)
     out.print()
     datasets = [
         [name, short(data.digest), f"{data.rows:,}", f"{data.weight_sum:,.0f}"] for name, data in report.datasets.items()

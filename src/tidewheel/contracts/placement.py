@@ -16,6 +16,9 @@ POD_VARIABLE, PLACED_VARIABLE = "TIDEWHEEL_POD", "TIDEWHEEL_PLACED"  # a pod's n
 SETTINGS = "tidewheel"  # ConfigMap of the namespace (docs/operations/manifests.md); without it no pod of a run starts
 SECRETS = ("tidewheel-store", "tidewheel-mlflow")  # where they are
 MOUNTED = "/etc/tidewheel"  # in pods: a folder a ConfigMap or Secret, a file a variable
+BACKOFF_SECONDS = 30  # before the first retry of a step; each waits twice as long as the one before
+RETRYING_SECONDS = 3600  # no retry begins later than that after the first try did (kfp's default)
+START_SECONDS = 120  # until a pod has begun
 Cpu = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?|[0-9]+m)$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
 Name = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?)?$")]
@@ -138,6 +141,11 @@ class Placed(Contract):
         """None where this is no pod of a pipeline."""
         text = environment.get(PLACED_VARIABLE)
         return cls.parse(text, PLACED_VARIABLE) if text else None
+
+
+def retrying_seconds(retries: int) -> int:
+    """How long after a failure retries of its step may still begin by themselves; whoever comes later is a person."""
+    return min(BACKOFF_SECONDS * (2**retries - 1), RETRYING_SECONDS) + START_SECONDS * retries
 
 
 def bytes_of(memory: str) -> int:

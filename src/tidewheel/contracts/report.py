@@ -32,7 +32,11 @@ class StepFailure(Contract):
 
 
 class StepRecord(Contract):
-    """One step of one run. `overhead_seconds` is the part spent before and after the work: start, imports, manifests."""
+    """One step of one run.
+
+    overhead_seconds: the part spent before and after the work: start, imports, manifests. memory_bytes: what its pod had;
+    null where it had no limit, as on a laptop. peak_memory_bytes: the most that was in use; null before it ended.
+    """
 
     name: str
     status: Literal["running", "succeeded", "failed", "interrupted"]
@@ -42,6 +46,16 @@ class StepRecord(Contract):
     reused: bool = False
     summary: str = ""
     failure: StepFailure | None = None
+    memory_bytes: int | None = Field(default=None, gt=0)
+    peak_memory_bytes: int | None = Field(default=None, ge=0)
+
+    @property
+    def memory(self) -> str:
+        """Used of requested, `412 of 2,048 MiB`; `412 MiB` where nothing limited it, `of 2,048 MiB` before it ended."""
+        used = "" if self.peak_memory_bytes is None else f"{self.peak_memory_bytes / 2**20:,.0f}"
+        asked = "" if self.memory_bytes is None else f"of {self.memory_bytes / 2**20:,.0f}"
+        words = " ".join(part for part in (used, asked) if part)
+        return f"{words} MiB" if words else ""
 
 
 class DatasetSummary(Contract):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -14,17 +15,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import psutil
 
 from tidewheel import __version__
 from tidewheel.contracts.base import Contract, digest_of
 from tidewheel.contracts.dataset import DATASETS, DatasetManifest
+from tidewheel.contracts.placement import Placed, StepPlacement, retrying_seconds
 from tidewheel.contracts.report import StepFailure, StepRecord
 from tidewheel.contracts.window import parse_time
 from tidewheel.errors import KINDS, ContractError, TidewheelError
-from tidewheel.steps.records import put_document, put_record, record_of
+from tidewheel.steps.memory import StepMemory
+from tidewheel.steps.records import put_document, put_record, record_of, report_of
 from tidewheel.steps.shown import show_run
 from tidewheel.store.disk import room_in
 from tidewheel.store.home import RUN_VARIABLE, Home
@@ -100,6 +103,11 @@ class Job:
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
+    def say(self, words: str) -> None:
+        """Tell what people should know of this try, where its log is read and where the run is followed."""
+        print(f"tidewheel: {self.step}: {words}", file=sys.stderr)
+        self.event("said", words=words)
+
     @contextmanager
     def overhead(self) -> Iterator[None]:
         """Time spent inside is start-up or bookkeeping, not work: engines starting, imports, manifests."""
@@ -125,6 +133,7 @@ def run_step(
     outputs: Mapping[str, str],
     work: Work,
     reuse_key: Callable[[Job], object] | None,
+    now: Callable[[], float] = time.time,
 ) -> Result:
     """Run `work`, or reuse what an earlier run made from the same key, and write its documents to `outputs`.
 
@@ -133,8 +142,10 @@ def run_step(
         inputs: input name -> path of a manifest.
         outputs: output name -> path to write the manifest to.
         reuse_key: everything the result depends on beside the version of this code, as JSON data; None: never reuse.
+        now: seconds since the epoch.
 
-    A step that this run tried before, and that failed of something that another try cannot change, fails of it again at once.
+    A step that this run tried before, and that failed of something that another try cannot change, fails of it again at once,
+    unless it is a person who tries it again. One that was killed because its memory was not enough gets more (steps/memory.py).
 
     Raises:
         TidewheelError: as `work` does; the record says why, and the exit code of the run follows from it.
@@ -145,51 +156,73 @@ def run_step(
     run_id = os.environ.get(RUN_VARIABLE) or run_id
     job = Job(step, run_id, parse_time(window_end), home, home.store(run_id), inputs)
     job.folder.mkdir(parents=True, exist_ok=True)
-    _expect_retryable(record_of(job.store, run_id, step))
-    began = datetime.fromtimestamp(started, UTC)
-    job.record(StepRecord(name=step, status="running", started=began))
+    memory = StepMemory.of(job.store, step, os.environ, job.say)
+    if not memory.was_killed:
+        _expect_retryable(job, now())
+    record = StepRecord(
+        name=step, status="running", started=datetime.fromtimestamp(started, UTC), memory_bytes=memory.given_bytes
+    )
+    job.record(record)
     job.event("started")
     signal.signal(signal.SIGTERM, _interrupt)
     job._overhead_seconds = time.time() - started
     try:
-        with room_in(home.root):
+        with job.overhead():
+            if memory.climb():
+                record = record.model_copy(update={"memory_bytes": memory.given_bytes})
+                job.record(record)
+        with room_in(home.root), memory.watched():
             result, reused = _work_or_reuse(job, work, reuse_key)
         with job.overhead():
-            for name, path in outputs.items():
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                Path(path).write_text(result.documents[name], encoding="utf-8")
-            for name, text in result.documents.items():
-                put_document(job.store, job.run_id, step, name, text)
+            _write(job, result, outputs)
+            if not reused:
+                memory.ended_well()
     except BaseException as error:
         job.store.abandon()  # on a full disk this is what makes room to say so
-        status: Literal["interrupted", "failed"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        failure = _failure(error)
-        job.record(StepRecord(name=step, status=status, started=began, seconds=time.time() - started, failure=failure))
-        job.event(status, seconds=time.time() - started, words=failure.message)
+        seconds, failure = time.time() - started, _failure(error)
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        ended = {"status": status, "seconds": seconds, "failure": failure, "peak_memory_bytes": memory.peak_bytes}
+        job.record(record.model_copy(update=ended))
+        job.event(status, seconds=seconds, words=failure.message)
         raise
     seconds = time.time() - started
-    overhead = seconds if reused else min(job._overhead_seconds, seconds)
-    job.record(
-        StepRecord(
-            name=step,
-            status="succeeded",
-            started=began,
-            seconds=seconds,
-            overhead_seconds=overhead,
-            reused=reused,
-            summary=result.summary,
-        )
-    )
+    ended = {
+        "status": "succeeded",
+        "seconds": seconds,
+        "overhead_seconds": seconds if reused else min(job._overhead_seconds, seconds),
+        "reused": reused,
+        "summary": result.summary,
+        "peak_memory_bytes": memory.peak_bytes,
+    }
+    job.record(record.model_copy(update=ended))
     job.event("finished", seconds=seconds, reused=reused, words=result.summary)
     return result
 
 
-def _expect_retryable(earlier: StepRecord | None) -> None:
+def _write(job: Job, result: Result, outputs: Mapping[str, str]) -> None:
+    """Hand the documents to the orchestrator, and keep them for whoever asks about the run."""
+    for name, path in outputs.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(result.documents[name], encoding="utf-8")
+    for name, text in result.documents.items():
+        put_document(job.store, job.run_id, job.step, name, text)
+
+
+def _expect_retryable(job: Job, now: float) -> None:
     """Fail at once as the try before this one did, if another cannot end otherwise: orchestrators try everything again.
 
-    A step that was killed or interrupted left no failure of its own, and is worth another try.
+    A step that was killed or interrupted left no failure of its own, and is worth another try. So is one that a person tries
+    again, who has seen the failure: its run had ended with it, or it is older than retries are that come by themselves.
     """
+    earlier = record_of(job.store, job.run_id, job.step)
     if earlier is None or earlier.status != "failed" or earlier.failure is None:
+        return
+    report = report_of(job.store, job.run_id)
+    if report is not None and earlier in report.steps:
+        return
+    placed = Placed.of(os.environ)
+    retries = (placed.step if placed is not None else StepPlacement()).retries
+    if now - earlier.started.timestamp() - earlier.seconds > retrying_seconds(retries):
         return
     kind = KINDS.get(earlier.failure.kind, TidewheelError)  # a bug has no kind
     if not kind.is_retryable:

@@ -6,17 +6,20 @@ import errno
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.dataset import DATASETS, DatasetManifest
-from tidewheel.contracts.report import StepRecord
+from tidewheel.contracts.placement import Placed, StepPlacement
+from tidewheel.contracts.report import Outcome, RunReport, StepRecord
 from tidewheel.contracts.window import Window, parse_time
 from tidewheel.errors import ConfigError, RejectedError, RetryableError, TidewheelError
 from tidewheel.steps.job import Job, Result, run_step
-from tidewheel.steps.records import document, put_record, records_of
+from tidewheel.steps.records import document, put_record, put_report, records_of
 from tidewheel.store import Home
 
 WINDOW = Window.ending(parse_time("2026-01-12"), 7)
@@ -25,7 +28,7 @@ WINDOW = Window.ending(parse_time("2026-01-12"), 7)
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("TIDEWHEEL_HOME", str(tmp_path / "home"))
-    for name in ("TIDEWHEEL_STORE", "TIDEWHEEL_VERIFY", "TIDEWHEEL_RUN_ID", "MLFLOW_TRACKING_URI"):
+    for name in ("TIDEWHEEL_STORE", "TIDEWHEEL_VERIFY", "TIDEWHEEL_RUN_ID", "MLFLOW_TRACKING_URI", "TIDEWHEEL_PLACED"):
         monkeypatch.delenv(name, raising=False)
     before = signal.getsignal(signal.SIGTERM)
     yield Home.resolve()
@@ -46,8 +49,11 @@ def publishing(calls: list[str]) -> Callable[[Job], Result]:
     return work
 
 
-def step(run_id: str, work: Callable[[Job], Result], outputs: dict[str, str], key: object = "same") -> Result:
-    return run_step("sample", run_id, "2026-01-12", {}, outputs, work, None if key is None else lambda job: key)
+def step(
+    run_id: str, work: Callable[[Job], Result], outputs: dict[str, str], key: object = "same", later_seconds: float = 0.0
+) -> Result:
+    reuse_key = None if key is None else lambda job: key
+    return run_step("sample", run_id, "2026-01-12", {}, outputs, work, reuse_key, lambda: time.time() + later_seconds)
 
 
 def record(home: Home, run_id: str) -> StepRecord:
@@ -189,6 +195,76 @@ def test_a_failure_that_another_try_cannot_change_comes_again_without_work(home:
 
     assert tries == ["one"]
     assert record(home, "one") == first, "who must act is still said"
+
+
+def fails(error: BaseException) -> Callable[[Job], Result]:
+    def work(job: Job) -> Result:
+        raise error
+
+    return work
+
+
+# By hand: 30 s and 60 s between the three tries of a step, and two minutes for each of two pods to begin.
+@pytest.mark.parametrize(("later_seconds", "is_believed"), [(320.0, True), (335.0, False)])
+def test_a_failure_is_believed_while_retries_come_by_themselves(home: Home, later_seconds: float, is_believed: bool) -> None:
+    with pytest.raises(RejectedError):
+        step("one", fails(RejectedError("no positives")), {})
+    calls: list[str] = []
+    if is_believed:
+        with pytest.raises(RejectedError, match="no positives"):
+            step("one", publishing(calls), {}, later_seconds=later_seconds)
+    else:
+        step("one", publishing(calls), {}, later_seconds=later_seconds)
+
+    assert calls == ([] if is_believed else ["one"])
+
+
+def test_a_step_without_retries_is_tried_again_by_people_alone(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed = Placed(step=StepPlacement(retries=0))
+    monkeypatch.setenv("TIDEWHEEL_PLACED", canonical_json(placed.model_dump(mode="json")))
+    with pytest.raises(RejectedError):
+        step("one", fails(RejectedError("no positives")), {})
+    calls: list[str] = []
+    step("one", publishing(calls), {}, later_seconds=1.0)
+
+    assert calls == ["one"]
+
+
+def test_a_run_that_had_ended_is_tried_again_by_a_person_who_mended_something(home: Home) -> None:
+    with pytest.raises(ConfigError):
+        step("one", fails(ConfigError("the Secret is wrong")), {})
+    put_report(home.store("one"), report(record(home, "one")), {})
+    calls: list[str] = []
+    step("one", publishing(calls), {})
+
+    assert calls == ["one"]
+
+
+def test_a_failure_after_that_is_believed_again(home: Home) -> None:
+    with pytest.raises(ConfigError):
+        step("one", fails(ConfigError("the Secret is wrong")), {})
+    put_report(home.store("one"), report(record(home, "one")), {})
+    with pytest.raises(ConfigError):
+        step("one", fails(ConfigError("the Secret is still wrong")), {})
+    calls: list[str] = []
+    with pytest.raises(ConfigError, match="still wrong"):
+        step("one", publishing(calls), {})
+
+    assert calls == []
+
+
+def report(*steps: StepRecord) -> RunReport:
+    return RunReport(
+        run_id="one", recipe="shop", recipe_digest="r", window=WINDOW, outcome=Outcome.FAILED, reason="why", steps=steps
+    )
+
+
+def test_a_step_says_what_it_used(home: Home) -> None:
+    step("one", publishing([]), {})
+
+    found = record(home, "one")
+    assert found.memory_bytes is None, "nothing limits it here"
+    assert (found.peak_memory_bytes or 0) > 2**20
 
 
 @pytest.mark.parametrize("error", [RetryableError("the store does not answer"), KeyboardInterrupt()])

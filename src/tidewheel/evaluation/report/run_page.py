@@ -104,9 +104,9 @@ def _steps(run: RunReport) -> str:
             f'<br><span class="bad">{escape(step.failure.kind)}: {escape(step.failure.message)}</span>' if step.failure else ""
         )
         status = "reused" if step.reused else step.status
-        rows.append([escape(step.name), status, f"{step.seconds:.2f}", bar, escape(step.summary) + failed])
-    note = '<p class="soft">Grey part of a bar: start, imports and manifests.</p>'
-    return f"<h2>Steps</h2>{note}{table(('step', 'status', 'seconds', '', 'what it did'), rows, frozenset({2}))}"
+        rows.append([escape(step.name), status, f"{step.seconds:.2f}", bar, step.memory, escape(step.summary) + failed])
+    note = '<p class="soft">Grey part of a bar: start, imports and manifests. Memory: used at most, of requested.</p>'
+    return f"<h2>Steps</h2>{note}{table(('step', 'status', 'seconds', '', 'memory', 'what it did'), rows, frozenset({2, 4}))}"
 
 
 def _training(training: TrainingReport) -> str:

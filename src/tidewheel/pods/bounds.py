@@ -1,0 +1,106 @@
+"""What of a cluster bounds the memory of a pod: quotas and limits of its namespace, and the queue that it came through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tidewheel.contracts.placement import PodPlacement, bytes_of
+from tidewheel.errors import ConfigError, RetryableError
+from tidewheel.pods.ladder import MIB, Bound
+from tidewheel.pods.memory import ask
+
+QUEUES = "/apis/kueue.x-k8s.io/v1beta2"
+MEMORIES = ("memory", "requests.memory", "limits.memory")  # of a ResourceQuota
+# A quota of some pods alone counts this one or not: the API server knows, and says so when it is asked for more.
+OF_SOME = ("scopes", "scopeSelector")
+
+
+def bounds_in(
+    namespace: str, queue: str, asked: PodPlacement, own_bytes: int, count: int, unseen: Callable[[str], None]
+) -> list[Bound]:
+    """What bounds each of `count` equal pods. Where the cluster does not tell, nothing does, and `unseen` hears why.
+
+    Args:
+        queue: name of the LocalQueue; empty: none.
+        own_bytes: what quotas count of these pods already, together.
+    """
+    within = f"/api/v1/namespaces/{namespace}"
+    found: list[Bound] = []
+
+    def look(what: str, read: Callable[[], list[Bound]]) -> None:
+        try:
+            found.extend(read())
+        except (ConfigError, RetryableError) as error:
+            unseen(f"{what} not known: {error}")
+
+    look("quotas", lambda: _quotas(ask(f"{within}/resourcequotas", "quotas")["items"], own_bytes, count))
+    look("limits", lambda: _limits(ask(f"{within}/limitranges", "limits")["items"]))
+    if queue:
+        look(f"quota of queue {queue}", lambda: _queue(namespace, queue, bytes_of(asked.memory) * count, count))
+    return found
+
+
+def _quotas(quotas: list[Mapping[str, Any]], own_bytes: int, count: int) -> list[Bound]:
+    found = []
+    for quota in quotas:
+        if any(quota["spec"].get(key) for key in OF_SOME):
+            continue
+        whose, used = f"ResourceQuota {quota['metadata']['name']}", quota.get("status", {}).get("used") or {}
+        for key in MEMORIES:
+            if (hard := (quota["spec"].get("hard") or {}).get(key)) is not None:
+                found += _shared(f"{whose}, {key}", _amount(hard), _amount(used.get(key, "0")) - own_bytes, count)
+    return found
+
+
+def _limits(ranges: list[Mapping[str, Any]]) -> list[Bound]:
+    return [
+        Bound(_amount(limit["max"]["memory"]), f"LimitRange {each['metadata']['name']}", "raise it")
+        for each in ranges
+        for limit in each["spec"]["limits"]
+        if limit["type"] in ("Container", "Pod") and "memory" in (limit.get("max") or {})
+    ]
+
+
+def _queue(namespace: str, queue: str, own_bytes: int, count: int) -> list[Bound]:
+    """Of the flavor with the most: which one a pod of the queue got is Kueue's business."""
+    local = ask(f"{QUEUES}/namespaces/{namespace}/localqueues/{queue}", f"queue {queue}")
+    name = local["spec"]["clusterQueue"]
+    behind = ask(f"{QUEUES}/clusterqueues/{name}", f"ClusterQueue {name}")
+    used = {
+        flavor["name"]: _amount(each["total"])
+        for flavor in behind.get("status", {}).get("flavorsUsage") or ()
+        for each in flavor["resources"]
+        if each["name"] == "memory"
+    }
+    is_lent = bool(behind["spec"].get("cohortName"))
+    flavors = []
+    for group in behind["spec"].get("resourceGroups") or ():
+        for flavor in group["flavors"]:
+            for each in flavor["resources"]:
+                if each["name"] != "memory":
+                    continue
+                if is_lent and "borrowingLimit" not in each:
+                    return []  # it borrows whatever its cohort has
+                limit = _amount(each["nominalQuota"]) + (_amount(each["borrowingLimit"]) if is_lent else 0)
+                flavors.append((limit, used.get(flavor["name"], 0)))
+    if not flavors:
+        return []  # it counts no memory
+    limit, taken = max(flavors, key=lambda one: one[0] - one[1])
+    return _shared(f"quota of queue {queue} (ClusterQueue {name})", limit, taken - own_bytes, count)
+
+
+def _shared(whose: str, limit_bytes: int, others_bytes: int, count: int) -> list[Bound]:
+    """Of what there is, and of what others leave of it now."""
+    others_bytes = max(others_bytes, 0)
+    in_use = f"{whose}, of which others use {others_bytes // MIB}Mi"
+    return [
+        Bound(limit_bytes // count, whose, "raise it"),
+        Bound(max(limit_bytes - others_bytes, 0) // count, in_use, "wait for them or raise it", is_for_now=True),
+    ]
+
+
+def _amount(quantity: str) -> int:
+    from kubernetes.utils import parse_quantity
+
+    return int(parse_quantity(quantity))

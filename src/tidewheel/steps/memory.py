@@ -1,0 +1,174 @@
+"""The memory of a step and of the pods that it starts: with what they begin, what a kill teaches, what the store remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from tidewheel.contracts.memory import Learned, after_kill, after_success, start
+from tidewheel.contracts.placement import Placed, PodPlacement, StepPlacement
+from tidewheel.errors import ConfigError, ContractError, RetryableError
+from tidewheel.pods.bounds import bounds_in
+from tidewheel.pods.ladder import fit, quantity, shown
+from tidewheel.pods.memory import earlier_tries, killed_bytes, memory_of, resize
+from tidewheel.pods.own import OwnPod, own_pod
+from tidewheel.pods.usage import Usage
+from tidewheel.steps.shown import RECIPE_VARIABLE
+from tidewheel.store.store import Store
+
+P = TypeVar("P", bound=PodPlacement)
+FOLDER = "memory"  # of the store: a folder a recipe, a record a step or kind of pod
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+
+
+class StepMemory:
+    """Of one try of one step. Where it runs in no pod of a pipeline, it asks for nothing and learns nothing.
+
+    given_bytes: what this try has; None: nobody limits it. killed_bytes: with what an earlier try of this run was killed; 0:
+    none was. Whatever a cluster does not tell or do is said with `say`; the step goes on with what it has.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        step: str,
+        environment: Mapping[str, str],
+        say: Callable[[str], None],
+        pod: OwnPod | None,
+        killed: int,
+    ) -> None:
+        placed = Placed.of(environment)
+        self._store, self._step, self._say = store, step, say
+        self._recipe = environment.get(RECIPE_VARIABLE, "")
+        self._pod = pod if placed is not None and self._recipe else None
+        self._asked = placed.step if placed is not None else StepPlacement()
+        self._usage = Usage(is_pod=self._pod is not None)
+        self.given_bytes = memory_of(pod.manifest, pod.container["name"]) or None if pod is not None else None
+        self.killed_bytes = killed
+
+    @classmethod
+    def of(cls, store: Store, step: str, environment: Mapping[str, str], say: Callable[[str], None]) -> StepMemory:
+        """Of this process's own pod, if it has one and may look at it and at those before it."""
+        pod, killed = None, 0
+        try:
+            pod = own_pod(environment)
+            killed = killed_bytes(earlier_tries(pod)) if pod is not None else 0
+        except (ConfigError, RetryableError) as error:
+            say(f"memory does not climb: {error}")
+        return cls(store, step, environment, say, pod, killed)
+
+    @property
+    def was_killed(self) -> bool:
+        return self.killed_bytes > 0
+
+    @property
+    def peak_bytes(self) -> int | None:
+        return self._usage.peak_bytes
+
+    def climb(self, now: datetime | None = None) -> bool:
+        """Take the rung that this try should have; whether that is another than the pod began with.
+
+        Raises:
+            ConfigError: the try before was killed with as much as there may be, or as this pod can be given.
+            RetryableError: the same, for now.
+        """
+        if self._pod is None or not self.given_bytes:
+            return False
+        now = now or datetime.now(UTC)
+        learned = self._learned(self._step)
+        if self.was_killed:
+            learned = self._put(self._step, after_kill(learned, self._asked, self.killed_bytes, now))
+        wanted = max(start(learned, self._asked, now), self.given_bytes)
+        if wanted <= self.given_bytes and not self.was_killed:
+            return False
+        queue = self._pod.manifest["metadata"].get("labels", {}).get(QUEUE_LABEL, "")
+        bounds = bounds_in(self._pod.namespace, queue, self._asked, self.given_bytes, 1, self._say)
+        rung = fit(self._step, wanted, self.killed_bytes, self._asked, bounds)
+        if rung < wanted:
+            self._say(f"memory: {shown(rung)} instead of {shown(wanted)}, which is more than there is room for")
+        return rung > self.given_bytes and self._resized(self._pod, rung)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside, the most that is used is noticed."""
+        with self._usage.watched():
+            yield
+
+    def ended_well(self, now: datetime | None = None) -> None:
+        """Learn from work that was done (nothing that was reused): enough quiet runs leave a rung."""
+        if self._pod is not None and (learned := self._learned(self._step)) is not None:
+            self._put(self._step, after_success(learned, self._asked, self.peak_bytes, now or datetime.now(UTC)))
+
+    def child(self, kind: str, asked: P, count: int = 1, now: datetime | None = None) -> P:
+        """What each of `count` pods of a kind (`workers`, `executors`) should ask for now: `asked` with the memory that was
+        learned, as far as quotas leave it.
+        """
+        learned = self._learned(f"{self._step}.{kind}")
+        if self._pod is None or learned is None:
+            return asked
+        wanted = start(learned, asked, now or datetime.now(UTC))
+        rung = fit(kind, wanted, 0, asked, bounds_in(self._pod.namespace, "", asked, 0, count, self._say))
+        return asked.model_copy(update={"memory": quantity(rung)})
+
+    def child_ended(
+        self,
+        kind: str,
+        asked: PodPlacement,
+        pods: Iterable[Mapping[str, Any]],
+        is_well: bool,
+        count: int = 1,
+        now: datetime | None = None,
+    ) -> bool:
+        """Learn from how pods of a kind ended; whether one was killed because its memory was not enough, and another try has
+        more.
+
+        Args:
+            asked: as the recipe has it, not as `child` returned it.
+            pods: their manifests, before they are deleted.
+
+        Raises:
+            ConfigError: they were killed with as much as there may be.
+        """
+        name, now = f"{self._step}.{kind}", now or datetime.now(UTC)
+        learned, killed = self._learned(name), killed_bytes(pods)
+        if killed and self._pod is not None:
+            wanted = start(self._put(name, after_kill(learned, asked, killed, now)), asked, now)
+            bounds = bounds_in(self._pod.namespace, "", asked, 0, count, self._say)
+            fit(kind, wanted, killed, asked, [bound for bound in bounds if not bound.is_for_now])
+        elif is_well and learned is not None:
+            self._put(name, after_success(learned, asked, None, now))
+        return killed > 0
+
+    def _resized(self, pod: OwnPod, rung: int) -> bool:
+        refusal = resize(pod, rung)
+        if refusal is None:
+            self._say(f"memory: {shown(rung)}, {shown(self.given_bytes or 0)} before")
+            self.given_bytes = rung
+            return True
+        said = f"the pod was not given {shown(rung)} of memory while it runs ({refusal.words})"
+        if (self.given_bytes or 0) > self.killed_bytes:
+            self._say(f"memory: {said}; it goes on with {shown(self.given_bytes or 0)}")
+            return False
+        kind = RetryableError if refusal.is_for_now else ConfigError
+        raise kind(
+            f"placement.{self._step}: {shown(self.killed_bytes)} of memory was not enough, and {said}; "
+            f"set placement.{self._step}.memory to {quantity(rung)}, which pods begin with"
+        )
+
+    def _learned(self, name: str) -> Learned | None:
+        where = self._name(name)
+        text = self._store.get(where)
+        try:
+            return Learned.parse(text, where) if text is not None else None
+        except ContractError as error:
+            self._say(f"memory: what was learned is not believed: {error}")
+            return None
+
+    def _put(self, name: str, learned: Learned) -> Learned:
+        self._store.put(self._name(name), learned.to_json())
+        return learned
+
+    def _name(self, name: str) -> str:
+        return f"{FOLDER}/{self._recipe}/{name}.json"

@@ -1,0 +1,191 @@
+"""The memory of a step and of pods that it starts, against an API server in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.pods.api_server import NAMESPACE, ApiServer, killed, pod, served
+from tidewheel.contracts.base import canonical_json
+from tidewheel.contracts.placement import Executors, Placed, PodPlacement, StepPlacement
+from tidewheel.errors import ConfigError, RetryableError
+from tidewheel.steps.memory import StepMemory
+from tidewheel.store import Store
+
+MIB = 2**20
+NOW = datetime(2026, 1, 12, 3, tzinfo=UTC)
+CORE = f"/api/v1/namespaces/{NAMESPACE}"
+ENVIRONMENT = {
+    "TIDEWHEEL_POD": "mine",
+    "TIDEWHEEL_NAMESPACE": NAMESPACE,
+    "TIDEWHEEL_RECIPE": "shop",
+    "TIDEWHEEL_PLACED": canonical_json(Placed(step=StepPlacement(memory="1Gi")).model_dump(mode="json")),
+}
+WORKERS = PodPlacement(memory="8Gi")
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    nothing: dict[str, Any] = {"items": []}
+    others = {f"{CORE}/resourcequotas": nothing, f"{CORE}/limitranges": nothing}
+    made = ApiServer({"mine": pod("mine", "1Gi")}, others)
+    with served(made, tmp_path) as path:
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        yield made
+
+
+class Try:
+    """One try of a step after another, over one store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store.open(str(folder))
+        self.said: list[str] = []
+
+    def memory(self, environment: dict[str, str] = ENVIRONMENT) -> StepMemory:
+        return StepMemory.of(self.store, "train", environment, self.said.append)
+
+
+@pytest.fixture
+def tried(tmp_path: Path) -> Try:
+    return Try(tmp_path / "store")
+
+
+def test_a_laptop_asks_for_nothing_and_learns_nothing(tried: Try) -> None:
+    memory = tried.memory({})
+
+    assert memory.climb(NOW) is False
+    memory.ended_well(NOW)
+    assert (memory.given_bytes, memory.was_killed, memory.child("workers", WORKERS, now=NOW)) == (None, False, WORKERS)
+    assert tried.said == []
+    assert tried.store.folders("memory") == []
+
+
+def test_a_first_try_keeps_what_it_has(server: ApiServer, tried: Try) -> None:
+    memory = tried.memory()
+
+    assert memory.climb(NOW) is False
+    assert memory.given_bytes == 1024 * MIB
+    assert server.resizes == []
+    assert tried.store.get("memory/shop/train.json") is None
+
+
+def test_after_a_kill_it_has_twice_as_much_and_the_next_run_too(server: ApiServer, tried: Try) -> None:
+    server.pods["before"] = pod("before", "1Gi", killed())
+    memory = tried.memory()
+
+    assert memory.was_killed
+    assert memory.climb(NOW) is True
+    assert memory.given_bytes == 2048 * MIB
+    assert tried.said == ["memory: 2Gi, 1Gi before"]
+
+    server.pods = {"mine": pod("mine", "1Gi")}
+    again = tried.memory()
+    assert not again.was_killed
+    assert again.climb(NOW) is True
+    assert again.given_bytes == 2048 * MIB
+
+
+def test_a_kill_that_was_seen_before_is_no_second_one(server: ApiServer, tried: Try) -> None:
+    server.pods["before"] = pod("before", "1Gi", killed())
+    tried.memory().climb(NOW)
+    first = tried.store.get("memory/shop/train.json")
+    server.pods["mine"] = pod("mine", "1Gi")
+    tried.memory().climb(NOW)
+
+    assert tried.store.get("memory/shop/train.json") == first
+
+
+def test_a_cluster_that_cannot_give_more_fails_the_next_try_with_the_remedy(server: ApiServer, tried: Try) -> None:
+    server.pods["before"] = pod("before", "1Gi", killed())
+    server.refuses = (404, "the server could not find the requested resource")
+
+    with pytest.raises(ConfigError, match=r"1Gi of memory was not enough.*set placement.train.memory to 2048Mi, which pods"):
+        tried.memory().climb(NOW)
+
+
+def test_a_node_that_is_full_for_now_is_worth_another_try(server: ApiServer, tried: Try) -> None:
+    server.pods["before"] = pod("before", "1Gi", killed())
+    server.kubelet = {"reason": "Infeasible", "message": "Node didn't have enough capacity"}
+
+    with pytest.raises(RetryableError, match="Infeasible: Node didn't have enough capacity"):
+        tried.memory().climb(NOW)
+
+
+def test_what_was_learned_and_cannot_be_given_is_said_and_the_step_goes_on(server: ApiServer, tried: Try) -> None:
+    server.pods["before"] = pod("before", "1Gi", killed())
+    tried.memory().climb(NOW)
+    server.pods = {"mine": pod("mine", "1Gi")}
+    server.refuses = (403, "not allowed")
+    memory = tried.memory()
+
+    assert memory.climb(NOW) is False
+    assert memory.given_bytes == 1024 * MIB
+    assert "not allowed" in tried.said[-1]
+    assert tried.said[-1].endswith("it goes on with 1Gi")
+
+
+def test_a_quota_cuts_the_rung_and_the_error_names_it_once_that_was_not_enough(server: ApiServer, tried: Try) -> None:
+    quota = {"metadata": {"name": "runs"}, "spec": {"hard": {"memory": "1536Mi"}}, "status": {"used": {"memory": "1Gi"}}}
+    server.others[f"{CORE}/resourcequotas"] = {"items": [quota]}
+    server.pods["before"] = pod("before", "1Gi", killed())
+    memory = tried.memory()
+
+    assert memory.climb(NOW) is True
+    assert memory.given_bytes == 1536 * MIB
+    server.pods = {"mine": pod("mine", "1Gi"), "before": pod("before", "1536Mi", killed())}
+    with pytest.raises(
+        ConfigError, match=r"1\.5Gi of memory was not enough.*more than 1\.5Gi: ResourceQuota runs, memory; raise it"
+    ):
+        tried.memory().climb(NOW)
+
+
+def test_an_account_that_may_not_look_at_its_pod_is_told_and_goes_on(server: ApiServer, tried: Try) -> None:
+    del server.pods["mine"]
+    memory = tried.memory()
+
+    assert memory.climb(NOW) is False
+    assert "may not look at it (403" in tried.said[0]
+
+
+def test_a_damaged_record_is_said_and_not_believed(server: ApiServer, tried: Try) -> None:
+    tried.store.put("memory/shop/train.json", "{")
+
+    assert tried.memory().climb(NOW) is False
+    assert tried.said[0].startswith("memory: what was learned is not believed: memory/shop/train.json")
+
+
+def test_pods_of_a_step_climb_by_their_kind(server: ApiServer, tried: Try) -> None:
+    memory = tried.memory()
+    ends = [pod("w1", "8Gi", killed()), pod("w2", "8Gi", killed("Error"))]
+
+    assert memory.child("workers", WORKERS, now=NOW) == WORKERS
+    assert memory.child_ended("workers", WORKERS, ends, is_well=False, now=NOW) is True
+    assert memory.child("workers", WORKERS, now=NOW) == PodPlacement(memory="16384Mi")
+    assert memory.child("executors", Executors(memory="8Gi"), now=NOW) == Executors(memory="8Gi")
+
+
+def test_pods_that_were_lost_otherwise_do_not_climb(server: ApiServer, tried: Try) -> None:
+    memory = tried.memory()
+
+    assert memory.child_ended("workers", WORKERS, [pod("w1", "8Gi", killed("Error"))], is_well=False, now=NOW) is False
+    assert memory.child("workers", WORKERS, now=NOW) == WORKERS
+
+
+def test_pods_that_were_killed_at_the_top_are_an_error(server: ApiServer, tried: Try) -> None:
+    with pytest.raises(
+        ConfigError, match=r"placement.workers: 32Gi of memory was not enough.*raise placement.workers.max_memory"
+    ):
+        tried.memory().child_ended("workers", WORKERS, [pod("w1", "32Gi", killed())], is_well=False, now=NOW)
+
+
+def test_many_pods_get_what_a_quota_leaves_each(server: ApiServer, tried: Try) -> None:
+    quota = {"metadata": {"name": "runs"}, "spec": {"hard": {"memory": "40Gi"}}, "status": {"used": {"memory": "4Gi"}}}
+    server.others[f"{CORE}/resourcequotas"] = {"items": [quota]}
+    memory = tried.memory()
+    memory.child_ended("workers", WORKERS, [pod("w1", "8Gi", killed())], is_well=False, count=3, now=NOW)
+
+    assert memory.child("workers", WORKERS, count=3, now=NOW).memory == "12288Mi"
