@@ -1,13 +1,19 @@
-"""A real S3-compatible server, in a process of its own."""
+"""Real S3-compatible servers, each in a process of its own: moto, and SeaweedFS as clusters run it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import sysconfig
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
-SERVER = """
+from tests.ports import TRIES, free_ports
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+MOTO = """
 import sys
 from moto.server import ThreadedMotoServer
 server = ThreadedMotoServer(ip_address=sys.argv[1], port=0, verbose=False)
@@ -15,24 +21,70 @@ server.start()
 print(*server.get_host_and_port(), flush=True)
 sys.stdin.read()
 """
+WEED = Path(sysconfig.get_path("scripts")) / "weed"
+PARTS = ("master", "volume", "filer", "s3", "admin")  # of SeaweedFS, each with a port for HTTP and one for gRPC
+UNUSED = ("-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-volume.preStopSeconds=0")
+READY = "All enabled components are running"
 
 
 @contextmanager
 def s3_server(address: str = "127.0.0.1") -> Iterator[dict[str, str]]:
-    """The variables by which clients find it, while it runs."""
-    command = [sys.executable, "-c", SERVER, address]
+    """The variables by which clients find moto's, while it runs."""
+    command = [sys.executable, "-c", MOTO, address]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, text=True, **pipes) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         host, port = server.stdout.readline().split()
         try:
-            yield {
-                "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-                "AWS_ACCESS_KEY_ID": "key",
-                "AWS_SECRET_ACCESS_KEY": "secret",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            }
+            yield _variables(host, int(port))
         finally:
             server.stdin.close()
             server.wait(60)
+
+
+@contextmanager
+def seaweedfs(bucket: str, address: str = "127.0.0.1") -> Iterator[dict[str, str]]:
+    """The variables by which clients find a SeaweedFS that has this one bucket, while it runs.
+
+    A test that wants a place of its own takes a prefix: each bucket gets volumes of its own, and there are few.
+    """
+    with tempfile.TemporaryDirectory(prefix="weed-") as folder:
+        server, ports = _weed(Path(folder), bucket, address)
+        try:
+            yield _variables(address, ports["s3.port"])
+        finally:
+            server.terminate()  # it takes its sockets out of /tmp
+            server.wait(60)
+            assert server.stdout is not None
+            server.stdout.close()
+
+
+def _weed(folder: Path, bucket: str, address: str) -> tuple[subprocess.Popen[str], Mapping[str, int]]:
+    """A server that is ready, and its ports by name of the option. It ends at once where one of them was taken meanwhile."""
+    names = [f"{part}.{port}" for part in PARTS for port in ("port", "port.grpc")]
+    log = folder / "log"
+    for _ in range(TRIES):
+        ports = dict(zip(names, free_ports(len(names), address), strict=True))
+        options = [f"-{name}={port}" for name, port in ports.items()]
+        sockets = [f"-{part}.localSocket={folder / part}.sock" for part in ("filer", "s3")]
+        places = [f"-dir={folder}", f"-ip={address}", f"-ip.bind={address}", f"-bucket={bucket}"]
+        with log.open("w", encoding="utf-8") as stream:
+            server = subprocess.Popen(
+                [WEED, f"-logdir={folder}", "mini", *places, *UNUSED, *options, *sockets],
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                text=True,
+                env={"HOME": str(folder), **KEYS},  # nobody's own settings
+                cwd=folder,
+            )
+        assert server.stdout is not None
+        if any(READY in line for line in server.stdout):
+            return server, ports
+        server.wait(60)
+        server.stdout.close()
+    raise AssertionError(f"SeaweedFS ended {TRIES} times: {log.read_text(encoding='utf-8')[-1000:]}")
+
+
+def _variables(host: str, port: int) -> dict[str, str]:
+    return {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1", **KEYS}

@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from pipelines.compile import compiled
+from tests.cluster.kubectl import kubectl
 from tests.e2e.command import QUICKSTART, ROOT, Ended, tidewheel
 from tidewheel.cluster.kubeflow import Kubeflow
 from tidewheel.contracts.recipe import Recipe
@@ -185,8 +186,6 @@ def _resolved(run_id: str) -> dict[str, Any] | None:
     """The parameters that the first driver of a run was given."""
     if shutil.which("kubectl") is None or not os.environ.get("KUBECONFIG"):
         pytest.skip("what the driver was given can only be seen with kubectl and KUBECONFIG")
-    from tests.cluster.kubectl import kubectl
-
     found = kubectl("get", "workflows.argoproj.io", "-A", "-l", f"pipeline/runid={run_id}", "-o", "json")
     for workflow in json.loads(found)["items"]:
         for node in workflow.get("status", {}).get("nodes", {}).values():
@@ -235,6 +234,38 @@ def test_what_is_not_there_is_said_in_one_line(place: Place) -> None:
         place.client.get_run("00000000-0000-0000-0000-000000000000")
     with pytest.raises(ConfigError, match=r"has nothing there to read run 0000.*404"):
         place.backend.run("00000000-0000-0000-0000-000000000000")
+
+
+@pytest.fixture
+def settings_of_runs() -> Iterator[None]:
+    """The ConfigMap without which no pod of a run is made, where runs are."""
+    if shutil.which("kubectl") is None or not os.environ.get("KUBECONFIG"):
+        pytest.skip("pods can only be seen with kubectl and KUBECONFIG")
+    runs = ("--namespace", os.environ.get("KFP_NAMESPACE", "kubeflow"))
+    is_ours = "configmap/tidewheel" not in kubectl(*runs, "get", "configmaps", "--output=name").split()
+    if is_ours:
+        kubectl(*runs, "create", "configmap", "tidewheel", "--from-literal=TIDEWHEEL_STORE=s3://bucket")
+    yield
+    if is_ours:
+        kubectl(*runs, "delete", "configmap", "tidewheel")
+
+
+def test_the_wait_for_a_run_whose_image_is_nowhere_says_so_once_and_ends(
+    place: Place, settings_of_runs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEWHEEL_REGISTRY", "registry.local/nobody-has-this")
+    words = ("submit", "--recipe", place.recipe, "--window-end", "2026-01-12", "--service-account", ACCOUNT)
+
+    ended = tidewheel(*words, "--wait", "--patience", "30", "--json")
+
+    assert ended.code == 1
+    (said,) = [line for line in ended.err.splitlines() if " waits " in line]
+    assert re.search(r"pod \S+, container main: registry.local/nobody-has-this/tidewheel/python-\S+ \w*Image\w+", said)
+    assert "push it (make images" in said
+    assert re.search(r"waited for \d+ s; the run goes on in the cluster", ended.last_line)
+    assert "push it (make images" in ended.document["error"]["message"]
+    (run,) = place.runs()
+    assert run.state == "RUNNING"
 
 
 def test_every_command_of_the_page_works_in_its_order(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""Whole turns whose store is a bucket of a real S3-compatible server."""
+"""Whole turns as a team runs them: the store is a bucket of SeaweedFS, the registry an MLflow server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import boto3
 import pytest
 
 from tests.e2e.command import PROGRAM, QUICKSTART, SMALL, Ended, environment, settings
-from tests.s3 import s3_server
+from tests.mlflow_server import mlflow_server
+from tests.s3 import seaweedfs
+from tidewheel.registry import BackgroundRegistry
+from tidewheel.store.home import REGISTRY_VARIABLE, STORE_VARIABLE
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +53,7 @@ class Bucket:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Bucket]:
-    with s3_server() as variables:
+    with seaweedfs(BUCKET) as variables, mlflow_server() as registry:
         client = boto3.client(
             "s3",
             endpoint_url=variables["AWS_ENDPOINT_URL"],
@@ -58,8 +61,7 @@ def bucket() -> Iterator[Bucket]:
             aws_access_key_id="key",
             aws_secret_access_key="secret",
         )
-        client.create_bucket(Bucket=BUCKET)
-        yield Bucket(client, variables | {"TIDEWHEEL_STORE": f"s3://{BUCKET}/{PREFIX}"})
+        yield Bucket(client, variables | {STORE_VARIABLE: f"s3://{BUCKET}/{PREFIX}", REGISTRY_VARIABLE: registry})
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,7 @@ def test_a_turn_leaves_everything_in_the_bucket(bucket: Bucket, first: tuple[Pat
     assert "ledger/quickstart/000001.json" in names
     assert not any(name.startswith("staging/") for name in names)
     assert not (home / "store").exists()
+    assert not (home / "registry.db").exists()
     assert bucket.tidewheel("reconcile", "--json", home=home).document == {"repaired": []}
 
 
@@ -97,6 +100,23 @@ def test_another_machine_goes_on_where_the_first_stopped(
     history = bucket.tidewheel("history", "--json", home=home).document
     assert [entry["number"] for entry in history] == [1, 2]
     assert history[1]["previous"] == report["bundle"]
+    aliases, versions = registered(bucket)
+    assert aliases == {"production": history[1]["bundle"], "previous": report["bundle"]}
+    assert versions == {entry["bundle"]: str(entry["number"]) for entry in history}
+    assert bucket.tidewheel("reconcile", "--json", home=home).document == {"repaired": []}
+
+
+def registered(bucket: Bucket) -> tuple[dict[str, str], dict[str, str]]:
+    """What the server says to MLflow's own client: digest by alias, and number of the newest decision by digest."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(bucket.variables[REGISTRY_VARIABLE])
+    versions = {str(version.version): version for version in client.search_model_versions("name = 'quickstart'")}
+    assert all(version.source.startswith(f"s3://{BUCKET}/{PREFIX}/bundles/") for version in versions.values())
+    digests = {number: version.tags["tidewheel.digest"] for number, version in versions.items()}
+    aliases = client.get_registered_model("quickstart").aliases
+    numbers = {digests[number]: version.tags["tidewheel.ledger"] for number, version in versions.items()}
+    return {alias: digests[str(number)] for alias, number in aliases.items()}, numbers
 
 
 def test_homes_that_share_a_store_never_share_a_run_id(
@@ -135,6 +155,14 @@ def test_a_store_that_is_down_is_one_line(first: tuple[Path, dict[str, Any]], bu
     assert ended.code == 1
     assert "s3://wheel/team/ranker: create store.json failed in 6 attempts" in ended.last_line
     assert "Traceback" not in ended.err
+
+
+def test_a_registry_behind_a_server_takes_bundles_of_a_folder_too(bucket: Bucket, tmp_path: Path) -> None:
+    """MLflow's server refuses a source that is a path: it would be one of its own."""
+    with BackgroundRegistry(bucket.variables[REGISTRY_VARIABLE], "of a folder", str(tmp_path / "bundles")) as registry:
+        registry.announce("a" * 64, {"tidewheel.run_id": "run-1"})
+
+        assert registry.aliases() == {"candidate": "a" * 64}
 
 
 def test_serve_copies_the_bundle_to_this_machine(bucket: Bucket, first: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from tidewheel import __version__
-from tidewheel.cli import groups
+from tidewheel.cli import groups, options
 from tidewheel.cli.options import DataOption, HomeOption, JsonFlag, NameOption, RecipeOption, SetOption
 from tidewheel.errors import ConfigError, TidewheelError
 
@@ -103,20 +103,20 @@ def compile_(
 def submit(
     recipe: RecipeOption,
     data: Annotated[str, typer.Option(help="Folder of the log as pods see it; replaces source.path of the recipe.")] = "",
-    window_end: Annotated[
-        str, typer.Option(help="End of the window, UTC. Default: the next by $TIDEWHEEL_STORE's ledger.")
-    ] = "",
+    window_end: options.NextWindowOption = "",
     settings: SetOption = None,
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "by hand",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and canary, but change nothing.")] = False,
     service_account: Annotated[str, typer.Option(help="Whom the run's pods run as.")] = "tidewheel-run",
     is_waiting: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; its ending is the exit code.")] = False,
+    patience: options.PatienceOption = 300,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the recipe's pipeline once on the Kubeflow Pipelines that $KFP_ENDPOINT names."""
     from tidewheel.cli import submit as submitting
 
-    code = submitting.submit(recipe, data, window_end, settings or [], reason, dry_run, service_account, is_waiting, as_json)
+    waits = patience if is_waiting else None
+    code = submitting.submit(recipe, data, window_end, settings or [], reason, dry_run, service_account, waits, as_json)
     raise typer.Exit(code)
 
 
@@ -340,9 +340,9 @@ def doctor(
     recipe: Annotated[Path | None, typer.Option("--recipe", help="Also check this recipe.")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Also check the log in this folder.")] = None,
     is_cluster: Annotated[
-        bool, typer.Option("--cluster", help="Check the cluster of the current context, and what this account may do in it.")
+        bool, typer.Option("--cluster", help="Check the cluster, and what this account may do in it.")
     ] = False,
-    namespace: Annotated[str, typer.Option(help="Of runs, with --cluster. Default: that of the context, else tidewheel.")] = "",
+    namespace: options.NamespaceOption = "",
     home: HomeOption = "",
     as_json: JsonFlag = False,
 ) -> None:

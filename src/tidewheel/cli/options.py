@@ -17,3 +17,11 @@ DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the l
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="section.key=value", help="Change one value of the recipe.")
 ]
+NextWindowOption = Annotated[str, typer.Option(help="End of the window, UTC. Default: the next by $TIDEWHEEL_STORE's ledger.")]
+NamespaceOption = Annotated[
+    str, typer.Option("--namespace", help="Of runs, with --cluster. Default: that of the context, else tidewheel.")
+]
+PatienceOption = Annotated[
+    float,
+    typer.Option("--patience", min=0, help="Seconds that --wait gives a pod whose image, ConfigMap or Secret is not there."),
+]

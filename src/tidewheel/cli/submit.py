@@ -16,6 +16,7 @@ from tidewheel.cli.turn import exit_code as turned
 from tidewheel.cli.turn import moment_of
 from tidewheel.cli.turning import next_window_end
 from tidewheel.cluster.backend import Order, RunState, TaskState
+from tidewheel.cluster.finding import Finding
 from tidewheel.contracts.recipe import Recipe, pipeline_name
 from tidewheel.contracts.report import RunReport
 from tidewheel.contracts.window import iso
@@ -34,10 +35,14 @@ def submit(
     reason: str,
     dry_run: bool,
     service_account: str,
-    is_waiting: bool,
+    patience_seconds: float | None,
     as_json: bool,
 ) -> int:
-    """Upload the pipeline where the backend has not got it, create the run and say where it is; returns the exit code."""
+    """Upload the pipeline where the backend has not got it, create the run and say where it is; returns the exit code.
+
+    Args:
+        patience_seconds: follow the run, and give up a pod that lacks something for so long; None: do not follow it.
+    """
     chosen = load_cluster_recipe(recipe, settings, data)
     end = moment_of(window_end) if window_end else _next_end(chosen)
     from pipelines.compile import compiled
@@ -64,10 +69,10 @@ def submit(
         "pipeline_digest": hashlib.sha256(pipeline).hexdigest(),
         "address": address,
     }
-    if not is_waiting:
+    if patience_seconds is None:
         emit(document, as_json, lambda: print(f"run {run_id} of {chosen.name} until {iso(end)}\n{address}"))
         return 0
-    return _wait(document, lambda: backend.run(run_id), as_json)
+    return _wait(document, lambda: backend.run(run_id), patience_seconds, as_json)
 
 
 def _next_end(recipe: Recipe) -> datetime:
@@ -80,9 +85,10 @@ def _next_end(recipe: Recipe) -> datetime:
     return next_window_end(recipe, Home.resolve(None))
 
 
-def _wait(document: dict[str, Any], read: Any, as_json: bool) -> int:
-    """Follow the run, a line a step on stderr."""
+def _wait(document: dict[str, Any], read: Any, patience_seconds: float, as_json: bool) -> int:
+    """Follow the run, a line a step on stderr and one for each thing that holds a pod up."""
     from tidewheel.cluster.following import exit_code, follow
+    from tidewheel.cluster.starting import looking_at
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"run {document['run_id']}  {plain(document['address'])}")
@@ -91,7 +97,10 @@ def _wait(document: dict[str, Any], read: Any, as_json: bool) -> int:
         took = "" if task.seconds is None else f" {task.seconds:6.1f} s"
         console.print(f"  [{STYLES.get(task.state, 'default')}]{task.state.lower():10}[/] {task.name}{took}")
 
-    found: RunState = follow(read, tell)
+    def say(held: Finding) -> None:
+        console.print(f"  [{'red' if held.is_in_the_way else 'yellow'}]waits     [/] {plain(held.explain())}")
+
+    found: RunState = follow(read, tell, looking_at(document["run_id"], say, patience_seconds))
     tasks = [{"name": task.name, "state": task.state, "seconds": task.seconds} for task in found.tasks]
     report = ending(document["run_id"])
     ended = {**document, "state": found.state, "tasks": tasks, "error": found.error or None}

@@ -61,8 +61,8 @@ def look(api: Api, namespace: str, target: Target | None, placement: Placement, 
     allowed = {right: _allowed(api, right) for right in rights(namespace, target, has_users, has_rayjobs)}
     has_queues = has_resource(resources["kueue"], "localqueues")
     queues = api.ask(f"/apis/kueue.x-k8s.io/v1beta2{within}/localqueues") if has_queues else resources["kueue"]
-    claims = api.ask(_listing(f"{core}/persistentvolumeclaims", limit=MANY))
-    of_claims = _listing(f"{core}/events", fieldSelector="involvedObject.kind=PersistentVolumeClaim", limit=MANY)
+    claims = api.ask(listing(f"{core}/persistentvolumeclaims", limit=MANY))
+    of_claims = listing(f"{core}/events", fieldSelector="involvedObject.kind=PersistentVolumeClaim", limit=MANY)
     return Facts(
         namespace=namespace,
         target=None if isinstance(target, EmbeddedTarget) else target,
@@ -78,7 +78,7 @@ def look(api: Api, namespace: str, target: Target | None, placement: Placement, 
         storage_classes=api.ask("/apis/storage.k8s.io/v1/storageclasses"),
         claims=claims,
         claim_events=api.ask(of_claims) if pending(claims) else {"items": []},
-        pods=api.ask(_listing(f"{core}/pods", fieldSelector=IN_WORK, limit=MANY)),
+        pods=api.ask(listing(f"{core}/pods", fieldSelector=IN_WORK, limit=MANY)),
         has_users=has_users,
         resources=resources,
         controllers={each.name: _controller(api, each) for each in wanted if each.controller},
@@ -105,7 +105,7 @@ def _has(api: Api, path: str) -> bool:
 
 
 def _controller(api: Api, system: System) -> Answer:
-    return api.ask(_listing("/apis/apps/v1/deployments", fieldSelector=f"metadata.name={system.controller}"))
+    return api.ask(listing("/apis/apps/v1/deployments", fieldSelector=f"metadata.name={system.controller}"))
 
 
 def _allowed(api: Api, right: Right) -> bool | Unseen:
@@ -121,5 +121,5 @@ def _allowed(api: Api, right: Right) -> bool | Unseen:
     return said if isinstance(said, Unseen) else bool(said.get("status", {}).get("allowed"))
 
 
-def _listing(path: str, **query: str | int) -> str:
+def listing(path: str, **query: str | int) -> str:
     return f"{path}?{urlencode(query)}"

@@ -28,6 +28,10 @@ class Finding(Contract):
     def is_in_the_way(self) -> bool:
         return not self.is_well and self.severity is Severity.NEEDED
 
+    def explain(self) -> str:
+        """In one line; of one that is not well, with what was expected and what to do."""
+        return self.found if self.is_well else f"{self.found}; expected {self.expected}: {self.remedy}"
+
 
 def well(name: str, found: str) -> Finding:
     return Finding(name=name, severity=Severity.NEEDED, is_well=True, found=found)

@@ -14,9 +14,16 @@ ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
 def follow(
-    read: Callable[[], RunState], tell: Callable[[TaskState], None], *, pause: Callable[[float], None] = time.sleep
+    read: Callable[[], RunState],
+    tell: Callable[[TaskState], None],
+    look: Callable[[], None] = lambda: None,
+    *,
+    pause: Callable[[float], None] = time.sleep,
 ) -> RunState:
     """The run's last state; `tell` hears of each task once when it began and once when it ended.
+
+    Args:
+        look: called between two answers while the run is at work; what it raises ends the wait.
 
     Raises:
         RetryableError: the backend did not answer `MAX_SILENCES` times in a row. The run goes on without us.
@@ -39,6 +46,7 @@ def follow(
                 tell(task)
         if found.state in ENDED:
             return found
+        look()
         pause(POLL_SECONDS)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 DIGEST_TAG, RUN_TAG = "tidewheel.digest", "tidewheel.run_id"
+FOLDER_SCHEME = "tidewheel:"
 FIGURES_OF_A_CALL = 1000  # more are refused
 _QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
 # A server that is down is not worth waiting minutes for: decisions do not depend on it.
@@ -43,13 +44,17 @@ class MlflowRegistry:
         """Make a version whose source is the bundle's folder, or find the one that has its digest; returns its number."""
         found = self._found().get(bundle)
         if found is None:
-            source = f"{self._bundles}/{bundle}"
-            found = self._client.create_model_version(self._model, source, tags={DIGEST_TAG: bundle, **tags})
+            found = self._client.create_model_version(self._model, self._source(bundle), tags={DIGEST_TAG: bundle, **tags})
             return str(found.version)
         for name, value in tags.items():
             if found.tags.get(name) != value:
                 self._client.set_model_version_tag(self._model, found.version, name, value)
         return str(found.version)
+
+    def _source(self, bundle: str) -> str:
+        """Where a bundle lies. A server refuses paths, which would be its own: there they have a scheme of ours before them."""
+        is_elsewhere = self._uri.startswith("http") and "://" not in self._bundles
+        return f"{FOLDER_SCHEME if is_elsewhere else ''}{self._bundles}/{bundle}"
 
     def versions(self) -> dict[str, dict[str, str]]:
         """Digest -> tags, of every version that names one."""

@@ -21,6 +21,7 @@ from tidewheel.store.disk import room_in
 
 T = TypeVar("T")
 
+KINDS = ("directory", "file")  # s3fs's words
 WRITER = "tidewheel-writer"  # metadata of a created object: who made it
 BROKEN = (
     aws.HTTPClientError,
@@ -139,10 +140,8 @@ class Objects:
             listed = self._call("list", prefix, self._fs.ls, detail=True, refresh=True)
         except FileNotFoundError:
             return [], []
-        names = {
-            kind: sorted(i["name"].rsplit("/", 1)[1] for i in listed if i["type"] == kind) for kind in ("directory", "file")
-        }
-        return names["directory"], names["file"]
+        names = {kind: sorted(i["name"].rsplit("/", 1)[1] for i in listed if i["type"] == kind) for kind in KINDS}
+        return names["directory"], [name for name in names["file"] if name]  # an emptied folder may list itself
 
     def _call(self, operation: str, key: str, call: Callable[..., T], *arguments: Any, size: int = 0, **how: Any) -> T:
         """Ask until there is an answer.

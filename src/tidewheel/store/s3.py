@@ -69,7 +69,7 @@ class S3Store(Store):
             if now - found.modified.timestamp() <= older_than_seconds:
                 continue
             if self._objects.read(f"{place}/{MANIFEST}") is None:
-                _at_once(self._objects.remove, [f"{place}/{path}" for path in self._objects.below(place)])
+                self._empty(place)
             self._objects.remove(f"{UPLOADING}/{place}")
             swept += 1
         return swept
@@ -115,8 +115,13 @@ class S3Store(Store):
     def remove(self, kind: str, digest: str) -> None:
         place = f"{kind}/{digest}"
         self._objects.remove(f"{place}/{MANIFEST}")
-        _at_once(self._objects.remove, [f"{place}/{path}" for path in self._objects.below(place)])
+        self._empty(place)
         self._cache.remove(kind, digest)
+
+    def _empty(self, place: str) -> None:
+        """Remove what lies in a folder, and the folder itself: some stores keep it and list it, others know of none."""
+        _at_once(self._objects.remove, [f"{place}/{path}" for path in self._objects.below(place)])
+        self._objects.remove(place)
 
     def _manifest(self, kind: str, digest: str) -> tuple[bytes, Listing]:
         place, text = f"{self.url}/{kind}/{digest}", self.manifest(kind, digest)

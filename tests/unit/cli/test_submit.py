@@ -29,10 +29,12 @@ def test_a_run_whose_store_is_known_ends_with_its_outcome(
     monkeypatch.setenv("TIDEWHEEL_HOME", str(tmp_path / "home"))
     put_report(Home.resolve(None).store(), report("a-run", outcome=Outcome.DATA_REJECTED), {})
 
-    assert _wait(DOCUMENT, lambda: ended("FAILED", "ingest-2"), as_json=True) == 3, "what the run says, not the names of tasks"
+    assert _wait(DOCUMENT, lambda: ended("FAILED", "ingest-2"), 300.0, as_json=True) == 3, (
+        "what the run says, not the names of tasks"
+    )
     said = json.loads(capsys.readouterr().out)
     assert (said["report"]["outcome"], said["state"]) == ("data_rejected", "FAILED")
-    assert _wait(DOCUMENT, lambda: ended("FAILED"), as_json=False) == 3
+    assert _wait(DOCUMENT, lambda: ended("FAILED"), 300.0, as_json=False) == 3
     assert "run a-run data_rejected: why" in capsys.readouterr().out
 
 
@@ -45,4 +47,4 @@ def test_without_the_store_it_ends_with_what_the_backend_says(
     monkeypatch.delenv("TIDEWHEEL_STORE", raising=False)
 
     assert ending("a-run") is None
-    assert _wait(DOCUMENT, lambda: ended(state, *failed), as_json=False) == code
+    assert _wait(DOCUMENT, lambda: ended(state, *failed), 300.0, as_json=False) == code

@@ -63,7 +63,7 @@ class BucketBacking:
         self.client.delete_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}")
 
     def names(self) -> set[str]:
-        listed = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/").get("Contents", [])
         return {item["Key"].removeprefix(f"{self.prefix}/") for item in listed}
 
 

@@ -1,4 +1,4 @@
-"""One S3-compatible server for the tests of the store, and a fresh bucket for each."""
+"""S3-compatible servers for the tests of the store, and a fresh place in them for each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.s3 import seaweedfs
+from tests.unit.store.backing import BucketBacking
 from tests.unit.store.unreliable import UnreliableStore
 
+VARIABLES_OF_OTHERS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3")
 _NUMBERS = itertools.count(1)
 
 
@@ -27,7 +30,7 @@ def object_server() -> Iterator[tuple[str, int]]:
 @pytest.fixture
 def door(object_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[UnreliableStore]:
     """The way to that server, set in the standard variables; it can be told to misbehave."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+    for name in VARIABLES_OF_OTHERS:
         monkeypatch.delenv(name, raising=False)
     door = UnreliableStore(*object_server)
     monkeypatch.setenv("AWS_ENDPOINT_URL", door.url)
@@ -44,6 +47,24 @@ def bucket(object_server: tuple[str, int], door: UnreliableStore) -> str:
     name = f"bucket-{next(_NUMBERS)}"
     client(object_server).create_bucket(Bucket=name)
     return f"s3://{name}/wheel"
+
+
+@pytest.fixture(scope="session")
+def weed() -> Iterator[dict[str, str]]:
+    """The variables by which a SeaweedFS is found that has a bucket `wheel`."""
+    with seaweedfs("wheel") as variables:
+        yield variables
+
+
+@pytest.fixture
+def weed_place(weed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, BucketBacking]:
+    """URL of a fresh prefix in SeaweedFS's bucket, with nothing in between, and what lies behind it."""
+    for name in VARIABLES_OF_OTHERS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in weed.items():
+        monkeypatch.setenv(name, value)
+    prefix = f"wheel-{next(_NUMBERS)}"
+    return f"s3://wheel/{prefix}", BucketBacking(boto3.client("s3"), "wheel", prefix)
 
 
 @functools.cache

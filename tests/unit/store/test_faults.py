@@ -201,17 +201,6 @@ def test_a_name_that_is_taken_is_no_refusal_however_the_store_says_so(door: Unre
     assert open_store("another machine").get("ledger/1.json") == "first"
 
 
-def test_a_folder_that_the_store_keeps_after_it_was_emptied_is_no_object(
-    open_store: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = open_store()
-    place = f"{store.url.removeprefix('s3://')}/staging"
-    folder = {"name": place, "type": "directory", "size": 0, "StorageClass": "DIRECTORY", "Key": place}  # SeaweedFS 4.48
-    monkeypatch.setattr("s3fs.S3FileSystem.find", lambda *_, **__: {place: folder})
-
-    assert store.sweep(now=4e9) == 0
-
-
 def test_a_store_that_overwrites_despite_the_condition_is_no_store(door: UnreliableStore, open_store: Open) -> None:
     door.honours_conditions = False
 

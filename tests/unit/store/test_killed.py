@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -92,6 +93,20 @@ def test_a_folder_store_whose_writer_is_killed_at_any_line_or_call(tmp_path: Pat
         assert found[0] == (False, False, False)
         assert found[-1] == (True, True, True)
         assert found == sorted(found), "what was written once is not lost when the writer dies later"
+
+
+@pytest.fixture
+def object_server(weed: dict[str, str]) -> tuple[str, int]:
+    """SeaweedFS in place of moto: what is left has to be whole where clusters keep it."""
+    place = urlsplit(weed["AWS_ENDPOINT_URL"])
+    assert place.hostname is not None
+    assert place.port is not None
+    return place.hostname, place.port
+
+
+@pytest.fixture
+def bucket() -> str:
+    return "s3://wheel/killed"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a store promises, whether it is a folder or a bucket."""
+"""What a store promises, whether it is a folder or a bucket, of moto or of SeaweedFS."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ class Place:
     behind: Backing
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", "moto", "seaweedfs"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "folder":
         root = tmp_path / "store"
         return Place(lambda machine: Store.open(str(root)), Store.open(str(root)), FolderBacking(root))
-    bucket: str = request.getfixturevalue("bucket")
-    name, prefix = bucket.removeprefix("s3://").split("/")
-    behind = BucketBacking(client(request.getfixturevalue("object_server")), name, prefix)
+    if request.param == "seaweedfs":
+        bucket, behind = request.getfixturevalue("weed_place")
+    else:
+        bucket = request.getfixturevalue("bucket")
+        behind = BucketBacking(client(request.getfixturevalue("object_server")), *bucket.removeprefix("s3://").split("/"))
     return Place(lambda machine: Store.open(bucket, tmp_path / machine), Store.open(bucket, tmp_path / "this machine"), behind)
 
 
@@ -86,6 +88,22 @@ def test_what_a_killed_step_left_is_swept_and_what_is_at_work_is_not(place: Plac
     assert place.store.sweep(at_work.stat().st_mtime) == 1
     assert not left.exists()
     assert at_work.exists()
+
+
+def test_work_that_ended_well_leaves_nothing_to_sweep(place: Place) -> None:
+    publish(place.store)
+
+    assert place.store.sweep(now=4e9) == 0
+
+
+def test_a_folder_that_was_removed_is_not_listed_any_more(place: Place) -> None:
+    stays, goes = publish(place.store, part="one"), publish(place.store, part="two")
+
+    place.store.remove("datasets", goes)
+    place.store.remove("datasets", goes)
+
+    assert place.store.folders("datasets") == [stays]
+    assert place.open("another machine").folders("datasets") == [stays]
 
 
 def test_what_a_failed_step_staged_is_given_back_and_what_it_published_stays(place: Place) -> None:
@@ -178,10 +196,12 @@ def test_records_are_replaced_listed_and_missed(place: Place) -> None:
     store.put("ledger/b/1.json", "new")
 
     assert store.get("ledger/b/1.json") == "new"
+    assert store.folders("ledger") == ["a", "b"]
     assert store.get("ledger/c/1.json") is None
     assert store.names("ledger/b") == ["ledger/b/1.json", "ledger/b/2.json"]
+    place.behind.delete("ledger/a/1.json")
+    assert store.names("ledger/a") == []
     assert store.names("ledger/c") == store.names("ledger") == []
-    assert store.folders("ledger") == ["a", "b"]
     assert store.folders("documents") == []
 
 

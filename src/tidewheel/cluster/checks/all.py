@@ -9,7 +9,7 @@ from tidewheel.cluster.checks.rights import rights
 from tidewheel.cluster.checks.room import room
 from tidewheel.cluster.checks.storage import storage, volumes
 from tidewheel.cluster.checks.systems import installed, kubernetes, lost_pods
-from tidewheel.cluster.checks.waiting import images, unscheduled
+from tidewheel.cluster.checks.waiting import containers, images, unscheduled
 from tidewheel.cluster.facts import Facts
 from tidewheel.cluster.finding import Finding
 
@@ -25,5 +25,6 @@ def findings(facts: Facts) -> list[Finding]:
         *queues(facts),
         *volumes(facts),
         *images(facts),
+        *containers(facts),
         *unscheduled(facts),
     ]

@@ -1,8 +1,8 @@
-"""Which pods of the namespace wait for an image or for a node."""
+"""Which pods wait for an image, for what they are configured with, or for a node."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tidewheel.cluster.api import Unseen, items
@@ -11,7 +11,11 @@ from tidewheel.cluster.facts import Facts
 from tidewheel.cluster.finding import Finding, needed, optional, well
 
 NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+UNCONFIGURED = ("CreateContainerConfigError", "CreateContainerError")
+NOT_MOUNTED = ("FailedMount", "FailedAttachVolume")  # reasons of events; the pod itself only says that it is being made
+BEING_MADE = ("ContainerCreating", "PodInitializing")
 MAX_SHOWN = 5
+CONFIGURE = "make what it names: kubectl apply --kustomize manifests/overlays/… (docs/operations/manifests.md)"
 OUTSIDE = "whether a node finds an image can be seen only there"
 
 
@@ -19,51 +23,81 @@ def images(facts: Facts) -> list[Finding]:
     """A cluster cannot be asked whether it finds an image; pods that wait for one say so."""
     if isinstance(facts.pods, Unseen):
         return [not_seen("images", facts.pods)]
-    waiting = [(pod, each) for pod in items(facts.pods) for each in _without_image(pod)]
+    waiting = [finding for pod in items(facts.pods) for finding in without_image(pod)]
     if not waiting:
         return [well("images", f"no pod in namespace {facts.namespace} waits for one; {OUTSIDE}")]
-    return [_image(pod["metadata"]["name"], each) for pod, each in waiting[:MAX_SHOWN]] + _more("images", waiting)
+    return waiting[:MAX_SHOWN] + _more("images", waiting)
 
 
-def _without_image(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    status = pod.get("status", {})
-    for each in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        if (each.get("state", {}).get("waiting") or {}).get("reason") in NO_IMAGE:
-            yield each
-
-
-def _image(pod: str, container: Mapping[str, Any]) -> Finding:
-    waiting = container["state"]["waiting"]
-    said = " ".join(waiting.get("message", "").split())[:300]
-    found = (
-        f"pod {pod}, container {container['name']}: {container.get('image')} {waiting['reason']}{f': {said}' if said else ''}"
-    )
-    remedy = (
-        "push it (make images REGISTRY=…), correct its name or digest in the overlay or the chart, or give the pod's service "
-        "account imagePullSecrets"
-    )
-    return needed("images", found, "an image that the nodes find", remedy)
+def containers(facts: Facts) -> list[Finding]:
+    """Nothing where all could be made."""
+    waiting = [finding for pod in items(facts.pods) for finding in unconfigured(pod)]
+    return waiting[:MAX_SHOWN] + _more("containers", waiting)
 
 
 def unscheduled(facts: Facts) -> list[Finding]:
-    """Pods that no node takes; they may wait for one that is being made, so nothing is in the way yet."""
-    waiting = [(pod["metadata"]["name"], why) for pod in items(facts.pods) if (why := _why_unscheduled(pod))]
-    found = [
-        optional(
-            "nodes",
-            f"pod {name} is not scheduled: {why}",
-            "a node that takes it",
-            "kubectl describe it; add nodes or ask for less",
+    """Pods that no node takes."""
+    waiting = [finding for pod in items(facts.pods) for finding in without_node(pod)]
+    return waiting[:MAX_SHOWN] + _more("nodes", waiting)
+
+
+def without_image(pod: Mapping[str, Any]) -> Iterator[Finding]:
+    for container, waiting in _waiting(pod, NO_IMAGE):
+        found = f"{_named(pod)}, container {container['name']}: {container.get('image')} {_words(waiting)}"
+        remedy = (
+            "push it (make images REGISTRY=…), correct its name or digest in the overlay or the chart, or give the pod's "
+            "service account imagePullSecrets"
         )
-        for name, why in waiting[:MAX_SHOWN]
-    ]
-    return found + _more("nodes", waiting)
+        yield needed("images", found, "an image that the nodes find", remedy)
 
 
-def _why_unscheduled(pod: Mapping[str, Any]) -> str:
+def unconfigured(pod: Mapping[str, Any]) -> Iterator[Finding]:
+    for container, waiting in _waiting(pod, UNCONFIGURED):
+        found = f"{_named(pod)}, container {container['name']}: {_words(waiting)}"
+        yield needed("containers", found, "every ConfigMap, Secret and key that the container names", CONFIGURE)
+
+
+def without_node(pod: Mapping[str, Any]) -> Iterator[Finding]:
+    """A node may be being made for it, or a queue may hold it back: nothing is in the way yet."""
     conditions = {each["type"]: each for each in pod.get("status", {}).get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {"status": "True"})
-    return "" if scheduled["status"] != "False" else " ".join((scheduled.get("message") or "it does not say why").split())
+    if scheduled["status"] == "False":
+        why = " ".join((scheduled.get("message") or "it does not say why").split())
+        remedy = "kubectl describe it; add nodes or ask for less"
+        yield optional("nodes", f"{_named(pod)} is not scheduled: {why}", "a node that takes it", remedy)
+
+
+def is_being_made(pod: Mapping[str, Any]) -> bool:
+    """It has a node, and something that only its events tell may be missing."""
+    return any(True for _ in _waiting(pod, BEING_MADE))
+
+
+def not_mounted(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+    """By the newest event of such a pod; what is not there does not come by itself, what is slow may."""
+    about = max(events, key=lambda each: each.get("lastTimestamp") or each.get("eventTime") or "", default=None)
+    if about is None or about.get("reason") not in NOT_MOUNTED:
+        return
+    found = f"{_named(pod)}: {_words(about)}"
+    say = needed if "not found" in found else optional
+    yield say("volumes of a pod", found, "every volume that the pod mounts", CONFIGURE)
+
+
+def _waiting(pod: Mapping[str, Any], reasons: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """(container, what it waits for), of those that wait for one of these reasons."""
+    status = pod.get("status", {})
+    for each in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        waiting = each.get("state", {}).get("waiting") or {}
+        if waiting.get("reason") in reasons:
+            yield each, waiting
+
+
+def _named(pod: Mapping[str, Any]) -> str:
+    return f"pod {pod['metadata']['name']}"
+
+
+def _words(said: Mapping[str, Any]) -> str:
+    message = " ".join((said.get("message") or "").split())[:300]
+    return f"{said['reason']}{f': {message}' if message else ''}"
 
 
 def _more(name: str, waiting: list) -> list[Finding]:
