@@ -79,6 +79,7 @@ def settings_of(pod: OwnPod, asked: Executors, step: StepPlacement, server: str,
         "spark.dynamicAllocation.enabled": "false",
         # The session is there at once; whoever opened it waits for executors, and says why none comes.
         "spark.scheduler.minRegisteredResourcesRatio": "0.0",
+        "spark.log.level": "ERROR",  # an executor that was lost is one
         # Pods are all that is made: no ConfigMap, no claim, and no service, since executors know the driver's address.
         "spark.kubernetes.executor.disableConfigMap": "true",
         "spark.kubernetes.driver.service.deleteOnTermination": "false",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,9 +24,7 @@ from tidewheel.quality.severity import graded
 from tidewheel.quality.trailing import ranges, window_record
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-    Engine = Callable[[], AbstractContextManager[SparkSession]]
+    from tidewheel.quality.spark import Engine
 
 _NO_ROWS = pa.table({})
 REQUIRED_SPLITS = ("train", "eval", "calibration")

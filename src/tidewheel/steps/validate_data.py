@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ from tidewheel.steps.teaching import disagreement_of, misfit_of, randomized_rows
 from tidewheel.store.store import Store
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from tidewheel.quality.spark import Engine
 
 SPLITS = ("train", "calibration", "eval")
 
@@ -82,7 +81,7 @@ def work(part: ValidatePart, job: Job, baseline: Baseline, trailing: list[Window
     )
 
 
-def spark_on_pods(job: Job) -> Callable[[], AbstractContextManager[SparkSession]] | None:
+def spark_on_pods(job: Job) -> Engine | None:
     """What opens the engine of large splits where the recipe asks for executors; None: it is in this pod."""
     pods = spark_pods(os.environ, job.run_id)
     if pods is None:
