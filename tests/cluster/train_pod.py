@@ -42,7 +42,7 @@ main(Path("/inputs/config").read_text(), sys.argv[1], "{END}", inputs, outputs)
 """
 KILL = """
 import psutil, sys
-(step,) = [each for each in psutil.process_iter() if "tidewheel.steps.train" in " ".join(each.cmdline()[2:3]) and each.pid != 1]
+(step,) = [each for each in psutil.process_iter() if each.ppid() == 1]  # of the shell; this one has no parent here
 step.send_signal(int(sys.argv[1]))
 """
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
