@@ -42,7 +42,7 @@ main(Path("/inputs/config").read_text(), sys.argv[1], "{END}", inputs, outputs)
 """
 KILL = """
 import psutil, sys
-(step,) = [each for each in psutil.process_iter() if "tidewheel.steps.train" in " ".join(each.cmdline()[2:3]) and each.pid != 1]
+(step,) = [each for each in psutil.process_iter() if each.ppid() == 1]  # of the shell; this one has no parent here
 step.send_signal(int(sys.argv[1]))
 """
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -144,8 +144,9 @@ def step_pod(name: str, run_id: str, placed: Placed, image: str) -> dict[str, An
 def queue(namespace: str, cpu: str, memory: str) -> Iterator[str]:
     """A queue of Kueue with so much for everybody in it; its name."""
     name = f"{namespace}-{memory.lower()}"
-    resources = [{"name": what, "nominalQuota": amount} for what, amount in (("cpu", cpu), ("memory", memory))]
-    group = {"coveredResources": ["cpu", "memory"], "flavors": [{"name": name, "resources": resources}]}
+    amounts = {"cpu": cpu, "memory": memory, "ephemeral-storage": "10Gi"}  # which the namespace's LimitRange gives every pod
+    resources = [{"name": what, "nominalQuota": amount} for what, amount in amounts.items()]
+    group = {"coveredResources": [*amounts], "flavors": [{"name": name, "resources": resources}]}
     kueue = {"apiVersion": "kueue.x-k8s.io/v1beta2", "metadata": {"name": name}}
     objects = (
         kueue | {"kind": "ResourceFlavor", "spec": {}},

@@ -330,6 +330,15 @@ class Recipe(Contract):
                 raise ValueError(f"{place}.network.{fault}")
         return self
 
+    @model_validator(mode="after")
+    def _workers_are_of_ray(self) -> Self:
+        if self.placement.workers is not None and self.train.engine != "ray":
+            raise ValueError(
+                f"placement.workers with train.engine {self.train.engine}, which has none; "
+                "expected train.engine ray, or no workers"
+            )
+        return self
+
     @property
     def digest(self) -> str:
         """Of all that decides what a run makes: not of where it runs, so that more memory makes nothing anew."""

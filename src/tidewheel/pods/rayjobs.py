@@ -25,7 +25,7 @@ QUEUE_LABEL, PRIORITY_LABEL = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/prior
 POLL_SECONDS = 2.0
 PATIENCE_SECONDS = 300.0  # with a cluster that does not answer
 TTL_SECONDS = 600  # of Ray's pods, should nobody be left who removes the RayJob
-HEAD_CPU, HEAD_MEMORY = "250m", "2Gi"  # Ray's own processes and the driver
+HEAD_CPU, HEAD_MEMORY = "250m", "3Gi"  # Ray's own processes, the driver and its controller: 1.9 GB were measured
 OBJECT_STORE_BYTES = 128 * 2**20  # nothing of ours goes through it: rows and weights are files
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",

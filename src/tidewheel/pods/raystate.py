@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 LONGEST_WORDS = 400
 QUEUE_FOR_EVER = ("ExceedsMaxQuota", "Misconfigured")  # why Kueue never admits
+UNCOVERED = "unavailable in ClusterQueue"  # a resource that the queue knows nothing of
 # What the kubelet says of an image that waiting does not bring, and of a container that cannot be made.
 NO_IMAGE = ("not found", "unauthorized", "denied", "forbidden", "no match for platform", "invalid reference format")
 PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
@@ -106,7 +107,7 @@ def _queued(workloads: Sequence[Mapping[str, Any]]) -> State:
             if condition["type"] != "QuotaReserved" or condition["status"] == "True":
                 continue
             why = _short(condition.get("message", ""))
-            if condition.get("reason") in QUEUE_FOR_EVER:
+            if condition.get("reason") in QUEUE_FOR_EVER or UNCOVERED in why:
                 queue = workload["spec"].get("queueName", "")
                 return State(
                     "hopeless", f"queue {queue} never admits it ({why}); ask for less in placement.workers, or raise its quota"

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from tidewheel.contracts.placement import Executors, Placement, PodPlacement, StepPlacement
+from tidewheel.contracts.recipe import Recipe
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operations" / "placement.md").read_text(encoding="utf-8")
 
@@ -44,6 +45,16 @@ def test_a_placement_that_no_cluster_understands_is_refused(asked: dict[str, obj
 def test_pods_of_a_steps_own_need_a_folder_that_they_share_with_it() -> None:
     with pytest.raises(ValidationError, match="workers without a volume"):
         Placement(workers=PodPlacement())
+
+
+def test_workers_are_placed_of_an_engine_that_has_some(quickstart: Recipe) -> None:
+    told = quickstart.model_dump(mode="json", by_alias=True)
+    told["placement"] |= {"workers": {"memory": "4Gi"}, "volume": "home"}
+    with pytest.raises(ValidationError, match=r"placement.workers with train.engine in_process.*expected train.engine ray"):
+        Recipe.model_validate(told)
+
+    told["train"]["engine"] = "ray"
+    assert Recipe.model_validate(told).placement.workers == PodPlacement(memory="4Gi")
 
 
 def test_a_laptop_tries_once_without_other_pods_and_asks_for_the_same_otherwise() -> None:

@@ -83,7 +83,7 @@ def test_workers_are_on_the_gpu_pool_and_the_head_is_where_the_step_may_be() -> 
     assert container(workers)["resources"]["limits"] == {"memory": "32Gi", "nvidia.com/gpu": "1"}
     assert head["template"]["spec"]["nodeSelector"] == {"tidewheel/pool": "cpu"}
     assert head["template"]["spec"]["tolerations"] == [{"key": "spot", "operator": "Exists"}]
-    assert container(head)["resources"]["limits"] == {"memory": "2Gi"}
+    assert container(head)["resources"]["limits"] == {"memory": "3Gi"}
 
 
 def test_a_head_of_a_step_on_gpu_nodes_may_be_there_without_a_gpu() -> None:

@@ -119,6 +119,11 @@ def test_a_missing_image_is_named_with_its_pod_and_the_remedy() -> None:
         ([], "waiting", "waits in its queue"),
         ([workload("WaitingForQuota", "4 more needed")], "waiting", "waits in its queue (4 more needed)"),
         ([workload("QuotaReserved", "admitted", "True")], "waiting", "waits in its queue"),
+        (
+            [workload("Pending", "resource ephemeral-storage unavailable in ClusterQueue")],
+            "hopeless",
+            "queue retrain never admits it (resource ephemeral-storage unavailable",
+        ),
         ([workload("ExceedsMaxQuota", "cpu > 4")], "hopeless", "queue retrain never admits it (cpu > 4)"),
         (
             [workload("Misconfigured", "LocalQueue retrain doesn't exist")],
