@@ -52,7 +52,7 @@ def memory_of(pod: Mapping[str, Any], container: str) -> int:
 
 
 def earlier_tries(pod: OwnPod) -> list[Mapping[str, Any]]:
-    """The pods in which this run tried this step before, as far as they are still there.
+    """The pods in which this run tried this step before, the oldest first, as far as they are still there.
 
     Raises:
         ConfigError: this account may not list pods.
@@ -63,7 +63,8 @@ def earlier_tries(pod: OwnPod) -> list[Mapping[str, Any]]:
     if len(known) < 2:
         return []
     found = ask(f"/api/v1/namespaces/{pod.namespace}/pods", "pods of this run", query=[("labelSelector", ",".join(known))])
-    return [each for each in found["items"] if each["metadata"]["name"] != pod.name]
+    others = (each for each in found["items"] if each["metadata"]["name"] != pod.name)
+    return sorted(others, key=lambda each: each["metadata"].get("creationTimestamp", ""))
 
 
 def resize(

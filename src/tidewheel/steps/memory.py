@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from tidewheel.contracts.placement import Placed, PodPlacement, StepPlacement
 from tidewheel.errors import ConfigError, ContractError, RetryableError
 from tidewheel.pods.bounds import bounds_in
 from tidewheel.pods.ladder import fit, quantity, shown
-from tidewheel.pods.memory import earlier_tries, killed_bytes, memory_of, resize
+from tidewheel.pods.memory import earlier_tries, killed_bytes, memory_of, resize, was_oom_killed
 from tidewheel.pods.own import OwnPod, own_pod
 from tidewheel.pods.usage import Usage
 from tidewheel.steps.shown import RECIPE_VARIABLE
@@ -26,8 +26,9 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 class StepMemory:
     """Of one try of one step. Where it runs in no pod of a pipeline, it asks for nothing and learns nothing.
 
-    given_bytes: what this try has; None: nobody limits it. killed_bytes: with what an earlier try of this run was killed; 0:
-    none was. Whatever a cluster does not tell or do is said with `say`; the step goes on with what it has.
+    given_bytes: what this try has; None: nobody limits it. killed_bytes: the most with which an earlier try of this run was
+    killed; 0: none was. was_killed: the one just before this was. What a cluster does not tell or do is said with `say`; the
+    step goes on with what it has.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class StepMemory:
         environment: Mapping[str, str],
         say: Callable[[str], None],
         pod: OwnPod | None,
-        killed: int,
+        earlier: Sequence[Mapping[str, Any]],
     ) -> None:
         placed = Placed.of(environment)
         self._store, self._step, self._say = store, step, say
@@ -46,22 +47,19 @@ class StepMemory:
         self._asked = placed.step if placed is not None else StepPlacement()
         self._usage = Usage(is_pod=self._pod is not None)
         self.given_bytes = memory_of(pod.manifest, pod.container["name"]) or None if pod is not None else None
-        self.killed_bytes = killed
+        self.killed_bytes = killed_bytes(earlier)
+        self.was_killed = was_oom_killed(earlier[-1:])
 
     @classmethod
     def of(cls, store: Store, step: str, environment: Mapping[str, str], say: Callable[[str], None]) -> StepMemory:
         """Of this process's own pod, if it has one and may look at it and at those before it."""
-        pod, killed = None, 0
+        pod, earlier = None, list[Mapping[str, Any]]()
         try:
             pod = own_pod(environment)
-            killed = killed_bytes(earlier_tries(pod)) if pod is not None else 0
+            earlier = earlier_tries(pod) if pod is not None else []
         except (ConfigError, RetryableError) as error:
             say(f"memory does not climb: {error}")
-        return cls(store, step, environment, say, pod, killed)
-
-    @property
-    def was_killed(self) -> bool:
-        return self.killed_bytes > 0
+        return cls(store, step, environment, say, pod, earlier)
 
     @property
     def peak_bytes(self) -> int | None:
@@ -78,10 +76,10 @@ class StepMemory:
             return False
         now = now or datetime.now(UTC)
         learned = self._learned(self._step)
-        if self.was_killed:
+        if self.killed_bytes:
             learned = self._put(self._step, after_kill(learned, self._asked, self.killed_bytes, now))
         wanted = max(start(learned, self._asked, now), self.given_bytes)
-        if wanted <= self.given_bytes and not self.was_killed:
+        if wanted <= self.given_bytes and not self.killed_bytes:
             return False
         queue = self._pod.manifest["metadata"].get("labels", {}).get(QUEUE_LABEL, "")
         bounds = bounds_in(self._pod.namespace, queue, self._asked, self.given_bytes, 1, self._say)

@@ -89,6 +89,19 @@ def test_only_namespaces_with_a_local_queue_may_use_it() -> None:
         assert (queue["metadata"]["namespace"], queue["spec"]) == ("kubeflow", {"clusterQueue": "retrain"})
 
 
+def test_steps_may_look_at_the_queues_that_they_came_through_and_do_no_more() -> None:
+    places = [{"name": "retrain", "namespace": "kubeflow"}, {"name": "retrain", "namespace": "shop"}]
+    found = render(queues({"localQueues": places}))
+
+    assert found["ClusterRole", "feed-queues"]["rules"] == [
+        {"apiGroups": ["kueue.x-k8s.io"], "resources": ["clusterqueues"], "resourceNames": ["retrain"], "verbs": ["get"]}
+    ]
+    binding = found["ClusterRoleBinding", "feed-queues"]
+    assert binding["roleRef"]["name"] == "feed-queues"
+    assert [each["name"] for each in binding["subjects"]] == ["system:serviceaccounts:kubeflow", "system:serviceaccounts:shop"]
+    assert not [kind for kind, _ in render({"kueue": {"clusterQueues": []}}) if kind.startswith("ClusterRole")]
+
+
 def test_priorities_are_the_values() -> None:
     found = render()
 

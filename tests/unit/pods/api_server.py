@@ -15,14 +15,14 @@ from urllib.parse import parse_qs, urlsplit
 NAMESPACE = "runs"
 
 
-def pod(name: str, memory: str, state: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
-    """The pod of a try of `train`, as Argo Workflows makes it: with a container of its own beside ours."""
+def pod(name: str, memory: str, state: dict[str, Any] | None = None, minute: int = 0, **status: Any) -> dict[str, Any]:
+    """The pod of a try of `train`, as Argo Workflows makes it: with one of its own beside our container, made in `minute`."""
     resources = {"requests": {"memory": memory}, "limits": {"memory": memory}}
     known = {"image": "i", "imageID": "i", "ready": False, "restartCount": 0}
     statuses = [{"name": "wait", **known}, {"name": "main", **known, "resources": resources, "state": state or {}}]
     labels = {"pipeline/runid": "run-1", "tidewheel/step": "train", "tidewheel/recipe": "shop"}
     return {
-        "metadata": {"name": name, "uid": name, "labels": labels},
+        "metadata": {"name": name, "uid": name, "labels": labels, "creationTimestamp": f"2026-01-12T03:{minute:02}:00Z"},
         "spec": {"containers": [{"name": "wait"}, {"name": "main", "resources": resources}]},
         "status": {"containerStatuses": statuses, **status},
     }

@@ -89,6 +89,18 @@ def test_after_a_kill_it_has_twice_as_much_and_the_next_run_too(server: ApiServe
     assert again.given_bytes == 2048 * MIB
 
 
+def test_a_kill_before_another_end_still_counts_for_memory_and_not_for_what_came_after(server: ApiServer, tried: Try) -> None:
+    server.pods |= {
+        "second": pod("second", "2Gi", killed("Error"), minute=2),
+        "first": pod("first", "1Gi", killed(), minute=1),
+    }
+    memory = tried.memory()
+
+    assert not memory.was_killed
+    assert memory.climb(NOW) is True
+    assert memory.given_bytes == 2048 * MIB
+
+
 def test_a_kill_that_was_seen_before_is_no_second_one(server: ApiServer, tried: Try) -> None:
     server.pods["before"] = pod("before", "1Gi", killed())
     tried.memory().climb(NOW)
