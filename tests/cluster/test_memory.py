@@ -24,7 +24,7 @@ from tidewheel.contracts.report import StepRecord
 from tidewheel.steps.records import record_of
 from tidewheel.store import Store
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 MIB = 2**20
 RECIPE = "ladder"
