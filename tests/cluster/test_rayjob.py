@@ -202,7 +202,7 @@ def test_a_rayjob_waits_in_the_queue_of_its_step_and_its_pods_in_none(here: Plac
 
         assert here.ends("queued") == "Succeeded"
 
-        assert [label for pod in pods for label in pod["metadata"]["labels"] if "queue-name" in label] == []
+        assert [pod for pod in pods if "kueue.x-k8s.io/queue-name" in pod["metadata"]["labels"]] == []
         assert here.left("run-queued") == []
 
 

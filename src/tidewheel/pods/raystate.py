@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 LONGEST_WORDS = 400
 QUEUE_FOR_EVER = ("ExceedsMaxQuota", "Misconfigured")  # why Kueue never admits
-UNCOVERED = "unavailable in ClusterQueue"  # a resource that the queue knows nothing of
+# What Kueue says of it where it gives no such reason; `UNUSED` where another flavor may still have room.
+NEVER_ADMITTED, UNUSED = ("unavailable in ClusterQueue", "> maximum capacity"), "insufficient unused quota"
 # What the kubelet says of an image that waiting does not bring, and of a container that cannot be made.
 NO_IMAGE = ("not found", "unauthorized", "denied", "forbidden", "no match for platform", "invalid reference format")
 PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
@@ -106,8 +107,10 @@ def _queued(workloads: Sequence[Mapping[str, Any]]) -> State:
         for condition in workload.get("status", {}).get("conditions", ()):
             if condition["type"] != "QuotaReserved" or condition["status"] == "True":
                 continue
-            why = _short(condition.get("message", ""))
-            if condition.get("reason") in QUEUE_FOR_EVER or UNCOVERED in why:
+            message = condition.get("message", "")
+            why = _short(message)
+            is_never = UNUSED not in message and any(sign in message for sign in NEVER_ADMITTED)
+            if is_never or condition.get("reason") in QUEUE_FOR_EVER:
                 queue = workload["spec"].get("queueName", "")
                 return State(
                     "hopeless", f"queue {queue} never admits it ({why}); ask for less in placement.workers, or raise its quota"

@@ -120,6 +120,20 @@ def test_a_missing_image_is_named_with_its_pod_and_the_remedy() -> None:
         ([workload("WaitingForQuota", "4 more needed")], "waiting", "waits in its queue (4 more needed)"),
         ([workload("QuotaReserved", "admitted", "True")], "waiting", "waits in its queue"),
         (
+            [workload("Pending", "request (3Gi) > maximum capacity (1Gi)")],
+            "hopeless",
+            "queue retrain never admits it (request (3Gi)",
+        ),
+        (
+            [
+                workload(
+                    "Pending", "request (3Gi) > maximum capacity (1Gi), insufficient unused quota for memory in flavor spot"
+                )
+            ],
+            "waiting",
+            "waits in its queue",
+        ),
+        (
             [workload("Pending", "resource ephemeral-storage unavailable in ClusterQueue")],
             "hopeless",
             "queue retrain never admits it (resource ephemeral-storage unavailable",
