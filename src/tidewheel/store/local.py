@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -145,6 +146,10 @@ class LocalStore(Store):
         if not folder.is_dir():
             return []
         return sorted(f"{prefix}/{path.name}" for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+    def written(self, prefix: str) -> dict[str, datetime]:
+        found = (path for path in (self.root / prefix).rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {path.relative_to(self.root).as_posix(): datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in found}
 
     def _written(self, text: str, *, is_durable: bool) -> Path:
         """A file of `staging` with this text, on the disk itself where it must outlive a power cut."""
