@@ -47,7 +47,9 @@ def status(last: int, is_cluster: bool, namespace: str, home: str, as_json: bool
 
     def show() -> None:
         _show_serving(states, told)
-        _show_runs(runs, on_cluster)
+        _show_runs(runs)
+        if on_cluster is not None:
+            _show_objects(on_cluster)
 
     emit(document, as_json, show)
 
@@ -71,25 +73,22 @@ def _show_serving(states: Mapping[str, ReleaseState | None], told: Mapping[str, 
         print(f"{share} since {iso(experiment.begins)}: tidewheel experiment --name {name} shows what came of it")
 
 
-def _show_runs(runs: Runs, found: OnCluster | None) -> None:
-    rows: list[list[str]] = [
-        [r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100]), ""] for r in runs.concluded
-    ]
-    rows += [[run_id, "", "at work", steps[-1].name if steps else "starting", ""] for run_id, steps in runs.at_work.items()]
-    if found is None:
-        table(("run", "window", "outcome", "reason"), [row[:4] for row in rows])
-    else:
-        known = {row[0] for row in rows}
-        rows += [[run_id, "", "at work", "in the cluster alone", ""] for run_id in found.runs if run_id not in known]
-        table(("run", "window", "outcome", "reason", "in the cluster"), [[*row[:4], _objects(found, row[0])] for row in rows])
-        print("".join(f"\n{seen.kind} {seen.namespace}/{seen.name}: {seen.state}" for seen in found.targets))
-        print("".join(f"not seen: {plain(why)}\n" for why in found.unseen), end="")
+def _show_runs(runs: Runs) -> None:
+    rows = [[r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100])] for r in runs.concluded]
+    rows += [[run_id, "", "at work", steps[-1].name if steps else "starting"] for run_id, steps in runs.at_work.items()]
+    table(("run", "window", "outcome", "reason"), rows)
     if runs.older:
-        print(f"\n{runs.older} older: --last says how many are shown")
+        print(f"{runs.older} older: --last says how many are shown")
 
 
-def _objects(found: OnCluster, run_id: str) -> str:
-    return plain("\n".join(f"{seen.kind} {seen.name}: {seen.state}" for seen in found.runs.get(run_id, ())))
+def _show_objects(found: OnCluster) -> None:
+    """Lines, not a table: names of pods are longer than a column."""
+    print(f"\nin the cluster of context {found.context}:")
+    for run_id, objects in found.runs.items():
+        print(run_id)
+        print("".join(f"  {seen.kind} {seen.name}: {seen.state}\n" for seen in objects), end="")
+    print("".join(f"{seen.kind} {seen.namespace}/{seen.name}: {seen.state}\n" for seen in found.targets), end="")
+    print("".join(f"not seen: {why}\n" for why in found.unseen), end="")
 
 
 def _shorts(digests: Sequence[str]) -> str:
