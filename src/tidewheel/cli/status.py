@@ -15,6 +15,7 @@ from tidewheel.contracts.ledger import LedgerEntry, experiment_after, target_aft
 from tidewheel.contracts.retraining import RetrainingPhase
 from tidewheel.contracts.state import ReleaseState
 from tidewheel.contracts.window import iso
+from tidewheel.errors import ConfigError
 from tidewheel.registry.ledger import Ledger, recipes
 from tidewheel.registry.state import state_of
 
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
 
 
 def status(last: int, is_cluster: bool, namespace: str, home: str, as_json: bool) -> None:
-    """What serves now, the newest runs and those at work; with `is_cluster` what the cluster has of each of them."""
+    """What serves now, the newest runs and those at work; with `is_cluster` what the cluster has of each of them.
+
+    Raises:
+        ConfigError: there is no home, no kubeconfig, or a namespace but no cluster.
+        RetryableError: the store or the cluster does not answer.
+    """
+    if namespace and not is_cluster:
+        raise ConfigError(f"--namespace {namespace}: is of a cluster; add --cluster")
     place = existing_home(home)
     store = place.store()
     ledgers = {name: Ledger(store, name) for name in recipes(store)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ KINDS = {  # plural -> kind, where it is
     "pods": ("Pod", "/api/v1"),
 }
 SECONDS = 20.0  # for all questions
+MOST = 100  # runs in one question: an address has its limits
+LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")  # what a label can be; a longer run id is on nothing
 
 
 class Seen(Contract):
@@ -46,7 +49,7 @@ def on_cluster(known: Sequence[str], targets: Mapping[str, Target], namespace: s
     """Ask the cluster of the kubeconfig or of this pod.
 
     Args:
-        known: ids of runs; those whose pods are at work are shown beside them.
+        known: ids of runs, the newest last; those whose pods are at work are shown beside them.
         targets: where the production of a recipe is served.
         namespace: where runs are, for an account that may not look at all; empty: that of the context.
 
@@ -72,9 +75,9 @@ def gathered(within: Reach, context: str, known: Sequence[str], targets: Mapping
     at_work = within.listed("/api/v1", "pods", labelSelector=OURS, fieldSelector=IN_WORK)
     if isinstance(at_work, Unseen) and at_work.why is not Why.FORBIDDEN:
         raise RetryableError(f"context {context}: {at_work.words}; tidewheel doctor --cluster says more")
-    run_ids = [*dict.fromkeys([*known, *map(_run_of, _seen(at_work))])]
-    runs: dict[str, list[Seen]] = {run_id: [] for run_id in run_ids if run_id}
-    unseen = []
+    run_ids = [run_id for run_id in dict.fromkeys([*map(_run_of, _seen(at_work)), *reversed(known)]) if LABEL.fullmatch(run_id)]
+    runs: dict[str, list[Seen]] = {run_id: [] for run_id in run_ids[:MOST]}
+    unseen = [f"objects of {len(run_ids) - MOST} older runs: {MOST} are asked for at once"] if len(run_ids) > MOST else []
     for plural, (kind, group) in KINDS.items():
         answers = [_of_runs(within, group, plural, label, runs) for label in RUN_LABELS] if runs else []
         for each in {each["metadata"]["uid"]: each for answer in answers for each in _seen(answer)}.values():

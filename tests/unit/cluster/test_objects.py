@@ -45,12 +45,13 @@ def test_each_run_is_shown_with_its_objects_however_many_there_are() -> None:
     found = gather(
         {
             AT_WORK: several(train),
-            of_runs("/api/v1", "pods", "pipeline/runid", "a", "b"): several(ingest, train),
-            of_runs("/api/v1", "pods", "tidewheel/run-id", "a", "b"): several(train),
-            of_runs("/apis/ray.io/v1", "rayjobs", "tidewheel/run-id", "a", "b"): several(child),
-            of_runs("/apis/batch/v1", "jobs", "tidewheel/run-id", "a", "b"): several(judge),
-            of_runs("/apis/tidewheel.dev/v1alpha1", "retrains", "tidewheel/run-id", "a", "b"): several(retrain),
+            of_runs("/api/v1", "pods", "pipeline/runid", "b", "a"): several(ingest, train),
+            of_runs("/api/v1", "pods", "tidewheel/run-id", "b", "a"): several(train),
+            of_runs("/apis/ray.io/v1", "rayjobs", "tidewheel/run-id", "b", "a"): several(child),
+            of_runs("/apis/batch/v1", "jobs", "tidewheel/run-id", "b", "a"): several(judge),
+            of_runs("/apis/tidewheel.dev/v1alpha1", "retrains", "tidewheel/run-id", "b", "a"): several(retrain),
         },
+        "no-label-" * 9,
         "a",
     )
 
@@ -96,3 +97,14 @@ def test_what_may_not_be_seen_is_said_and_the_rest_is_shown() -> None:
 def test_a_cluster_that_does_not_answer_is_one_line() -> None:
     with pytest.raises(RetryableError, match="context here: refused; tidewheel doctor --cluster"):
         gather({AT_WORK: Unseen(Why.SILENT, "refused")}, "a")
+
+
+def test_of_more_runs_than_one_question_holds_the_newest_are_asked_for() -> None:
+    newest = [f"r{number}" for number in range(149, 49, -1)]
+    pod = thing("p", {"phase": "Succeeded"}, pipeline__runid="r149")
+    answers = {AT_WORK: several(), of_runs("/api/v1", "pods", "pipeline/runid", *newest): several(pod)}
+
+    found = gather(answers, *(f"r{number}" for number in range(150)))
+
+    assert list(found.runs) == ["r149"]
+    assert found.unseen == ("objects of 50 older runs: 100 are asked for at once",)
