@@ -6,11 +6,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.ports import TRIES, free_ports
+from tests.servers import TRIES, Server, free_ports
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 MOTO = """
@@ -50,18 +50,15 @@ def seaweedfs(bucket: str, address: str = "127.0.0.1") -> Iterator[dict[str, str
     A test that wants a place of its own takes a prefix: each bucket gets volumes of its own, and there are few.
     """
     with tempfile.TemporaryDirectory(prefix="weed-") as folder:
-        server, ports = _weed(Path(folder), bucket, address)
+        server, port = _weed(Path(folder), bucket, address)
         try:
-            yield _variables(address, ports["s3.port"])
+            yield _variables(address, port)
         finally:
-            server.terminate()  # it takes its sockets out of /tmp
-            server.wait(60)
-            assert server.stdout is not None
-            server.stdout.close()
+            server.end()  # in order: it takes its sockets out of /tmp
 
 
-def _weed(folder: Path, bucket: str, address: str) -> tuple[subprocess.Popen[str], Mapping[str, int]]:
-    """A server that is ready, and its ports by name of the option. It ends at once where one of them was taken meanwhile."""
+def _weed(folder: Path, bucket: str, address: str) -> tuple[Server, int]:
+    """A server that is ready, and the port of its S3. It ends at once where a port was taken meanwhile."""
     names = [f"{part}.{port}" for part in PARTS for port in ("port", "port.grpc")]
     log = folder / "log"
     for _ in range(TRIES):
@@ -69,20 +66,10 @@ def _weed(folder: Path, bucket: str, address: str) -> tuple[subprocess.Popen[str
         options = [f"-{name}={port}" for name, port in ports.items()]
         sockets = [f"-{part}.localSocket={folder / part}.sock" for part in ("filer", "s3")]
         places = [f"-dir={folder}", f"-ip={address}", f"-ip.bind={address}", f"-bucket={bucket}"]
-        with log.open("w", encoding="utf-8") as stream:
-            server = subprocess.Popen(
-                [WEED, f"-logdir={folder}", "mini", *places, *UNUSED, *options, *sockets],
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                text=True,
-                env={"HOME": str(folder), **KEYS},  # nobody's own settings
-                cwd=folder,
-            )
-        assert server.stdout is not None
-        if any(READY in line for line in server.stdout):
-            return server, ports
-        server.wait(60)
-        server.stdout.close()
+        command = [WEED, f"-logdir={folder}", "mini", *places, *UNUSED, *options, *sockets]
+        server = Server(command, {"HOME": str(folder), **KEYS}, READY, log)  # nobody's own settings
+        if server.is_ready:
+            return server, ports["s3.port"]
     raise AssertionError(f"SeaweedFS ended {TRIES} times: {log.read_text(encoding='utf-8')[-1000:]}")
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ import yaml
 
 from pipelines.compile import compiled
 from tests.cluster.kubectl import kubectl
-from tests.e2e.command import QUICKSTART, ROOT, Ended, tidewheel
+from tests.e2e.command import PROGRAM, QUICKSTART, ROOT, Ended, environment, settings, tidewheel
 from tidewheel.cluster.kubeflow import Kubeflow
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.errors import ConfigError
@@ -250,16 +251,19 @@ def settings_of_runs() -> Iterator[None]:
         kubectl(*runs, "delete", "configmap", "tidewheel")
 
 
-def test_the_wait_for_a_run_whose_image_is_nowhere_says_so_once_and_ends(
-    place: Place, settings_of_runs: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TIDEWHEEL_REGISTRY", "registry.local/nobody-has-this")
-    words = ("submit", "--recipe", place.recipe, "--window-end", "2026-01-12", "--service-account", ACCOUNT)
+def test_the_wait_for_a_run_whose_image_is_nowhere_says_so_once_and_ends(place: Place, settings_of_runs: None) -> None:
+    words = ["submit", "--recipe", str(place.recipe), "--window-end", "2026-01-12", "--service-account", ACCOUNT]
+    words += settings("placement.ingest.cpu=10m", "placement.ingest.memory=64Mi")  # any node has room
+    nowhere = environment(place.folder, {"TIDEWHEEL_REGISTRY": "registry.local/nobody-has-this"})
 
-    ended = tidewheel(*words, "--wait", "--patience", "30", "--json")
+    waited = subprocess.run(
+        [*PROGRAM, *words, "--wait", "--patience", "30", "--json"], capture_output=True, text=True, env=nowhere, timeout=400
+    )
 
+    ended = Ended(waited.returncode, waited.stdout, waited.stderr)
     assert ended.code == 1
-    (said,) = [line for line in ended.err.splitlines() if " waits " in line]
+    print(ended.err)
+    (said,) = [line for line in ended.err.splitlines()[:-1] if "nobody-has-this" in line]  # a full node may be said as well
     assert re.search(r"pod \S+, container main: registry.local/nobody-has-this/tidewheel/python-\S+ \w*Image\w+", said)
     assert "push it (make images" in said
     assert re.search(r"waited for \d+ s; the run goes on in the cluster", ended.last_line)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.kubectl import get, kubectl, new_namespace, require_cluster
+from tests.e2e.command import PROGRAM
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -181,10 +182,22 @@ def test_the_commands_of_the_page_work(namespace: str, tmp_path: Path) -> None:
     run_id = "quickstart-20260112-3"
     in_a_pod(STEP, ("ingest", run_id, "Successful"), namespace, tmp_path / "store")
     blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-    commands = [line.replace("RUN", run_id) for block in blocks for line in block.splitlines()]
+    commands = [shlex.split(line.replace("RUN", run_id)) for block in blocks for line in block.splitlines()]
 
-    said = [kubectl("--namespace", namespace, *shlex.split(command)[1:]) for command in commands]
+    said = [kubectl("--namespace", namespace, *words) for program, *words in commands if program == "kubectl"]
 
     assert len(said) == 5
     assert "unchanged" in said[0] or "serverside-applied" in said[0]
     assert all(run_id in text for text in said[1:4])
+    environment = {**os.environ, "TIDEWHEEL_STORE": str(tmp_path / "store"), "TIDEWHEEL_HOME": str(tmp_path / "home")}
+    (tmp_path / "home").mkdir()
+    views = [
+        subprocess.run([*PROGRAM, *words], capture_output=True, text=True, check=True, env=environment, timeout=120).stdout
+        for program, *words in commands
+        if program == "tidewheel"
+    ]
+    assert len(views) == 2
+    retrain = {"kind": "Retrain", "namespace": namespace, "name": run_id, "state": "running, ingest"}
+    assert json.loads(views[1])["cluster"]["runs"][run_id] == [retrain]
+    assert list(json.loads(views[1])["at_work"]) == [run_id]
+    assert f"{run_id}\n  Retrain {run_id}: running, ingest\n" in views[0]

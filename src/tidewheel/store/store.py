@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Self, TypeVar
 
@@ -144,6 +145,10 @@ class Store(ABC):
     @abstractmethod
     def names(self, prefix: str) -> list[str]:
         """Names of the records directly in the folder `prefix`, sorted."""
+
+    @abstractmethod
+    def written(self, prefix: str) -> dict[str, datetime]:
+        """Name -> when it was last written (UTC), of every record below the folder `prefix` at any depth; reads none."""
 
 
 class Listing(Contract):

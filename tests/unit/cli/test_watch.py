@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tidewheel.cli import watch as watching
-from tidewheel.cli.inspect import status
+from tidewheel.cli.status import status
 from tidewheel.contracts.experiment import HoldoutConfig
 from tidewheel.contracts.verdict import Phase, Verdict
 from tidewheel.errors import ConfigError
@@ -51,10 +51,10 @@ def test_without_an_experiment_both_verbs_say_so(home: Home, tiny_bundle: OpenBu
 
 def test_the_status_shows_the_arms(home: Home, tiny_bundle: OpenBundle, capsys) -> None:
     publish(home, tiny_bundle, "a", "b")
-    status(str(home.root), as_json=True)
+    status(20, False, "", str(home.root), as_json=True)
     shown = json.loads(capsys.readouterr().out)["experiments"]["quickstart"]
     assert (shown["new"], shown["previous"], shown["rules"]["share"]) == ("b", "a", 0.1)
-    status(str(home.root), as_json=False)
+    status(20, False, "", str(home.root), as_json=False)
     assert "10% of its users are held out on a since 2026-01-12" in capsys.readouterr().out
 
 

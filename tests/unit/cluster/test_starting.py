@@ -11,6 +11,7 @@ from tidewheel.cluster.api import Answer, RememberedApi, Unseen, Why
 from tidewheel.cluster.backend import RunState
 from tidewheel.cluster.finding import Finding
 from tidewheel.cluster.following import follow
+from tidewheel.cluster.reach import Reach
 from tidewheel.cluster.starting import Starting, looking_at
 from tidewheel.errors import TidewheelError
 
@@ -42,10 +43,8 @@ class Watch:
         self.said: list[Finding] = []
         self.now = 0.0
         self.answers = answers
-        api = RememberedApi(answers)
-        self.starting = Starting(
-            api, ["runs", "kubeflow"], "run-1", self.said.append, patience_seconds=300.0, clock=lambda: self.now
-        )
+        self.within = Reach(RememberedApi(answers), ["runs", "kubeflow"])
+        self.starting = Starting(self.within, "run-1", self.said.append, patience_seconds=300.0, clock=lambda: self.now)
 
     def until(self, seconds: float) -> list[str]:
         """Look every five seconds until then; what was said so far."""
@@ -183,7 +182,7 @@ def test_pods_are_not_looked_at_more_often_than_every_quarter_of_a_minute() -> N
             return super().ask(path, body)
 
     watch = Watch({})
-    watch.starting._api = Counted({PODS: several(pod())})
+    watch.within.api = Counted({PODS: several(pod())})
     watch.until(55)
 
     assert len(asked) == 4

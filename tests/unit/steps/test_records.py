@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tidewheel.cli.inspect import explain, status
+from tidewheel.cli.inspect import explain
 from tidewheel.cli.recipes import load_recipe
+from tidewheel.cli.status import status
 from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.report import Outcome, RunReport
 from tidewheel.contracts.steps import parts
@@ -71,7 +72,7 @@ def test_status_and_explain_know_runs_of_other_machines(
     conclude_on(two, "ended", monkeypatch)
     work_on(two, "ingest", "working", monkeypatch)
 
-    status(str(three), as_json=False)
+    status(20, False, "", str(three), as_json=False)
     shown = capsys.readouterr().out
     assert "ended" in shown
     assert "at work" in shown

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,18 @@ def test_records_are_replaced_listed_and_missed(place: Place) -> None:
     assert store.names("ledger/a") == []
     assert store.names("ledger/c") == store.names("ledger") == []
     assert store.folders("documents") == []
+
+
+def test_a_listing_of_all_records_tells_when_each_was_written(place: Place) -> None:
+    store = place.store
+    for name in ("documents/a/1.json", "documents/a/b/2.json", "ledger/1.json"):
+        store.put(name, "text")
+
+    found = store.written("documents")
+
+    assert set(found) == {"documents/a/1.json", "documents/a/b/2.json"}
+    assert all(moment.utcoffset() == timedelta(0) for moment in found.values())
+    assert store.written("nothing") == {}
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
