@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from tidewheel.contracts.placement import PodPlacement
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.pods.api import connect
 from tidewheel.pods.ladder import quantity
@@ -17,6 +18,25 @@ BESIDE = "wait"  # Argo Workflows' own container of each pod, whose memory is no
 KUBEFLOW_RUN_LABEL = "pipeline/runid"
 PATIENCE_SECONDS, LOOK_SECONDS = 60.0, 1.0
 PENDING, INFEASIBLE = "PodResizePending", "Infeasible"
+
+
+P = TypeVar("P", bound=PodPlacement)
+
+
+class Sizes(Protocol):
+    """With how much memory the pods of one kind that a step starts begin, and what is learned from their end."""
+
+    def sized(self, asked: P, count: int) -> P:
+        """What each of `count` pods should ask for now, of what the recipe asks for. Called first, and once."""
+        ...
+
+    def ended(self, killed_bytes: int) -> None:
+        """They ended well (0), or one was killed with so much memory.
+
+        Raises:
+            ConfigError: there may be no more.
+        """
+        ...
 
 
 @dataclass(frozen=True)

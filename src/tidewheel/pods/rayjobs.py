@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from tidewheel.contracts.placement import GPU, Placed, PodPlacement, Toleration
 from tidewheel.errors import ConfigError, RetryableError, TidewheelError
 from tidewheel.pods.api import connect
+from tidewheel.pods.memory import Sizes, killed_bytes
 from tidewheel.pods.own import CALL_SECONDS, STEP_LABEL, OwnPod, child_template, labels_of
 from tidewheel.pods.raystate import killed_for_memory, refusal_of, state_of
 
@@ -31,6 +32,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_gcs_server_port_wait_time_s": "120",  # a busy machine needs more than the usual 30
 }
+NODE_LABEL = "ray.io/node-type"
 GONE, THERE = 404, 409
 T = TypeVar("T")
 
@@ -99,6 +101,7 @@ class RayJobDriver:
     """Runs a driver of distributed training as the RayJob of this step, and removes it however that ends.
 
     A RayJob that an earlier pod of the same step left is taken over: it keeps running, and now ends with this pod.
+    `sizes` hears how the workers ended; `placed` has them as it sized them.
     """
 
     pod: OwnPod
@@ -106,6 +109,7 @@ class RayJobDriver:
     run_id: str
     num_workers: int
     max_failures: int
+    sizes: Sizes
     sleep: Callable[[float], None] = time.sleep
 
     @property
@@ -151,9 +155,12 @@ class RayJobDriver:
         while True:
             job, pods, workloads = self._answer(lambda: door.look(uid), tell)
             if killed := killed_for_memory(pods):
-                raise RetryableError(f"{door.where}: {killed}; give it more in placement.workers.memory")
+                if workers := killed_bytes(pod for pod in pods if pod["metadata"]["labels"].get(NODE_LABEL) == "worker"):
+                    self.sizes.ended(workers)
+                raise RetryableError(f"{door.where}: {killed}; the next try gives workers more, up to their max_memory")
             state = state_of(job, pods, workloads)
             if state.phase == "succeeded":
+                self.sizes.ended(0)
                 return None
             if state.phase == "died":
                 return f"{door.where}: {state.words}"

@@ -11,11 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tidewheel.contracts.placement import Executors, Placed, StepPlacement
+from tidewheel.contracts.placement import Executors, Placed, StepPlacement, bytes_of
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.pods.admission import expect_rights, refusal_of
 from tidewheel.pods.api import connect
 from tidewheel.pods.fates import Fate, never_starts, waiting_of
+from tidewheel.pods.memory import Sizes
 from tidewheel.pods.own import CALL_SECONDS, RUN_LABEL, STEP_LABEL, OwnPod, labels_of, own_pod
 from tidewheel.pods.spark import COMPONENT, server_of, settings_of, template_of
 from tidewheel.pods.watched import Watched
@@ -29,7 +30,7 @@ REFUSED_SECONDS = 10.0
 _LOST = ("ExecutorLostFailure", "Py4JNetworkError", "ConnectionRefusedError", "Answer from Java side is empty")
 
 
-def spark_pods(environment: Mapping[str, str], run_id: str) -> SparkPods | None:
+def spark_pods(environment: Mapping[str, str], run_id: str, sizes: Sizes) -> SparkPods | None:
     """Where the placement of this step asks for executors; None where the engine is in this pod, and on a laptop.
 
     Raises:
@@ -39,14 +40,18 @@ def spark_pods(environment: Mapping[str, str], run_id: str) -> SparkPods | None:
     placed = Placed.of(environment)
     if placed is None or placed.executors is None or (pod := own_pod(environment)) is None:
         return None
-    return SparkPods(pod, placed.executors, placed.step, labels_of(pod, run_id), server_of(environment))
+    asked = sizes.sized(placed.executors, placed.executors.count)
+    return SparkPods(pod, asked, placed.step, labels_of(pod, run_id), server_of(environment), sizes)
 
 
 class SparkPods:
     """The executors of one step; nothing is asked of the cluster before `engaged`."""
 
-    def __init__(self, pod: OwnPod, asked: Executors, step: StepPlacement, labels: Mapping[str, str], server: str) -> None:
-        self._pod, self._asked, self._step, self._server = pod, asked, step, server
+    def __init__(
+        self, pod: OwnPod, asked: Executors, step: StepPlacement, labels: Mapping[str, str], server: str, sizes: Sizes
+    ) -> None:
+        """`asked`: as `sizes` has sized them, which also hears how they ended."""
+        self._pod, self._asked, self._step, self._server, self._sizes = pod, asked, step, server, sizes
         self._template = template_of(pod, asked, step, labels)
         ours = {label: value for label, value in labels.items() if label in (RUN_LABEL, STEP_LABEL)} | COMPONENT
         self._selector = ",".join(f"{label}={value}" for label, value in ours.items())
@@ -88,6 +93,9 @@ class SparkPods:
                     if any(word in text for text in _texts(error) for word in _LOST):
                         raise self._lost() from error
                     raise
+                else:
+                    if not self.out_of_memory():  # one that was replaced teaches nothing: the work got through
+                        self._sizes.ended(0)
                 finally:
                     self._remove()
 
@@ -182,10 +190,15 @@ class SparkPods:
         )
 
     def _lost(self) -> RetryableError:
+        """
+        Raises:
+            ConfigError: executors had as much memory as there may be.
+        """
         if full := self.out_of_memory():
+            self._sizes.ended(bytes_of(self._asked.memory))
             return RetryableError(
-                f"Spark's executor {full}: it had too little memory; expected more than {self._asked.memory} in "
-                "placement.executors.memory, or more executors"
+                f"Spark's executor {full}: {self._asked.memory} of memory was not enough; the next try gives more, up to "
+                "placement.executors.max_memory"
             )
         last = next(reversed(self._watched.fates()), None)
         return RetryableError(f"Spark's executors were lost ({last or 'nothing is known of them'}); run again")

@@ -19,6 +19,7 @@ from tidewheel.logs.session import dataframe_session
 from tidewheel.pods.spark_pods import spark_pods
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.living import Serving, readable
+from tidewheel.steps.memory import ChildMemory
 from tidewheel.steps.production import with_production
 from tidewheel.store.store import Store
 
@@ -43,7 +44,7 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
 def work(part: IngestPart, job: Job, features: tuple[FeatureSpec, ...]) -> Result:
     window = Window.ending(job.window_end, part.window.days)
     staging = job.store.staging("impressions")
-    pods = spark_pods(os.environ, job.run_id)
+    pods = spark_pods(os.environ, job.run_id, ChildMemory(job.memory, "executors"))
     if pods:
         pods.expect_shared(staging)
     with ExitStack() as engines:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -60,6 +61,11 @@ class Job:
     inputs: Mapping[str, str]
     _overhead_seconds: float = 0.0
     _last_event: float = field(default=0.0, repr=False)
+
+    @cached_property
+    def memory(self) -> StepMemory:
+        """Of this try, and of the pods that it starts."""
+        return StepMemory.of(self.store, self.step, os.environ, self.say)
 
     @property
     def folder(self) -> Path:
@@ -156,7 +162,7 @@ def run_step(
     run_id = os.environ.get(RUN_VARIABLE) or run_id
     job = Job(step, run_id, parse_time(window_end), home, home.store(run_id), inputs)
     job.folder.mkdir(parents=True, exist_ok=True)
-    memory = StepMemory.of(job.store, step, os.environ, job.say)
+    memory = job.memory
     if not memory.was_killed:
         _expect_retryable(job, now())
     record = StepRecord(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -111,33 +111,24 @@ class StepMemory:
         return asked.model_copy(update={"memory": quantity(rung)})
 
     def child_ended(
-        self,
-        kind: str,
-        asked: PodPlacement,
-        pods: Iterable[Mapping[str, Any]],
-        is_well: bool,
-        count: int = 1,
-        now: datetime | None = None,
-    ) -> bool:
-        """Learn from how pods of a kind ended; whether one was killed because its memory was not enough, and another try has
-        more.
+        self, kind: str, asked: PodPlacement, killed_bytes: int, count: int = 1, now: datetime | None = None
+    ) -> None:
+        """Learn from how pods of a kind ended: well (0), or one of them killed with so much memory.
 
         Args:
             asked: as the recipe has it, not as `child` returned it.
-            pods: their manifests, before they are deleted.
 
         Raises:
             ConfigError: they were killed with as much as there may be.
         """
         name, now = f"{self._step}.{kind}", now or datetime.now(UTC)
-        learned, killed = self._learned(name), killed_bytes(pods)
-        if killed and self._pod is not None:
-            wanted = start(self._put(name, after_kill(learned, asked, killed, now)), asked, now)
+        learned = self._learned(name)
+        if killed_bytes and self._pod is not None:
+            wanted = start(self._put(name, after_kill(learned, asked, killed_bytes, now)), asked, now)
             bounds = bounds_in(self._pod.namespace, "", asked, 0, count, self._say)
-            fit(kind, wanted, killed, asked, [bound for bound in bounds if not bound.is_for_now])
-        elif is_well and learned is not None:
+            fit(kind, wanted, killed_bytes, asked, [bound for bound in bounds if not bound.is_for_now])
+        elif learned is not None:
             self._put(name, after_success(learned, asked, None, now))
-        return killed > 0
 
     def _resized(self, pod: OwnPod, rung: int) -> bool:
         refusal = resize(pod, rung)
@@ -170,3 +161,18 @@ class StepMemory:
 
     def _name(self, name: str) -> str:
         return f"{FOLDER}/{self._recipe}/{name}.json"
+
+
+class ChildMemory:
+    """What a step's memory says of one kind of pods that it starts."""
+
+    def __init__(self, memory: StepMemory, kind: str) -> None:
+        self._memory, self._kind = memory, kind
+        self._asked, self._count = PodPlacement(), 1
+
+    def sized(self, asked: P, count: int) -> P:
+        self._asked, self._count = asked, count
+        return self._memory.child(self._kind, asked, count)
+
+    def ended(self, killed_bytes: int) -> None:
+        self._memory.child_ended(self._kind, self._asked, killed_bytes, self._count)

@@ -11,6 +11,7 @@ from tidewheel.contracts.steps import SamplePart
 from tidewheel.pods.spark_pods import spark_pods
 from tidewheel.sampling import Sampled, preview, sample
 from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.steps.memory import ChildMemory
 
 
 def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
@@ -61,7 +62,7 @@ def _sample(part: SamplePart, job: Job, impressions: Path, source: DatasetManife
     from tidewheel.logs.session import dataframe_session
     from tidewheel.sampling.dataframe import sample as sample_on_spark
 
-    pods = spark_pods(os.environ, job.run_id)
+    pods = spark_pods(os.environ, job.run_id, ChildMemory(job.memory, "executors"))
     if pods:
         pods.expect_shared(out)
     with ExitStack() as engines:

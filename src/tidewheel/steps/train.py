@@ -14,6 +14,7 @@ from tidewheel.pods.own import own_pod
 from tidewheel.pods.rayjobs import RayJobDriver
 from tidewheel.ranker.bundle import MODELS, load_bundle
 from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.steps.memory import ChildMemory
 from tidewheel.training.driver import Driver
 from tidewheel.training.train import train
 
@@ -51,7 +52,7 @@ def work(part: TrainPart, job: Job) -> Result:
         job.home.scratch / rows,
         job.store,
         told.append,
-        driver_of(part.train, job.run_id),
+        driver_of(part.train, job),
     )
     manifest = manifest.model_copy(
         update={
@@ -69,10 +70,14 @@ def work(part: TrainPart, job: Job) -> Result:
     )
 
 
-def driver_of(config: TrainConfig, run_id: str) -> Driver | None:
+def driver_of(config: TrainConfig, job: Job) -> Driver | None:
     """A RayJob where the recipe places workers in pods of their own; None: workers live in this pod, or there are none."""
     placed = Placed.of(os.environ)
     if placed is None or placed.workers is None or config.engine != "ray":
         return None
     pod = own_pod(os.environ)
-    return None if pod is None else RayJobDriver(pod, placed, run_id, config.num_workers, config.max_failures)
+    if pod is None:
+        return None
+    sizes = ChildMemory(job.memory, "workers")
+    sized = placed.model_copy(update={"workers": sizes.sized(placed.workers, config.num_workers)})
+    return RayJobDriver(pod, sized, job.run_id, config.num_workers, config.max_failures, sizes)

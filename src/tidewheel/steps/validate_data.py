@@ -28,6 +28,7 @@ from tidewheel.ranker.scorer import Scorer
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.release import expect_open
 from tidewheel.steps.job import Job, Result, run_step
+from tidewheel.steps.memory import ChildMemory
 from tidewheel.steps.teaching import disagreement_of, misfit_of, randomized_rows
 from tidewheel.store.store import Store
 
@@ -83,7 +84,7 @@ def work(part: ValidatePart, job: Job, baseline: Baseline, trailing: list[Window
 
 def spark_on_pods(job: Job) -> Engine | None:
     """What opens the engine of large splits where the recipe asks for executors; None: it is in this pod."""
-    pods = spark_pods(os.environ, job.run_id)
+    pods = spark_pods(os.environ, job.run_id, ChildMemory(job.memory, "executors"))
     if pods is None:
         return None
     from tidewheel.logs.session import session_on

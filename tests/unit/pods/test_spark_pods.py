@@ -7,8 +7,23 @@ import pytest
 
 from tidewheel.contracts.placement import Executors, Placed, StepPlacement
 from tidewheel.errors import ConfigError
+from tidewheel.pods.memory import P, Sizes
 from tidewheel.pods.own import OwnPod
 from tidewheel.pods.spark_pods import SparkPods, spark_pods
+
+
+class AsAsked(Sizes):
+    """Remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    def sized(self, asked: P, count: int) -> P:
+        return asked
+
+    def ended(self, killed_bytes: int) -> None:
+        self.heard.append(killed_bytes)
+
 
 LABELS = {"tidewheel/run-id": "r1", "tidewheel/step": "sample"}
 
@@ -23,7 +38,7 @@ def of(*mounts: str) -> SparkPods:
     volumes = [{"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": "c"}} for number in range(len(mounts))]
     manifest = {"metadata": {"name": "one", "labels": LABELS}, "spec": {"containers": [container], "volumes": volumes}}
     pod = OwnPod("runs", "one", "u1", manifest)
-    return SparkPods(pod, Executors(shm="64Mi"), StepPlacement(), LABELS, "https://10.96.0.1:443")
+    return SparkPods(pod, Executors(shm="64Mi"), StepPlacement(), LABELS, "https://10.96.0.1:443", AsAsked())
 
 
 def test_a_folder_on_the_claim_is_seen_by_executors() -> None:
@@ -49,7 +64,7 @@ def test_a_claim_that_is_not_the_home_is_not_shared() -> None:
 def test_the_engine_is_in_this_process_where_no_executors_are_asked_for() -> None:
     alone = Placed(step=StepPlacement())
 
-    assert spark_pods({}, "r1") is None
-    assert spark_pods({"TIDEWHEEL_PLACED": alone.to_json()}, "r1") is None
+    assert spark_pods({}, "r1", AsAsked()) is None
+    assert spark_pods({"TIDEWHEEL_PLACED": alone.to_json()}, "r1", AsAsked()) is None
     asked = Placed(step=StepPlacement(), executors=Executors())
-    assert spark_pods({"TIDEWHEEL_PLACED": asked.to_json()}, "r1") is None, "this is no pod"
+    assert spark_pods({"TIDEWHEEL_PLACED": asked.to_json()}, "r1", AsAsked()) is None, "this is no pod"

@@ -13,7 +13,8 @@ from tests.unit.pods.api_server import NAMESPACE, ApiServer, killed, pod, served
 from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.placement import Executors, Placed, PodPlacement, StepPlacement
 from tidewheel.errors import ConfigError, RetryableError
-from tidewheel.steps.memory import StepMemory
+from tidewheel.pods.memory import killed_bytes
+from tidewheel.steps.memory import ChildMemory, StepMemory
 from tidewheel.store import Store
 
 MIB = 2**20
@@ -175,7 +176,7 @@ def test_pods_of_a_step_climb_by_their_kind(server: ApiServer, tried: Try) -> No
     ends = [pod("w1", "8Gi", killed()), pod("w2", "8Gi", killed("Error"))]
 
     assert memory.child("workers", WORKERS, now=NOW) == WORKERS
-    assert memory.child_ended("workers", WORKERS, ends, is_well=False, now=NOW) is True
+    memory.child_ended("workers", WORKERS, killed_bytes(ends), now=NOW)
     assert memory.child("workers", WORKERS, now=NOW) == PodPlacement(memory="16384Mi")
     assert memory.child("executors", Executors(memory="8Gi"), now=NOW) == Executors(memory="8Gi")
 
@@ -183,7 +184,7 @@ def test_pods_of_a_step_climb_by_their_kind(server: ApiServer, tried: Try) -> No
 def test_pods_that_were_lost_otherwise_do_not_climb(server: ApiServer, tried: Try) -> None:
     memory = tried.memory()
 
-    assert memory.child_ended("workers", WORKERS, [pod("w1", "8Gi", killed("Error"))], is_well=False, now=NOW) is False
+    memory.child_ended("workers", WORKERS, killed_bytes([pod("w1", "8Gi", killed("Error"))]), now=NOW)
     assert memory.child("workers", WORKERS, now=NOW) == WORKERS
 
 
@@ -191,13 +192,21 @@ def test_pods_that_were_killed_at_the_top_are_an_error(server: ApiServer, tried:
     with pytest.raises(
         ConfigError, match=r"placement.workers: 32Gi of memory was not enough.*raise placement.workers.max_memory"
     ):
-        tried.memory().child_ended("workers", WORKERS, [pod("w1", "32Gi", killed())], is_well=False, now=NOW)
+        tried.memory().child_ended("workers", WORKERS, killed_bytes([pod("w1", "32Gi", killed())]), now=NOW)
 
 
 def test_many_pods_get_what_a_quota_leaves_each(server: ApiServer, tried: Try) -> None:
     quota = {"metadata": {"name": "runs"}, "spec": {"hard": {"memory": "40Gi"}}, "status": {"used": {"memory": "4Gi"}}}
     server.others[f"{CORE}/resourcequotas"] = {"items": [quota]}
     memory = tried.memory()
-    memory.child_ended("workers", WORKERS, [pod("w1", "8Gi", killed())], is_well=False, count=3, now=NOW)
+    memory.child_ended("workers", WORKERS, killed_bytes([pod("w1", "8Gi", killed())]), count=3, now=NOW)
 
     assert memory.child("workers", WORKERS, count=3, now=NOW).memory == "12288Mi"
+
+
+def test_pods_of_a_kind_are_sized_by_what_became_of_the_last(server: ApiServer, tried: Try) -> None:
+    first, then = ChildMemory(tried.memory(), "workers"), ChildMemory(tried.memory(), "workers")
+    assert first.sized(WORKERS, 2) == WORKERS
+    first.ended(8192 * MIB)
+
+    assert then.sized(WORKERS, 2).memory == "16384Mi"
