@@ -41,6 +41,7 @@ class Server:
                 text=True,
                 env=dict(variables),
                 cwd=log.parent,
+                start_new_session=True,  # what ends the tests at once leaves this, which then reads the end of its input
                 **streams,
             )
         said = self._process.stderr if on_stderr else self._process.stdout
