@@ -30,7 +30,9 @@ RUN_COUNT, KILLS, SEED = (
 )
 RUN_SECONDS = 1800
 BETWEEN_SECONDS = (8.0, 45.0)
-# What may be killed, by a selector; a run's own are told by its label. Each is as likely as the next that is there.
+STEP_WEIGHT = 3  # how much more often a step's pod is drawn than any other kind that runs
+RAY_EVERY = 5  # of so many runs the first trains in a RayJob, where there is KubeRay
+RAY = {"train": {"engine": "ray", "num_workers": 2}, "placement": {"workers": {"cpu": "50m", "memory": "1500Mi"}}}
 CONTROLLERS = {
     "workflow-controller": (RUNS, "app=workflow-controller"),
     "rollouts controller": ("argo-rollouts", "app.kubernetes.io/name=argo-rollouts"),
@@ -39,7 +41,8 @@ CONTROLLERS = {
 }
 
 
-CHILDREN = ("rayjobs.ray.io", "rayclusters.ray.io", "pods", "jobs.batch", "services", "configmaps", "secrets")
+RAYJOBS = "rayjobs.ray.io"
+CHILDREN = (RAYJOBS, "rayclusters.ray.io", "pods", "jobs.batch", "services", "configmaps", "secrets")
 TURNED = ("bootstrap", "promoted", "rejected", "rolled_back")
 
 
@@ -68,7 +71,8 @@ class Killer:
         alive = {kind: pods for kind, pods in self._alive(run_id).items() if pods}
         if not alive:
             return False
-        kind = self.drawn.choice(sorted(alive))
+        kinds = sorted(alive)
+        (kind,) = self.drawn.choices(kinds, [STEP_WEIGHT if kind == "step" else 1 for kind in kinds])
         pod = self.drawn.choice(alive[kind])
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         kubectl("--namespace", namespace, "delete", "pod", name, "--grace-period=1", "--ignore-not-found", "--wait=false")
@@ -108,7 +112,8 @@ def test_runs_whose_pods_are_killed_end_in_a_correct_state(place: Wheel) -> None
 
 def _run_with_kills(place: Wheel, killer: Killer, number: int) -> dict[str, Any]:
     """What a run says of itself in the end. Each samples other rows, so that none finds its work done."""
-    recipe = place.recipe({"sample": {"salt": number + 1}})
+    in_ray = RAY if number % RAY_EVERY == 0 and _has(RAYJOBS) else {}
+    recipe = place.recipe({"sample": {"salt": number + 1}} | in_ray)
     run_id = place.submit(recipe, "2022-05-04" if number == 0 else "2022-05-05")
     backend, left, deadline = Kubeflow.from_environment(), KILLS, time.monotonic() + RUN_SECONDS
     while (state := _state(backend, run_id)) not in ENDED and time.monotonic() < deadline:
@@ -137,7 +142,7 @@ def _expect_a_correct_state(place: Wheel, report: dict[str, Any]) -> None:
 
 def _left(run_id: str) -> list[str]:
     """Objects that steps of a run made, and pods of it that have not ended."""
-    kinds = [kind for kind in CHILDREN if kind in kubectl("api-resources", "--output=name").split()]
+    kinds = [kind for kind in CHILDREN if _has(kind)]
     made = kubectl(
         "--namespace", RUNS, "get", ",".join(kinds), f"--selector=tidewheel/run-id={run_id}", "--output=name"
     ).split()
@@ -148,3 +153,7 @@ def _left(run_id: str) -> list[str]:
         "--field-selector=status.phase!=Succeeded,status.phase!=Failed",
     ]
     return made + kubectl("--namespace", RUNS, *running, "--output=name").split()
+
+
+def _has(kind: str) -> bool:
+    return kind in kubectl("api-resources", "--output=name").split()

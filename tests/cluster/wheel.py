@@ -105,7 +105,7 @@ class Wheel:
 
     def served(self) -> str:
         """The bundle behind the Rollout's service, asked through the API server."""
-        path = f"/api/v1/namespaces/{self.serving}/services/{NAME}:80/proxy/v2/models/{self.name}"
+        path = f"/api/v1/namespaces/{self.serving}/services/{NAME}:80/proxy/v2/models/ranker"
         return json.loads(kubectl("get", "--raw", path))["versions"][0]
 
     def bundles(self) -> set[str]:
@@ -116,7 +116,7 @@ class Wheel:
 
 @contextmanager
 def wheel(folder: Path) -> Iterator[Wheel]:
-    """Set it up; afterwards nothing of it is left."""
+    """Set it up; afterwards nothing of it is left but what Kubeflow Pipelines remembers of its runs."""
     require_cluster()
     if not os.environ.get("KFP_ENDPOINT"):
         pytest.skip("KFP_ENDPOINT names no Kubeflow Pipelines")
@@ -235,6 +235,9 @@ def _log(place: Wheel) -> Iterator[None]:
         kubectl("--namespace", RUNS, "delete", "pod", place.name)
         yield
     finally:
+        # Pods that ended hold the volume too.
+        of_runs = ["--selector", f"tidewheel/recipe={place.name}", "--wait=false"]
+        kubectl("--namespace", RUNS, "delete", "pods,retrains", *of_runs)
         kubectl("--namespace", RUNS, "delete", "--ignore-not-found", "--wait=false", "pod,pvc", place.name)
 
 
