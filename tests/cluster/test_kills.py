@@ -132,10 +132,10 @@ def _state(backend: Kubeflow, run_id: str) -> str:
 
 
 def _expect_a_correct_state(place: Wheel, report: dict[str, Any]) -> None:
-    entries = place.tidewheel("history", "--recipe", place.name)
+    entries = place.tidewheel("history", "--name", place.name)
     assert report["outcome"] in TURNED, report["reason"]
     assert report["production"] == entries[-1]["production"]
-    assert place.tidewheel("reconcile", "--recipe", place.name)["repaired"] == [], "registry or state said something else"
+    assert place.tidewheel("reconcile", "--name", place.name)["repaired"] == [], "registry or state said something else"
     assert eventually(place.bundles, lambda found: found == {report["production"]}, 180) == {report["production"]}
     assert eventually(lambda: _left(report["run_id"]), lambda found: not found, 120) == []
 

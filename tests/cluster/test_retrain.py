@@ -55,7 +55,7 @@ def test_2_the_next_is_taught_by_it_walks_the_canary_and_takes_its_place(place: 
     assert report["verdicts"]["deploy"]["phase"] == "Successful"
     assert place.served() == report["bundle"] != first
     assert eventually(place.bundles, lambda found: found == {report["bundle"]}, 120) == {report["bundle"]}
-    entries = place.tidewheel("history", "--recipe", place.name)
+    entries = place.tidewheel("history", "--name", place.name)
     assert [entry["decision"] for entry in entries] == ["bootstrap", "promoted"]
 
 
