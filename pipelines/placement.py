@@ -63,12 +63,8 @@ def placed(step: str, placement: Placement) -> Placed:
 
 def labels_of(step: str, recipe: str, asked: StepPlacement) -> dict[str, str]:
     """Labels of a step's pod; Kueue's where it waits in a queue."""
-    found = {"app.kubernetes.io/part-of": "tidewheel", "tidewheel/step": step, "tidewheel/recipe": recipe}
-    if asked.queue:
-        found["kueue.x-k8s.io/queue-name"] = asked.queue
-    if asked.priority:
-        found["kueue.x-k8s.io/priority-class"] = asked.priority
-    return found
+    own = {"app.kubernetes.io/part-of": "tidewheel", "tidewheel/step": step, "tidewheel/recipe": recipe}
+    return own | asked.queue_labels
 
 
 def _set_environment(task: dsl.PipelineTask) -> None:

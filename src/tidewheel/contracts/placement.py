@@ -80,6 +80,12 @@ class StepPlacement(PodPlacement):
             raise ValueError(f"priority {self.priority} without a queue; expected the name of a LocalQueue in queue")
         return self
 
+    @property
+    def queue_labels(self) -> dict[str, str]:
+        """By which Kueue queues the step's pod, and whatever it starts; none where it waits for no quota."""
+        found = {"kueue.x-k8s.io/queue-name": self.queue, "kueue.x-k8s.io/priority-class": self.priority}
+        return {label: name for label, name in found.items() if name}
+
 
 class Executors(PodPlacement):
     """What each Spark executor of a step asks for, and how many there are."""

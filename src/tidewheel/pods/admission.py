@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidewheel.errors import ConfigError, RetryableError
+from tidewheel.pods.api import message_of
 from tidewheel.pods.own import CALL_SECONDS
 
 if TYPE_CHECKING:
     from kubernetes import client
 
-_QUOTA = re.compile(r"exceeded quota: ([^,]+), requested: (.*?), used: .*?, limited: (.*)$")
+_QUOTA = re.compile(r"exceeded quota: \S+, requested: (\S+), used: \S+, limited: (\S+)")
 
 
 def expect_rights(api: client.ApiClient, namespace: str, verbs: Iterable[str], remedy: str) -> None:
@@ -51,7 +51,7 @@ def refusal_of(core: client.CoreV1Api, namespace: str, pod: Mapping[str, Any]) -
     try:
         core.create_namespaced_pod(namespace, pod, dry_run="All", _request_timeout=CALL_SECONDS)
     except ApiException as error:
-        said = message_of(error.body or "") or str(error.reason)
+        said = message_of(error)
         if "does not support dry run" in said:  # a webhook of the cluster's: it will say so when it is asked in earnest
             return None
         if error.status is None or error.status >= 500 or error.status == 429:
@@ -67,22 +67,11 @@ def refusal_of(core: client.CoreV1Api, namespace: str, pod: Mapping[str, Any]) -
     return None
 
 
-def message_of(body: str) -> str:
-    """What the API server says in the body of an error."""
-    try:
-        return str(json.loads(body).get("message", ""))
-    except (ValueError, AttributeError):
-        return body.strip()[:300]
-
-
 def is_above_limit(said: str) -> bool:
-    """Whether one pod alone asks for more than a quota has: it does not help to wait until others end."""
+    """Whether one pod alone asks for more than the quota has that refused it: it does not help to wait until others end."""
     from kubernetes.utils.quantity import parse_quantity
 
     if not (found := _QUOTA.search(said)):
         return False
-    requested, limited = (
-        {name: parse_quantity(value) for name, _, value in (pair.partition("=") for pair in text.split(","))}
-        for text in found.groups()[1:]
-    )
-    return any(amount > limited[name] for name, amount in requested.items() if name in limited)
+    requested, limited = (dict(pair.split("=", 1) for pair in text.strip('"').split(",")) for text in found.groups())
+    return any(parse_quantity(amount) > parse_quantity(limited[what]) for what, amount in requested.items() if what in limited)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -29,3 +30,13 @@ def connect() -> client.ApiClient:
     except config.ConfigException as error:
         raise ConfigError(f"kubernetes: no cluster is configured ({error}); set KUBECONFIG") from error
     return client.ApiClient(settings)
+
+
+def message_of(error: client.ApiException) -> str:
+    """What the API server says in an answer that is an error, on one line; of another's answer its text or its reason."""
+    body = str(error.body or "")
+    try:
+        said = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):  # not from the API server itself
+        said = body[:300]
+    return " ".join((said or str(error.reason)).split())

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from tidewheel.contracts.placement import PodPlacement
 from tidewheel.errors import ConfigError, RetryableError
-from tidewheel.pods.api import connect
+from tidewheel.pods.api import connect, message_of
 from tidewheel.pods.ladder import quantity
 from tidewheel.pods.own import CALL_SECONDS, STEP_LABEL, OwnPod
 
@@ -137,21 +137,12 @@ def ask(path: str, what: str, *, method: str = "GET", query: Any = (), body: Any
             _request_timeout=CALL_SECONDS,
         )
     except ApiException as error:
-        said = f"{what}: the cluster answered {error.status} {error.reason}{_message(error)}"
+        said = f"{what}: the cluster answered {error.status} {error.reason}: {message_of(error)}"
         if error.status in (401, 403, 404, 405, 422):
             raise ConfigError(said) from error
         raise RetryableError(said) from error
     except HTTPError as error:
         raise RetryableError(f"{what}: the cluster does not answer ({type(error).__name__})") from error
-
-
-def _message(error: Any) -> str:
-    import json
-
-    try:
-        return f": {json.loads(error.body)['message']}"
-    except (TypeError, ValueError, KeyError):
-        return ""  # a proxy's page, not the API server's words
 
 
 def _killed_bytes(pod: Mapping[str, Any]) -> int:

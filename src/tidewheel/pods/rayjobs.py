@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import shlex
 import sys
 import time
@@ -15,14 +14,14 @@ from typing import Any, TypeVar
 
 from tidewheel.contracts.placement import GPU, Placed, PodPlacement, Toleration
 from tidewheel.errors import ConfigError, RetryableError, TidewheelError
-from tidewheel.pods.api import connect
+from tidewheel.pods.api import connect, message_of
+from tidewheel.pods.ladder import shown
 from tidewheel.pods.memory import Sizes, killed_bytes
 from tidewheel.pods.own import CALL_SECONDS, STEP_LABEL, OwnPod, child_template, labels_of
-from tidewheel.pods.raystate import killed_for_memory, refusal_of, state_of
+from tidewheel.pods.raystate import refusal_of, state_of
 
 GROUP, VERSION, PLURAL = "ray.io", "v1", "rayjobs"
 QUEUES = {"group": "kueue.x-k8s.io", "version": "v1beta2", "plural": "workloads"}
-QUEUE_LABEL, PRIORITY_LABEL = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
 POLL_SECONDS = 2.0
 PATIENCE_SECONDS = 300.0  # with a cluster that does not answer
 TTL_SECONDS = 600  # of Ray's pods, should nobody be left who removes the RayJob
@@ -54,7 +53,6 @@ def rayjob_of(
     if placed.workers is None:
         raise ValueError("no workers are placed: there is nothing to start")
     labels = labels_of(pod, run_id)
-    queue = {QUEUE_LABEL: placed.step.queue, PRIORITY_LABEL: placed.step.priority}
     # Where the step's pod found a place, the head does too; but it needs no GPU.
     gpus = (Toleration(key=GPU, effect="NoSchedule"),) if placed.step.gpus else ()
     head = PodPlacement(cpu=HEAD_CPU, memory=HEAD_MEMORY, pool=placed.step.pool, tolerations=(*placed.step.tolerations, *gpus))
@@ -65,7 +63,7 @@ def rayjob_of(
         "metadata": {
             "name": name_of(run_id, labels.get(STEP_LABEL, "train"), folder),
             "namespace": pod.namespace,
-            "labels": labels | {label: value for label, value in queue.items() if value},
+            "labels": labels | placed.step.queue_labels,
             "ownerReferences": [pod.owner],
         },
         "spec": {
@@ -94,6 +92,23 @@ def rayjob_of(
             },
         },
     }
+
+
+def expect_enough_memory(where: str, pods: Sequence[Mapping[str, Any]], sizes: Sizes) -> None:
+    """No pod of Ray was killed because its memory was not enough; `sizes` hears of a worker that was.
+
+    Raises:
+        RetryableError: one was.
+        ConfigError: one was, and may have no more.
+    """
+    for pod in pods:
+        if killed := killed_bytes([pod]):
+            if pod["metadata"].get("labels", {}).get(NODE_LABEL) == "worker":
+                sizes.ended(killed)
+                more = "the next try gives workers more, up to placement.workers.max_memory"
+            else:
+                more = "it is Ray's head, whose memory is fixed: fewer workers need less of it"
+            raise RetryableError(f"{where}: pod {pod['metadata']['name']} was OOMKilled at {shown(killed)}; {more}")
 
 
 @dataclass(frozen=True)
@@ -154,10 +169,7 @@ class RayJobDriver:
     def _watch(self, door: Door, uid: str, tell: Callable[[str], None]) -> str | None:
         while True:
             job, pods, workloads = self._answer(lambda: door.look(uid), tell)
-            if killed := killed_for_memory(pods):
-                if workers := killed_bytes(pod for pod in pods if pod["metadata"]["labels"].get(NODE_LABEL) == "worker"):
-                    self.sizes.ended(workers)
-                raise RetryableError(f"{door.where}: {killed}; the next try gives workers more, up to their max_memory")
+            expect_enough_memory(door.where, pods, self.sizes)
             state = state_of(job, pods, workloads)
             if state.phase == "succeeded":
                 self.sizes.ended(0)
@@ -267,7 +279,7 @@ class Door:
             raise AwayError(f"{self.where}: the cluster does not answer ({type(error).__name__})") from error
 
     def _explained(self, error: Any, verb: str) -> Exception:
-        said = _message(error)
+        said = message_of(error)
         if error.status == GONE:
             return ConfigError(
                 f"{self.where}: the cluster has no {PLURAL}.{GROUP}, so KubeRay is not installed; install the version in "
@@ -281,11 +293,3 @@ class Door:
                 "tidewheel-ray-submitter of manifests/runs"
             )
         return AwayError(f"{self.where}: the cluster answered {error.status} {error.reason}")
-
-
-def _message(error: Any) -> str:
-    """What an answer of the API server says, on one line."""
-    try:
-        return " ".join(str(json.loads(error.body)["message"]).split())
-    except (TypeError, ValueError, KeyError):  # not from the API server itself
-        return " ".join(str(error.body or error.reason).split())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from tidewheel.pods.admission import is_above_limit
 
 LONGEST_WORDS = 400
 QUEUE_FOR_EVER = ("ExceedsMaxQuota", "Misconfigured")  # why Kueue never admits
@@ -16,7 +17,6 @@ NO_IMAGE = ("not found", "unauthorized", "denied", "forbidden", "no match for pl
 PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 UNMADE = ("CreateContainerConfigError", "CreateContainerError")
 TROUBLE = ("failed calling webhook", "Internal error", "etcdserver", "timeout", "timed out", "connection refused", "conflict")
-_QUOTA = re.compile(r"exceeded quota: (?P<quota>\S+), requested: (?P<asked>\S+), used: \S+, limited: (?P<limits>\S+)")
 
 
 @dataclass(frozen=True)
@@ -68,32 +68,11 @@ def state_of(
     return State("waiting", "Ray starts its driver" if deployment == "Running" else "KubeRay starts Ray")
 
 
-def killed_for_memory(pods: Iterable[Mapping[str, Any]]) -> str:
-    """The first of the pods that took more memory than its limit, and the limit; an empty text where none did."""
-    for pod in pods:
-        for container in pod.get("status", {}).get("containerStatuses", ()):
-            ends = (container.get(at, {}).get("terminated") or {} for at in ("state", "lastState"))
-            if any(end.get("reason") == "OOMKilled" for end in ends):
-                return f"pod {pod['metadata']['name']} was OOMKilled at {_limit(pod, container['name'])}"
-    return ""
-
-
-def is_for_ever(message: str) -> bool:
-    """Whether a quota that refused an object has too little for it even when nothing else is there."""
-    from kubernetes.utils.quantity import parse_quantity
-
-    found = _QUOTA.search(message)
-    if found is None:
-        return False
-    asked, limits = (dict(pair.split("=", 1) for pair in found[name].strip('"').split(",")) for name in ("asked", "limits"))
-    return any(parse_quantity(amount) > parse_quantity(limits[what]) for what, amount in asked.items() if what in limits)
-
-
 def refusal_of(message: str) -> State:
     """Of an object that the cluster would not make: only a quota that others use now, or trouble of its own, may pass."""
     if "exceeded quota" in message:
         words = _short(message[message.index("exceeded quota") :])
-        if is_for_ever(message):
+        if is_above_limit(message):
             return State("hopeless", f"{words}: it never fits; ask for less in placement.workers, or raise the quota")
         return State("waiting", f"waits for quota ({words})")
     words = _short(message)
@@ -150,11 +129,6 @@ def _waiting(pod: Mapping[str, Any]) -> State | None:
         if reason in PULLING:
             return State("waiting", f"pod {name} waits for its image ({reason}: {message})")
     return State("waiting", f"pod {name} starts")
-
-
-def _limit(pod: Mapping[str, Any], container: str) -> str:
-    (found,) = [each for each in pod["spec"]["containers"] if each["name"] == container]
-    return found.get("resources", {}).get("limits", {}).get("memory", "the node's memory")
 
 
 def _short(text: str) -> str:

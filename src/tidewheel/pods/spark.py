@@ -14,7 +14,6 @@ CONTAINER = "executor"
 LAUNCH = ("python", "-m", "tidewheel.pods.executor")
 # Beside labels_of: Spark's own label finds executors of any application, this one those of ours.
 COMPONENT = {"app.kubernetes.io/name": "spark-executor", "app.kubernetes.io/component": "executor"}
-QUEUE_LABEL, PRIORITY_LABEL = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
 DRIVER_PORT, BLOCKS_PORT = 7078, 7079
 MIN_OVERHEAD = 384 * 2**20  # what Spark leaves a Java process beside its heap at least
 OVERHEAD_SHARE = 0.2
@@ -29,10 +28,7 @@ def template_of(pod: OwnPod, asked: Executors, step: StepPlacement, labels: Mapp
     pod owns it without being its controller, as Spark itself would have it: Kueue lets in, uncounted, whatever has a
     controller that it knows already.
     """
-    queued = {QUEUE_LABEL: step.queue, PRIORITY_LABEL: step.priority}
-    found = child_template(
-        pod, asked, dict(labels) | COMPONENT | {label: name for label, name in queued.items() if name}, CONTAINER, {}
-    )
+    found = child_template(pod, asked, dict(labels) | COMPONENT | step.queue_labels, CONTAINER, {})
     spec = found["spec"] | {"activeDeadlineSeconds": step.timeout_seconds}
     # What an executor says last, when it fails, is then in its status.
     spec["containers"] = [

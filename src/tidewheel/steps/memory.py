@@ -20,7 +20,6 @@ from tidewheel.store.store import Store
 
 P = TypeVar("P", bound=PodPlacement)
 FOLDER = "memory"  # of the store: a folder a recipe, a record a step or kind of pod
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 class StepMemory:
@@ -81,8 +80,7 @@ class StepMemory:
         wanted = max(start(learned, self._asked, now), self.given_bytes)
         if wanted <= self.given_bytes and not self.killed_bytes:
             return False
-        queue = self._pod.manifest["metadata"].get("labels", {}).get(QUEUE_LABEL, "")
-        bounds = bounds_in(self._pod.namespace, queue, self._asked, self.given_bytes, 1, self._say)
+        bounds = bounds_in(self._pod.namespace, self._asked.queue, self._asked, self.given_bytes, 1, self._say)
         rung = fit(self._step, wanted, self.killed_bytes, self._asked, bounds)
         if rung < wanted:
             self._say(f"memory: {shown(rung)} instead of {shown(wanted)}, which is more than there is room for")

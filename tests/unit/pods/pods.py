@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tidewheel.pods.memory import P, Sizes
 from tidewheel.pods.own import OwnPod
 
 IMAGE = "registry.example/tidewheel/python-trainer@sha256:" + "5" * 64
@@ -57,3 +58,16 @@ def ray_pod(name: str = "ray-worker-1", *, is_ready: bool = True, **status: Any)
         "spec": {"containers": [{"name": "ray-worker", "resources": {"limits": {"memory": "2Gi"}}}]},
         "status": {"phase": "Running" if is_ready else "Pending", "conditions": conditions} | status,
     }
+
+
+class AsAsked(Sizes):
+    """Sizes that teach nothing, and remember what they heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    def sized(self, asked: P, count: int) -> P:
+        return asked
+
+    def ended(self, killed_bytes: int) -> None:
+        self.heard.append(killed_bytes)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from kubernetes.client import ApiException
 
-from tidewheel.pods.admission import is_above_limit, message_of
+from tidewheel.pods.admission import is_above_limit
+from tidewheel.pods.api import message_of
 
 QUOTA = 'pods "e" is forbidden: exceeded quota: runs, requested: {}, used: {}, limited: {}'
 
@@ -21,7 +23,14 @@ def test_a_quota_that_is_too_small_for_one_pod_is_told_from_one_that_is_in_use(s
     assert is_above_limit(said) == never
 
 
+def error_of(body: str, reason: str = "Forbidden") -> ApiException:
+    error = ApiException(status=403, reason=reason)
+    error.body = body
+    return error
+
+
 def test_the_api_servers_words_are_read_from_its_status() -> None:
-    assert message_of('{"kind": "Status", "message": "no"}') == "no"
-    assert message_of("upstream failed\n") == "upstream failed"
-    assert message_of("[]") == "[]"
+    assert message_of(error_of('{"kind": "Status", "message": "no"}')) == "no"
+    assert message_of(error_of("upstream failed\n")) == "upstream failed"
+    assert message_of(error_of("[]")) == "[]"
+    assert message_of(error_of("")) == "Forbidden"

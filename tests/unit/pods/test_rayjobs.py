@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.unit.pods.pods import IMAGE, step_pod
+from tests.unit.pods.pods import IMAGE, AsAsked, ray_pod, step_pod
 from tidewheel.contracts.placement import Placed, PodPlacement, StepPlacement, Toleration
-from tidewheel.pods.rayjobs import name_of, rayjob_of
+from tidewheel.errors import RetryableError
+from tidewheel.pods.rayjobs import expect_enough_memory, name_of, rayjob_of
 
 FOLDER = Path("/var/lib/tidewheel/scratch/rows/workers-1")
 WORKERS = PodPlacement(cpu="8", memory="32Gi", gpus=1, pool="h100")
@@ -108,3 +109,35 @@ def test_it_waits_in_the_queue_of_its_step_and_its_pods_do_not() -> None:
 def test_without_workers_there_is_none() -> None:
     with pytest.raises(ValueError, match="no workers are placed"):
         made(Placed(step=StepPlacement()))
+
+
+def killed(node: str, at: str = "state") -> dict[str, Any]:
+    container = {"name": "ray-worker", at: {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
+    pod = ray_pod(f"ray-{node}-1", containerStatuses=[container])
+    pod["metadata"]["labels"] = {"ray.io/node-type": node}
+    return pod
+
+
+@pytest.mark.parametrize("at", ["state", "lastState"])
+def test_a_worker_that_took_too_much_memory_is_named_with_its_limit_and_the_next_has_more(at: str) -> None:
+    sizes = AsAsked()
+    with pytest.raises(
+        RetryableError, match=r"rayjob r: pod ray-worker-1 was OOMKilled at 2Gi; the next try gives workers more"
+    ):
+        expect_enough_memory("rayjob r", [ray_pod("head"), killed("worker", at)], sizes)
+    assert sizes.heard == [2 * 2**30]
+
+
+def test_a_head_that_took_too_much_memory_teaches_nothing_of_workers() -> None:
+    sizes = AsAsked()
+    with pytest.raises(RetryableError, match="pod ray-head-1 was OOMKilled at 2Gi; it is Ray's head"):
+        expect_enough_memory("rayjob r", [killed("head")], sizes)
+    assert sizes.heard == []
+
+
+def test_a_pod_that_died_of_something_else_had_memory_enough() -> None:
+    sizes = AsAsked()
+    container = {"name": "ray-worker", "state": {"terminated": {"reason": "Error", "exitCode": 137}}}
+    expect_enough_memory("rayjob r", [ray_pod(containerStatuses=[container])], sizes)
+    expect_enough_memory("rayjob r", [], sizes)
+    assert sizes.heard == []

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.unit.pods.pods import ray_pod
-from tidewheel.pods.raystate import State, is_for_ever, killed_for_memory, refusal_of, state_of
+from tidewheel.pods.admission import is_above_limit
+from tidewheel.pods.raystate import State, refusal_of, state_of
 
 QUOTA = (
     'pods "ray-head" is forbidden: exceeded quota: runs, requested: limits.memory={asked},requests.memory={asked}, '
@@ -159,7 +160,7 @@ def test_a_suspended_rayjob_waits_in_its_queue_unless_that_never_admits_it(
 )
 def test_a_quota_is_for_ever_where_it_is_smaller_than_the_one_pod(asked: str, is_hopeless: bool) -> None:
     message = QUOTA.format(asked=asked)
-    assert is_for_ever(message) is is_hopeless
+    assert is_above_limit(message) is is_hopeless
     assert (refusal_of(message).phase == "hopeless") is is_hopeless
     failing = [{"type": "ReplicaFailure", "status": "True", "message": f"FailedCreateHeadPod: {message}"}]
     state = state_of(job("Initializing", "", rayClusterStatus={"conditions": failing}))
@@ -170,16 +171,3 @@ def test_a_quota_is_for_ever_where_it_is_smaller_than_the_one_pod(asked: str, is
 def test_a_webhook_that_is_away_passes_and_a_policy_does_not() -> None:
     assert refusal_of('Internal error occurred: failed calling webhook "mpod.kb.io": connection refused').phase == "waiting"
     assert refusal_of('pods "ray-head" is forbidden: violates PodSecurity "restricted:latest"').phase == "hopeless"
-
-
-@pytest.mark.parametrize("at", ["state", "lastState"])
-def test_a_pod_that_took_too_much_memory_is_named_with_its_limit(at: str) -> None:
-    container = {"name": "ray-worker", at: {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
-    pods = [ray_pod("head"), ray_pod(containerStatuses=[container])]
-    assert killed_for_memory(pods) == "pod ray-worker-1 was OOMKilled at 2Gi"
-
-
-def test_a_pod_that_died_of_something_else_is_not() -> None:
-    container = {"name": "ray-worker", "state": {"terminated": {"reason": "Error", "exitCode": 137}}}
-    assert killed_for_memory([ray_pod(containerStatuses=[container])]) == ""
-    assert killed_for_memory([]) == ""

@@ -5,25 +5,11 @@ from typing import Any
 
 import pytest
 
+from tests.unit.pods.pods import AsAsked
 from tidewheel.contracts.placement import Executors, Placed, StepPlacement
 from tidewheel.errors import ConfigError
-from tidewheel.pods.memory import P, Sizes
 from tidewheel.pods.own import OwnPod
 from tidewheel.pods.spark_pods import SparkPods, spark_pods
-
-
-class AsAsked(Sizes):
-    """Remembers what it hears."""
-
-    def __init__(self) -> None:
-        self.heard: list[int] = []
-
-    def sized(self, asked: P, count: int) -> P:
-        return asked
-
-    def ended(self, killed_bytes: int) -> None:
-        self.heard.append(killed_bytes)
-
 
 LABELS = {"tidewheel/run-id": "r1", "tidewheel/step": "sample"}
 
