@@ -2,6 +2,7 @@
 
 from kfp import dsl, kubernetes
 
+from tidewheel.contracts import labels
 from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.placement import (
     BACKOFF_SECONDS,
@@ -63,8 +64,7 @@ def placed(step: str, placement: Placement) -> Placed:
 
 def labels_of(step: str, recipe: str, asked: StepPlacement) -> dict[str, str]:
     """Labels of a step's pod; Kueue's where it waits in a queue."""
-    own = {"app.kubernetes.io/part-of": "tidewheel", "tidewheel/step": step, "tidewheel/recipe": recipe}
-    return own | asked.queue_labels
+    return labels.OURS | {labels.STEP: step, labels.RECIPE: recipe} | asked.queue_labels
 
 
 def _set_environment(task: dsl.PipelineTask) -> None:

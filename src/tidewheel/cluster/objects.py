@@ -10,12 +10,13 @@ from tidewheel.cluster.api import Unseen, Why
 from tidewheel.cluster.checks.waiting import unconfigured, without_image, without_node
 from tidewheel.cluster.facts import IN_WORK
 from tidewheel.cluster.reach import Objects, Reach, reach
+from tidewheel.contracts import labels
 from tidewheel.contracts.base import Contract
 from tidewheel.contracts.target import ArgoTarget, DeploymentTarget, Target
 from tidewheel.errors import RetryableError
 
-OURS = "app.kubernetes.io/part-of=tidewheel"
-RUN_LABELS = ("pipeline/runid", "tidewheel/run-id")  # Kubeflow's, on what it makes, and that of what steps make
+OURS = ",".join("=".join(each) for each in labels.OURS.items())
+RUN_LABELS = (labels.KUBEFLOW_RUN, labels.RUN)  # Kubeflow's, on what it makes, and that of what steps make
 KINDS = {  # plural -> kind, where it is
     "retrains": ("Retrain", "/apis/tidewheel.dev/v1alpha1"),
     "jobs": ("Job", "/apis/batch/v1"),

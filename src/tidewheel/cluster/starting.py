@@ -12,9 +12,9 @@ from tidewheel.cluster.checks.waiting import is_being_made, not_mounted, unconfi
 from tidewheel.cluster.facts import IN_WORK, MANY, listing
 from tidewheel.cluster.finding import Finding, Severity, optional
 from tidewheel.cluster.reach import Objects, Reach, reach
+from tidewheel.contracts.labels import KUBEFLOW_RUN
 from tidewheel.errors import ConfigError, TidewheelError
 
-RUN_LABEL = "pipeline/runid"  # the backend's, on every pod of a run and on its workflow
 LOOK_SECONDS = 15.0  # between two looks
 PATIENCE_SECONDS = 300.0
 
@@ -98,7 +98,7 @@ class Starting:
                     yield (node["id"], "pods"), optional("pods", found, "room for it in the namespace", remedy)
 
     def _of_run(self, group: str, kind: str, **query: str) -> Objects | Unseen:
-        return self._within.listed(group, kind, labelSelector=f"{RUN_LABEL}={self._run_id}", **query)
+        return self._within.listed(group, kind, labelSelector=f"{KUBEFLOW_RUN}={self._run_id}", **query)
 
 
 def _events(pod: Mapping[str, Any]) -> str:

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from tidewheel.contracts.labels import KUBEFLOW_RUN, STEP
 from tidewheel.contracts.placement import PodPlacement
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.pods.api import connect, message_of
 from tidewheel.pods.ladder import quantity
-from tidewheel.pods.own import CALL_SECONDS, STEP_LABEL, OwnPod
+from tidewheel.pods.own import CALL_SECONDS, OwnPod
 
 OOM_KILLED = "OOMKilled"  # what the kubelet calls it; an exit code 137 alone may be any kill
 BESIDE = "wait"  # Argo Workflows' own container of each pod, whose memory is not the step's
-KUBEFLOW_RUN_LABEL = "pipeline/runid"
 PATIENCE_SECONDS, LOOK_SECONDS = 60.0, 1.0
 PENDING, INFEASIBLE = "PodResizePending", "Infeasible"
 
@@ -79,7 +79,7 @@ def earlier_tries(pod: OwnPod) -> list[Mapping[str, Any]]:
         RetryableError: the API server does not answer.
     """
     labels = pod.manifest["metadata"].get("labels", {})
-    known = [f"{label}={labels[label]}" for label in (KUBEFLOW_RUN_LABEL, STEP_LABEL) if label in labels]
+    known = [f"{label}={labels[label]}" for label in (KUBEFLOW_RUN, STEP) if label in labels]
     if len(known) < 2:
         return []
     found = ask(f"/api/v1/namespaces/{pod.namespace}/pods", "pods of this run", query=[("labelSelector", ",".join(known))])

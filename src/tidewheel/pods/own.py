@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidewheel.contracts import labels
 from tidewheel.contracts.placement import GPU, HOME_MOUNT, MOUNTED, POD_VARIABLE, POOL_LABEL, PodPlacement
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.pods.api import connect
@@ -14,7 +15,6 @@ CALL_SECONDS = 10.0
 MAIN = "main"  # the container of Kubeflow's in which a step runs
 USER = 10001  # of our images
 NAMESPACE_VARIABLE = "TIDEWHEEL_NAMESPACE"
-RUN_LABEL, STEP_LABEL, RECIPE_LABEL = "tidewheel/run-id", "tidewheel/step", "tidewheel/recipe"
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ def own_pod(environment: Mapping[str, str]) -> OwnPod | None:
 def labels_of(pod: OwnPod, run_id: str) -> dict[str, str]:
     """Labels of whatever this step starts: those of DESIGN, 6, with its own step and recipe."""
     own = pod.manifest["metadata"].get("labels", {})
-    found = {"app.kubernetes.io/part-of": "tidewheel", RUN_LABEL: run_id}
-    return found | {label: own[label] for label in (STEP_LABEL, RECIPE_LABEL) if label in own}
+    return labels.OURS | {labels.RUN: run_id} | {label: own[label] for label in (labels.STEP, labels.RECIPE) if label in own}
 
 
 def child_template(

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tidewheel.contracts.labels import STEP
 from tidewheel.contracts.placement import GPU, Placed, PodPlacement, Toleration
 from tidewheel.errors import ConfigError, RetryableError, TidewheelError
 from tidewheel.pods.api import connect, message_of
 from tidewheel.pods.ladder import shown
 from tidewheel.pods.memory import Sizes, killed_bytes
-from tidewheel.pods.own import CALL_SECONDS, STEP_LABEL, OwnPod, child_template, labels_of
+from tidewheel.pods.own import CALL_SECONDS, OwnPod, child_template, labels_of
 from tidewheel.pods.raystate import refusal_of, state_of
 
 GROUP, VERSION, PLURAL = "ray.io", "v1", "rayjobs"
@@ -61,7 +62,7 @@ def rayjob_of(
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "RayJob",
         "metadata": {
-            "name": name_of(run_id, labels.get(STEP_LABEL, "train"), folder),
+            "name": name_of(run_id, labels.get(STEP, "train"), folder),
             "namespace": pod.namespace,
             "labels": labels | placed.step.queue_labels,
             "ownerReferences": [pod.owner],

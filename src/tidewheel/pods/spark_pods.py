@@ -11,13 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tidewheel.contracts.labels import RUN, STEP
 from tidewheel.contracts.placement import Executors, Placed, StepPlacement, bytes_of
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.pods.admission import expect_rights, refusal_of
 from tidewheel.pods.api import connect
 from tidewheel.pods.fates import Fate, never_starts, waiting_of
 from tidewheel.pods.memory import Sizes
-from tidewheel.pods.own import CALL_SECONDS, RUN_LABEL, STEP_LABEL, OwnPod, labels_of, own_pod
+from tidewheel.pods.own import CALL_SECONDS, OwnPod, labels_of, own_pod
 from tidewheel.pods.spark import COMPONENT, server_of, settings_of, template_of
 from tidewheel.pods.watched import Watched
 
@@ -53,7 +54,7 @@ class SparkPods:
         """`asked`: as `sizes` has sized them, which also hears how they ended."""
         self._pod, self._asked, self._step, self._server, self._sizes = pod, asked, step, server, sizes
         self._template = template_of(pod, asked, step, labels)
-        ours = {label: value for label, value in labels.items() if label in (RUN_LABEL, STEP_LABEL)} | COMPONENT
+        ours = {label: value for label, value in labels.items() if label in (RUN, STEP)} | COMPONENT
         self._selector = ",".join(f"{label}={value}" for label, value in ours.items())
         self._watched = Watched(pod.namespace, self._selector, pod.uid)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tidewheel.contracts.labels import RUN
 from tidewheel.contracts.placement import POD_VARIABLE
 from tidewheel.errors import ConfigError
 from tidewheel.pods.api import connect
-from tidewheel.pods.own import CALL_SECONDS, NAMESPACE_VARIABLE, RUN_LABEL
+from tidewheel.pods.own import CALL_SECONDS, NAMESPACE_VARIABLE
 
 GONE = 404
 
@@ -28,7 +29,7 @@ def sweep(environment: Mapping[str, str], run_id: str) -> str:
     removed: list[str] = []
     try:
         for kind, (find, remove) in _kinds(namespace).items():
-            for name in find(f"{RUN_LABEL}={run_id}"):
+            for name in find(f"{RUN}={run_id}"):
                 if name != environment.get(POD_VARIABLE) and remove(name):
                     removed.append(f"{kind} {name}")
     except ApiException as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tidewheel.contracts import labels
 from tidewheel.contracts.report import Outcome, RunReport, StepRecord
 from tidewheel.contracts.verdict import Verdict
 
@@ -52,7 +53,7 @@ def retrain_of(run: Run) -> dict[str, Any]:
 
 def labels_of(run: Run) -> dict[str, str]:
     """Labels of everything that a run makes."""
-    return {"app.kubernetes.io/part-of": "tidewheel", "tidewheel/run-id": run.run_id, "tidewheel/recipe": run.recipe}
+    return labels.OURS | {labels.RUN: run.run_id, labels.RECIPE: run.recipe}
 
 
 def status_of(run: Run) -> dict[str, Any]:
