@@ -17,24 +17,25 @@ QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETR
 
 
 @contextmanager
-def mlflow_server() -> Iterator[str]:
-    """Its address, while it runs; what it keeps goes with it."""
+def mlflow_server(address: str = ADDRESS) -> Iterator[str]:
+    """Where it is, while it runs; what it keeps goes with it."""
     with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
-        server, address = _started(Path(folder))
+        server, place = _started(Path(folder), address)
         try:
-            yield address
+            yield place
         finally:
             server.end()
 
 
-def _started(folder: Path) -> tuple[Server, str]:
+def _started(folder: Path, address: str) -> tuple[Server, str]:
     """A server that is ready. It ends at once where its port was taken meanwhile."""
     for _ in range(TRIES):
-        (port,) = free_ports(1, ADDRESS)
-        options = ["--host", ADDRESS, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--no-access-log"]
+        (port,) = free_ports(1, address)
+        listening = ["--host", address, "--port", str(port), "--allowed-hosts", f"{address}:{port}"]
+        options = [*listening, "--workers", "1", "--uvicorn-opts", "--no-access-log"]
         places = ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder)]
         command = [sys.executable, "-m", "mlflow", "server", *places, *options]
         server = Server(command, {**os.environ, **QUIET}, READY, folder / "log", on_stderr=True)
         if server.is_ready:
-            return server, f"http://{ADDRESS}:{port}"
+            return server, f"http://{address}:{port}"
     raise AssertionError(f"the MLflow server ended {TRIES} times")

@@ -1,4 +1,4 @@
-"""An S3-compatible server that tests and pods reach alike, at the address by which this machine speaks to the cluster."""
+"""A SeaweedFS that tests and pods reach alike, at the address by which this machine speaks to the cluster."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from unittest import mock
 from urllib.parse import urlsplit
 
-import boto3
-
 from tests.cluster.kubectl import kubectl
-from tests.s3 import s3_server
+from tests.s3 import seaweedfs
 
 BUCKET = "wheel"
 
@@ -30,6 +28,5 @@ def own_address() -> str:
 @contextmanager
 def bucket() -> Iterator[Mapping[str, str]]:
     """The variables by which a client finds the bucket, while its server runs; this process has them meanwhile."""
-    with s3_server(own_address()) as variables, mock.patch.dict(os.environ, variables):
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
+    with seaweedfs(BUCKET, own_address()) as variables, mock.patch.dict(os.environ, variables):
         yield variables

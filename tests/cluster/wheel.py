@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from tests.cluster.bucket import BUCKET, bucket, own_address
 from tests.cluster.kubectl import NAME, get, has_rollouts, kubectl, new_namespace, require_cluster
 from tests.e2e.command import PROGRAM, ROOT
 from tests.helm.chart import CHART, HELM, helm, merged
+from tests.mlflow_server import mlflow_server
 from tidewheel import __version__
 
 RUNS = os.environ.get("KFP_NAMESPACE", "kubeflow")  # where runs of a backend for one user are
@@ -126,38 +125,12 @@ def wheel(folder: Path) -> Iterator[Wheel]:
     with ExitStack() as stack:
         stack.callback(kubectl, "delete", "namespace", serving, "--wait=false")
         variables = stack.enter_context(bucket())
-        found = Wheel(serving, serving, folder, variables, stack.enter_context(_tracking(folder)))
+        found = Wheel(serving, serving, folder, variables, stack.enter_context(mlflow_server(own_address())))
         (folder / "home").mkdir()
         stack.enter_context(_accounts(found))
         stack.enter_context(_log(found))
         stack.enter_context(_servers(found))
         yield found
-
-
-@contextmanager
-def _tracking(folder: Path) -> Iterator[str]:
-    """An MLflow server that pods reach at this machine's address."""
-    address = own_address()
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", address, "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{folder / 'mlflow.db'}",
-        "--default-artifact-root",
-        str(folder / "artifacts"),
-    ]
-    command += ["--allowed-hosts", "*"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (
-        (folder / "mlflow.log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log, env=environment) as server,
-    ):
-        try:
-            yield f"http://{address}:{port}"
-        finally:
-            server.terminate()
 
 
 @contextmanager

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidewheel.errors import ConfigError, RetryableError
-from tidewheel.pods.api import message_of
-from tidewheel.pods.own import CALL_SECONDS
+from tidewheel.pods.api import CALL_SECONDS, message_of
 
 if TYPE_CHECKING:
     from kubernetes import client

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tidewheel.errors import ConfigError
+from tidewheel.errors import ConfigError, RetryableError
 
 if TYPE_CHECKING:
     from kubernetes import client
+
+CALL_SECONDS = 10.0
 
 
 def connect() -> client.ApiClient:
@@ -30,6 +32,38 @@ def connect() -> client.ApiClient:
     except config.ConfigException as error:
         raise ConfigError(f"kubernetes: no cluster is configured ({error}); set KUBECONFIG") from error
     return client.ApiClient(settings)
+
+
+def ask(path: str, what: str, *, method: str = "GET", query: Any = (), body: Any = None) -> dict[str, Any]:
+    """One request to the API server.
+
+    Raises:
+        ConfigError: it is refused: not there, not allowed, not valid, or over a quota.
+        RetryableError: the API server does not answer.
+    """
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    api = connect()
+    try:
+        return api.call_api(
+            path,
+            method,
+            query_params=list(query),
+            header_params={"Accept": "application/json", "Content-Type": "application/strategic-merge-patch+json"},
+            body=body,
+            auth_settings=["BearerToken"],
+            response_type="object",
+            _return_http_data_only=True,
+            _request_timeout=CALL_SECONDS,
+        )
+    except ApiException as error:
+        said = f"{what}: the cluster answered {error.status} {error.reason}: {message_of(error)}"
+        if error.status in (401, 403, 404, 405, 422):
+            raise ConfigError(said) from error
+        raise RetryableError(said) from error
+    except HTTPError as error:
+        raise RetryableError(f"{what}: the cluster does not answer ({type(error).__name__})") from error
 
 
 def message_of(error: client.ApiException) -> str:

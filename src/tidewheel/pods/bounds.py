@@ -7,8 +7,8 @@ from typing import Any
 
 from tidewheel.contracts.placement import PodPlacement, bytes_of
 from tidewheel.errors import ConfigError, RetryableError
+from tidewheel.pods.api import ask
 from tidewheel.pods.ladder import MIB, Bound
-from tidewheel.pods.memory import ask
 
 QUEUES = "/apis/kueue.x-k8s.io/v1beta2"
 MEMORIES = ("memory", "requests.memory", "limits.memory")  # of a ResourceQuota

@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeVar
 from tidewheel.contracts.labels import KUBEFLOW_RUN, STEP
 from tidewheel.contracts.placement import PodPlacement
 from tidewheel.errors import ConfigError, RetryableError
-from tidewheel.pods.api import connect, message_of
+from tidewheel.pods.api import ask
 from tidewheel.pods.ladder import quantity
-from tidewheel.pods.own import CALL_SECONDS, OwnPod
+from tidewheel.pods.own import OwnPod
 
 OOM_KILLED = "OOMKilled"  # what the kubelet calls it; an exit code 137 alone may be any kill
 BESIDE = "wait"  # Argo Workflows' own container of each pod, whose memory is not the step's
@@ -111,38 +111,6 @@ def resize(
             sleep(LOOK_SECONDS)
     except (ConfigError, RetryableError) as error:
         return Refusal(str(error), error.is_retryable)
-
-
-def ask(path: str, what: str, *, method: str = "GET", query: Any = (), body: Any = None) -> dict[str, Any]:
-    """One request to the API server.
-
-    Raises:
-        ConfigError: it is refused: not there, not allowed, not valid, or over a quota.
-        RetryableError: the API server does not answer.
-    """
-    from kubernetes.client import ApiException
-    from urllib3.exceptions import HTTPError
-
-    api = connect()
-    try:
-        return api.call_api(
-            path,
-            method,
-            query_params=list(query),
-            header_params={"Accept": "application/json", "Content-Type": "application/strategic-merge-patch+json"},
-            body=body,
-            auth_settings=["BearerToken"],
-            response_type="object",
-            _return_http_data_only=True,
-            _request_timeout=CALL_SECONDS,
-        )
-    except ApiException as error:
-        said = f"{what}: the cluster answered {error.status} {error.reason}: {message_of(error)}"
-        if error.status in (401, 403, 404, 405, 422):
-            raise ConfigError(said) from error
-        raise RetryableError(said) from error
-    except HTTPError as error:
-        raise RetryableError(f"{what}: the cluster does not answer ({type(error).__name__})") from error
 
 
 def _killed_bytes(pod: Mapping[str, Any]) -> int:

@@ -8,10 +8,9 @@ from typing import Any
 
 from tidewheel.contracts import labels
 from tidewheel.contracts.placement import GPU, HOME_MOUNT, MOUNTED, POD_VARIABLE, POOL_LABEL, PodPlacement
-from tidewheel.errors import ConfigError, RetryableError
-from tidewheel.pods.api import connect
+from tidewheel.errors import ConfigError
+from tidewheel.pods.api import ask
 
-CALL_SECONDS = 10.0
 MAIN = "main"  # the container of Kubeflow's in which a step runs
 USER = 10001  # of our images
 NAMESPACE_VARIABLE = "TIDEWHEEL_NAMESPACE"
@@ -46,24 +45,10 @@ def own_pod(environment: Mapping[str, str]) -> OwnPod | None:
     name, namespace = environment.get(POD_VARIABLE, ""), environment.get(NAMESPACE_VARIABLE, "")
     if not name or not namespace:
         return None
-    from kubernetes import client
-    from kubernetes.client import ApiException
-    from urllib3.exceptions import HTTPError
-
-    api = connect()
-    where = f"pod {name} in namespace {namespace}"
     try:
-        core = client.CoreV1Api(api)
-        found = api.sanitize_for_serialization(core.read_namespaced_pod(name, namespace, _request_timeout=CALL_SECONDS))
-    except ApiException as error:
-        if error.status in (401, 403, 404):
-            raise ConfigError(
-                f"{where}: this account may not look at it ({error.status} {error.reason}); expected the right to get "
-                "pods, as manifests/runs gives it"
-            ) from error
-        raise RetryableError(f"{where}: the cluster answered {error.status} {error.reason}") from error
-    except HTTPError as error:
-        raise RetryableError(f"{where}: the cluster does not answer ({type(error).__name__})") from error
+        found = ask(f"/api/v1/namespaces/{namespace}/pods/{name}", f"pod {name} in namespace {namespace}")
+    except ConfigError as error:
+        raise ConfigError(f"{error}; expected the right to get pods, as manifests/runs gives it") from error
     return OwnPod(namespace, name, found["metadata"]["uid"], found)
 
 

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from tidewheel.contracts.labels import STEP
 from tidewheel.contracts.placement import GPU, Placed, PodPlacement, Toleration
 from tidewheel.errors import ConfigError, RetryableError, TidewheelError
-from tidewheel.pods.api import connect, message_of
+from tidewheel.pods.api import CALL_SECONDS, connect, message_of
 from tidewheel.pods.ladder import shown
 from tidewheel.pods.memory import Sizes, killed_bytes
-from tidewheel.pods.own import CALL_SECONDS, OwnPod, child_template, labels_of
+from tidewheel.pods.own import OwnPod, child_template, labels_of
 from tidewheel.pods.raystate import refusal_of, state_of
 
 GROUP, VERSION, PLURAL = "ray.io", "v1", "rayjobs"

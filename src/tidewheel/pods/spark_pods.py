@@ -15,10 +15,10 @@ from tidewheel.contracts.labels import RUN, STEP
 from tidewheel.contracts.placement import Executors, Placed, StepPlacement, bytes_of
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.pods.admission import expect_rights, refusal_of
-from tidewheel.pods.api import connect
+from tidewheel.pods.api import CALL_SECONDS, connect
 from tidewheel.pods.fates import Fate, never_starts, waiting_of
 from tidewheel.pods.memory import Sizes
-from tidewheel.pods.own import CALL_SECONDS, OwnPod, labels_of, own_pod
+from tidewheel.pods.own import OwnPod, labels_of, own_pod
 from tidewheel.pods.spark import COMPONENT, server_of, settings_of, template_of
 from tidewheel.pods.watched import Watched
 

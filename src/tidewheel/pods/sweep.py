@@ -8,8 +8,8 @@ from typing import Any
 from tidewheel.contracts.labels import RUN
 from tidewheel.contracts.placement import POD_VARIABLE
 from tidewheel.errors import ConfigError
-from tidewheel.pods.api import connect
-from tidewheel.pods.own import CALL_SECONDS, NAMESPACE_VARIABLE
+from tidewheel.pods.api import CALL_SECONDS, connect
+from tidewheel.pods.own import NAMESPACE_VARIABLE
 
 GONE = 404
 

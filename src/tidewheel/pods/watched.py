@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from threading import Event, Lock, Thread
 from typing import Any, Self
 
-from tidewheel.pods.api import connect
+from tidewheel.pods.api import CALL_SECONDS, connect
 from tidewheel.pods.fates import Fate, fate_of
-from tidewheel.pods.own import CALL_SECONDS
 
 WATCH_SECONDS = 30  # a watch is begun again after so long
 PAUSE_SECONDS = 1.0

@@ -161,7 +161,8 @@ def test_an_account_that_may_not_look_at_its_pod_is_told_and_goes_on(server: Api
     memory = tried.memory()
 
     assert memory.climb(NOW) is False
-    assert "may not look at it (403" in tried.said[0]
+    assert "pod mine in namespace runs: the cluster answered 403 Forbidden" in tried.said[0]
+    assert "expected the right to get pods, as manifests/runs gives it" in tried.said[0]
 
 
 def test_a_damaged_record_is_said_and_not_believed(server: ApiServer, tried: Try) -> None:
