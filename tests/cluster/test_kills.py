@@ -19,7 +19,7 @@ import pytest
 
 from tests.cluster.kubectl import eventually, kubectl, require_cluster
 from tests.cluster.wheel import RUNS, Wheel, wheel
-from tidewheel.cluster.checks.systems import KEEPS_ENDINGS
+from tidewheel.cluster.checks.systems import LASTING
 from tidewheel.cluster.following import ENDED
 from tidewheel.cluster.kubeflow import Kubeflow
 from tidewheel.errors import RetryableError
@@ -50,10 +50,8 @@ TURNED = ("bootstrap", "promoted", "rejected", "rolled_back")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wheel]:
     require_cluster()
     controller = kubectl("--namespace", RUNS, "get", "deployment", "workflow-controller", "--output=yaml")
-    if KEEPS_ENDINGS not in controller:
-        pytest.skip(
-            f"workflow-controller does not try lost pods again: set {KEEPS_ENDINGS}=true (docs/operations/placement.md)"
-        )
+    if missing := [each.wanted for each in LASTING if each.variable not in controller]:
+        pytest.skip(f"workflow-controller lacks {', '.join(missing)} (docs/operations/placement.md)")
     with wheel(tmp_path_factory.mktemp("wheel")) as found:
         yield found
 

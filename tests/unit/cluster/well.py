@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tidewheel.cluster.api import Answer, RememberedApi
@@ -31,10 +32,9 @@ def controller(name: str) -> str:
     return f"/apis/apps/v1/deployments?fieldSelector=metadata.name%3D{name}"
 
 
-def deployment(name: str, image: str, ready: int = 1, env: str = "", **labels: str) -> dict[str, Any]:
-    """`env`: NAME=value."""
+def deployment(name: str, image: str, ready: int = 1, env: Mapping[str, str] | None = None, **labels: str) -> dict[str, Any]:
     metadata = {"name": name, "namespace": f"{name}-system", "labels": labels}
-    variables = [dict(zip(("name", "value"), env.split("="), strict=True))] if env else []
+    variables = [{"name": variable, "value": value} for variable, value in (env or {}).items()]
     template = {"spec": {"containers": [{"image": image, "env": variables}]}}
     return {"metadata": metadata, "spec": {"template": template}, "status": {"readyReplicas": ready}}
 
@@ -68,6 +68,7 @@ def event(claim: str, reason: str, message: str, at: str = "2026-01-05T00:00:00Z
     return {"involvedObject": {"name": claim}, "reason": reason, "message": message, "lastTimestamp": at}
 
 
+LASTING = {"ARGO_POD_STATUS_CAPTURE_FINALIZER": "true", "TRANSIENT_ERROR_PATTERN": "failed calling webhook|try again"}
 WELL: dict[str, Answer] = {
     "/apis/argoproj.io/v1alpha1": resources("rollouts", "workflows"),
     "/apis/kueue.x-k8s.io/v1beta2": resources("localqueues", "clusterqueues"),
@@ -75,7 +76,7 @@ WELL: dict[str, Answer] = {
     "/apis/tidewheel.dev/v1alpha1": resources("retrains"),
     controller("ml-pipeline"): several(deployment("ml-pipeline", "registry.local/kfp/api-server:2.14.3")),
     controller("workflow-controller"): several(
-        deployment("workflow-controller", "registry.local/workflows:v3.6.7", env="ARGO_POD_STATUS_CAPTURE_FINALIZER=true")
+        deployment("workflow-controller", "registry.local/workflows:v3.6.7", env=LASTING)
     ),
     controller("argo-rollouts"): several(deployment("argo-rollouts", "registry.local/argo-rollouts:v1.9.1")),
     controller("kueue-controller-manager"): several(deployment("kueue-controller-manager", "registry.local/kueue:v0.19.2")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tidewheel.cluster.api import Answer, Unseen, Why, items
@@ -15,7 +16,28 @@ from tidewheel.cluster.needs import KUBERNETES, System, systems
 VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 VERSION_LABEL = "app.kubernetes.io/version"
 PINS = "manifests/versions.toml"
-KEEPS_ENDINGS = "ARGO_POD_STATUS_CAPTURE_FINALIZER"
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """A setting of Argo Workflows without which a pod that is lost ends its run; `value` is a part of what it must hold."""
+
+    check: str
+    variable: str
+    value: str
+    without: str
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.variable}='{self.value}'" if " " in self.value else f"{self.variable}={self.value}"
+
+
+LASTING = (
+    # It counts a pod that is gone before it was seen to end as an error, which it does not try again.
+    Lasting("lost pods", "ARGO_POD_STATUS_CAPTURE_FINALIZER", "true", "a step whose pod is deleted ends the run"),
+    # Webhooks of pods, such as Kueue's, refuse every pod while none of their own pods is ready.
+    Lasting("refused pods", "TRANSIENT_ERROR_PATTERN", "failed calling webhook", "a webhook that is away for a second ends runs"),
+)
 
 
 def kubernetes(facts: Facts) -> Finding:
@@ -74,23 +96,21 @@ def _running(system: System, controllers: Answer) -> Finding:
     return well(system.name, f"{version or 'of some version'}, {where}")
 
 
-def lost_pods(facts: Facts) -> list[Finding]:
-    """Whether a step whose pod is taken away (a drained node, a preemption) is tried again; none where that is not seen.
-
-    Argo Workflows counts a pod that is gone before it was seen to end as an error, which it does not retry.
-    """
-    name = "lost pods"
-    expected, remedy = f"{KEEPS_ENDINGS}=true", "kubectl --namespace {} set env deployment/{} {}"
+def lasting(facts: Facts) -> list[Finding]:
+    """Whether a run outlives a pod that is taken away (a drained node, a preemption) or not let in; none where that is not seen."""
     found = []
     for each in items(facts.controllers.get("argo-workflows", {})):
         where, called = each["metadata"]["namespace"], each["metadata"]["name"]
         containers = each["spec"]["template"]["spec"]["containers"]
-        values = {one["name"]: one.get("value") for container in containers for one in container.get("env") or ()}
-        if values.get(KEEPS_ENDINGS) == "true":
-            found.append(well(name, f"their steps are tried again: {expected} of {called} in namespace {where}"))
-        else:
-            fault = f"a step whose pod is deleted ends the run: {called} in namespace {where} does not see how it ended"
-            found.append(optional(name, fault, expected, remedy.format(where, called, expected)))
+        values = {one["name"]: one.get("value") or "" for container in containers for one in container.get("env") or ()}
+        for setting in LASTING:
+            place = f"{called} in namespace {where}"
+            if setting.value in values.get(setting.variable, ""):
+                found.append(well(setting.check, f"they are tried again: {setting.wanted} of {place}"))
+            else:
+                remedy = f"kubectl --namespace {where} set env deployment/{called} {setting.wanted}"
+                fault = f"{setting.without}: {place} lacks a setting"
+                found.append(optional(setting.check, fault, setting.wanted, remedy))
     return found
 
 

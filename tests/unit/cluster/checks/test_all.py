@@ -12,6 +12,7 @@ from tests.unit.cluster.well import (
     CLUSTER_QUEUE,
     CORE,
     DEFAULT,
+    LASTING,
     LOCAL_QUEUES,
     PODS,
     ROLLOUT,
@@ -38,7 +39,6 @@ from tidewheel.contracts.target import Target
 NEEDED, OPTIONAL = Severity.NEEDED, Severity.OPTIONAL
 ABSENT = Unseen(Why.ABSENT, "not found")
 FORBIDDEN = Unseen(Why.FORBIDDEN, 'User "ada" cannot list it')
-KEPT = "ARGO_POD_STATUS_CAPTURE_FINALIZER=true"
 LABEL = "pod-security.kubernetes.io/enforce"
 NO_IMAGE = {
     "metadata": {"name": "step"},
@@ -69,6 +69,11 @@ class Case:
     want_remedy: str
     target: Target | None = None
     placement: Placement = DEFAULT
+
+
+def _argo_without(variable: str) -> dict[str, Answer]:
+    env = {name: value for name, value in LASTING.items() if name != variable}
+    return {controller("workflow-controller"): several(deployment("argo", "registry.local/workflows:v3.6.7", env=env))}
 
 
 CASES = {
@@ -131,18 +136,25 @@ CASES = {
         ROLLOUT,
     ),
     "a controller's pods are not ready": Case(
-        {controller("workflow-controller"): several(deployment("argo", "registry.local/workflows:v3.6.7", 0, KEPT))},
+        {controller("workflow-controller"): several(deployment("argo", "registry.local/workflows:v3.6.7", 0, LASTING))},
         "argo-workflows",
         NEEDED,
         "in namespace argo-system has no ready pod",
         "kubectl --namespace argo-system describe deployment workflow-controller",
     ),
     "a step whose pod is taken away is not tried again": Case(
-        {controller("workflow-controller"): several(deployment("argo", "registry.local/workflows:v3.6.7"))},
+        _argo_without("ARGO_POD_STATUS_CAPTURE_FINALIZER"),
         "lost pods",
         OPTIONAL,
-        "argo in namespace argo-system does not see how it ended",
-        f"kubectl --namespace argo-system set env deployment/argo {KEPT}",
+        "a step whose pod is deleted ends the run: argo in namespace argo-system",
+        "kubectl --namespace argo-system set env deployment/argo ARGO_POD_STATUS_CAPTURE_FINALIZER=true",
+    ),
+    "a pod that a webhook does not let in is not tried again": Case(
+        _argo_without("TRANSIENT_ERROR_PATTERN"),
+        "refused pods",
+        OPTIONAL,
+        "a webhook that is away for a second ends runs: argo in namespace argo-system",
+        "kubectl --namespace argo-system set env deployment/argo TRANSIENT_ERROR_PATTERN='failed calling webhook'",
     ),
     "a controller runs under another name": Case(
         {controller("kuberay-operator"): several()},
