@@ -1,4 +1,4 @@
-"""What became of pods that a step started: how they ended, and why one does not run yet. Pure: manifests in, words out."""
+"""What became of pods that a step started: how they ended, and which of them never will run. Pure: manifests in, words out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidewheel.pods.waiting import MAX_WORDS, waiting_for
+
 HEAP_FULL = 52  # Spark's exit code of an executor whose heap was full
-NEVER = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError")
-IMAGE = ("ErrImagePull", "ImagePullBackOff")
 IMAGE_SECONDS = 45.0  # a registry may be slow to answer once
-MAX_WORDS = 300
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,9 @@ def fate_of(pod: Mapping[str, Any]) -> Fate | None:
     return None
 
 
-def waiting_of(pod: Mapping[str, Any]) -> tuple[str, str]:
-    """Why a pod does not run yet, as Kubernetes' reason and message; both empty where nothing is said."""
-    status = pod.get("status", {})
-    for container in status.get("containerStatuses", ()):
-        if waits := container.get("state", {}).get("waiting"):
-            return waits.get("reason", ""), (waits.get("message") or "")[:MAX_WORDS]
-    for condition in status.get("conditions", ()):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return condition.get("reason", ""), (condition.get("message") or "")[:MAX_WORDS]
-    return "", ""
-
-
 def never_starts(pods: Iterable[Mapping[str, Any]], waited_seconds: float) -> str | None:
     """Which pod cannot start whatever happens, and why; None where one still may."""
-    for pod in pods:
-        reason, message = waiting_of(pod)
-        if reason in NEVER or (reason in IMAGE and waited_seconds > IMAGE_SECONDS):
-            return f"pod {pod['metadata']['name']}: {reason} ({message or 'nothing more was said'})"
+    for each in (waiting for pod in pods for waiting in waiting_for(pod)):
+        if each.is_for_good or (each.what == "image" and waited_seconds > IMAGE_SECONDS):
+            return f"pod {each.pod}: {each.words}"
     return None

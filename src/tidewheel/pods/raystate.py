@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tidewheel.pods.admission import is_above_limit
+from tidewheel.pods.waiting import waiting_for
 
 LONGEST_WORDS = 400
 QUEUE_FOR_EVER = ("ExceedsMaxQuota", "Misconfigured")  # why Kueue never admits
 # What Kueue says of it where it gives no such reason; `UNUSED` where another flavor may still have room.
 NEVER_ADMITTED, UNUSED = ("unavailable in ClusterQueue", "> maximum capacity"), "insufficient unused quota"
-# What the kubelet says of an image that waiting does not bring, and of a container that cannot be made.
-NO_IMAGE = ("not found", "unauthorized", "denied", "forbidden", "no match for platform", "invalid reference format")
-PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-UNMADE = ("CreateContainerConfigError", "CreateContainerError")
 TROUBLE = ("failed calling webhook", "Internal error", "etcdserver", "timeout", "timed out", "connection refused", "conflict")
 
 
@@ -108,27 +105,21 @@ def _refused(conditions: Iterable[Mapping[str, Any]]) -> State | None:
 
 def _waiting(pod: Mapping[str, Any]) -> State | None:
     """What a pod waits for; None: it is up, or has ended and is replaced."""
-    name, status = pod["metadata"]["name"], pod.get("status", {})
-    conditions = {each["type"]: each for each in status.get("conditions", ())}
-    if conditions.get("Ready", {}).get("status") == "True" or status.get("phase") in ("Succeeded", "Failed"):
+    status = pod.get("status", {})
+    is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
+    if is_ready or status.get("phase") in ("Succeeded", "Failed"):
         return None
-    scheduled = conditions.get("PodScheduled", {})
-    if scheduled.get("status") == "False":
-        return State("waiting", f"pod {name} is {scheduled.get('reason')}: {_short(scheduled.get('message', ''))}")
-    containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
-    for container in containers:
-        why = container.get("state", {}).get("waiting") or {}
-        reason, message = why.get("reason", ""), _short(why.get("message", ""))
-        is_absent = reason == "InvalidImageName" or any(sign in message for sign in NO_IMAGE)
-        if reason in UNMADE or (reason in PULLING and is_absent):
-            return State(
-                "hopeless",
-                f"pod {name} cannot start {container['image']} ({reason}: {message}); its node must be able to pull what the "
-                "step runs in",
-            )
-        if reason in PULLING:
-            return State("waiting", f"pod {name} waits for its image ({reason}: {message})")
-    return State("waiting", f"pod {name} starts")
+    found = list(waiting_for(pod))
+    for each in found:
+        if each.is_for_good:
+            remedy = "its node must be able to pull what the step runs in"
+            return State("hopeless", f"pod {each.pod} cannot start {each.image} ({each.words}); {remedy}")
+    for each in found:
+        if each.what == "image":
+            return State("waiting", f"pod {each.pod} waits for its image ({each.words})")
+        if each.what == "node":
+            return State("waiting", f"pod {each.pod} is {each.words}")
+    return State("waiting", f"pod {pod['metadata']['name']} starts")
 
 
 def _short(text: str) -> str:

@@ -16,10 +16,11 @@ from tidewheel.contracts.placement import Executors, Placed, StepPlacement, byte
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.pods.admission import expect_rights, refusal_of
 from tidewheel.pods.api import CALL_SECONDS, connect
-from tidewheel.pods.fates import Fate, never_starts, waiting_of
+from tidewheel.pods.fates import Fate, never_starts
 from tidewheel.pods.memory import Sizes
 from tidewheel.pods.own import OwnPod, labels_of, own_pod
 from tidewheel.pods.spark import COMPONENT, server_of, settings_of, template_of
+from tidewheel.pods.waiting import waiting_for
 from tidewheel.pods.watched import Watched
 
 VERBS = ("get", "list", "watch", "create", "delete", "deletecollection")
@@ -170,10 +171,8 @@ class SparkPods:
         if refused:
             why = refused
         elif pods:
-            reason, message = waiting_of(pods[0])
-            why = (
-                f"pod {pods[0]['metadata']['name']}: {reason or 'does not call its driver'}{f' ({message})' if message else ''}"
-            )
+            waiting = next(waiting_for(pods[0]), None)
+            why = f"pod {pods[0]['metadata']['name']}: {waiting.words if waiting else 'does not call its driver'}"
         else:
             why = "no pod was made"
         queue = f", or give the queue {self._step.queue} more quota" if self._step.queue else ""

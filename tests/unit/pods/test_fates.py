@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tidewheel.pods.fates import fate_of, never_starts, waiting_of
+from tidewheel.pods.fates import fate_of, never_starts
 
 
 def pod(name: str = "exec-1", **status: Any) -> dict[str, Any]:
@@ -47,14 +47,6 @@ def test_a_pod_that_runs_or_waits_has_no_end() -> None:
     assert fate_of({"metadata": {"name": "new"}}) is None
 
 
-def test_why_it_waits_is_the_containers_word_or_the_schedulers() -> None:
-    full = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
-
-    assert waiting_of(waiting("ImagePullBackOff", "no such image")) == ("ImagePullBackOff", "no such image")
-    assert waiting_of(pod(phase="Pending", conditions=[full])) == ("Unschedulable", "0/1 nodes")
-    assert waiting_of(pod(phase="Running")) == ("", "")
-
-
 @pytest.mark.parametrize(
     ("reason", "waited", "never"),
     [
@@ -68,4 +60,4 @@ def test_why_it_waits_is_the_containers_word_or_the_schedulers() -> None:
 def test_what_never_starts_is_said_at_once_and_what_may_is_waited_for(reason: str, waited: float, never: bool) -> None:
     found = never_starts([pod(phase="Running"), waiting(reason, "why")], waited)
 
-    assert found == (f"pod exec-1: {reason} (why)" if never else None)
+    assert found == (f"pod exec-1: {reason}: why" if never else None)

@@ -36,7 +36,9 @@ LASTING = (
     # It counts a pod that is gone before it was seen to end as an error, which it does not try again.
     Lasting("lost pods", "ARGO_POD_STATUS_CAPTURE_FINALIZER", "true", "a step whose pod is deleted ends the run"),
     # Webhooks of pods, such as Kueue's, refuse every pod while none of their own pods is ready.
-    Lasting("refused pods", "TRANSIENT_ERROR_PATTERN", "failed calling webhook", "a webhook that is away for a second ends runs"),
+    Lasting(
+        "refused pods", "TRANSIENT_ERROR_PATTERN", "failed calling webhook", "a webhook that is away for a second ends runs"
+    ),
 )
 
 

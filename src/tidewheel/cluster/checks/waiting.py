@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tidewheel.cluster.api import Unseen, items
 from tidewheel.cluster.checks.unseen import not_seen
 from tidewheel.cluster.facts import Facts
 from tidewheel.cluster.finding import Finding, needed, optional, well
+from tidewheel.pods.waiting import Waiting, line, waiting_for
 
-NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
-UNCONFIGURED = ("CreateContainerConfigError", "CreateContainerError")
 NOT_MOUNTED = ("FailedMount", "FailedAttachVolume")  # reasons of events; the pod itself only says that it is being made
 BEING_MADE = ("ContainerCreating", "PodInitializing")
 MAX_SHOWN = 5
@@ -42,8 +41,8 @@ def unscheduled(facts: Facts) -> list[Finding]:
 
 
 def without_image(pod: Mapping[str, Any]) -> Iterator[Finding]:
-    for container, waiting in _waiting(pod, NO_IMAGE):
-        found = f"{_named(pod)}, container {container['name']}: {container.get('image')} {_words(waiting)}"
+    for each in _of(pod, "image"):
+        found = f"pod {each.pod}, container {each.container}: {each.image} {each.words}"
         remedy = (
             "push it (make images REGISTRY=…), correct its name or digest in the overlay or the chart, or give the pod's "
             "service account imagePullSecrets"
@@ -52,24 +51,21 @@ def without_image(pod: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def unconfigured(pod: Mapping[str, Any]) -> Iterator[Finding]:
-    for container, waiting in _waiting(pod, UNCONFIGURED):
-        found = f"{_named(pod)}, container {container['name']}: {_words(waiting)}"
+    for each in _of(pod, "settings"):
+        found = f"pod {each.pod}, container {each.container}: {each.words}"
         yield needed("containers", found, "every ConfigMap, Secret and key that the container names", CONFIGURE)
 
 
 def without_node(pod: Mapping[str, Any]) -> Iterator[Finding]:
     """A node may be being made for it, or a queue may hold it back: nothing is in the way yet."""
-    conditions = {each["type"]: each for each in pod.get("status", {}).get("conditions") or ()}
-    scheduled = conditions.get("PodScheduled", {"status": "True"})
-    if scheduled["status"] == "False":
-        why = " ".join((scheduled.get("message") or "it does not say why").split())
-        remedy = "kubectl describe it; add nodes or ask for less"
-        yield optional("nodes", f"{_named(pod)} is not scheduled: {why}", "a node that takes it", remedy)
+    for each in _of(pod, "node"):
+        found = f"pod {each.pod} is not scheduled: {each.message or 'it does not say why'}"
+        yield optional("nodes", found, "a node that takes it", "kubectl describe it; add nodes or ask for less")
 
 
 def is_being_made(pod: Mapping[str, Any]) -> bool:
     """It has a node, and something that only its events tell may be missing."""
-    return any(True for _ in _waiting(pod, BEING_MADE))
+    return any(each.reason in BEING_MADE for each in _of(pod, "start"))
 
 
 def not_mounted(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -77,27 +73,13 @@ def not_mounted(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> 
     about = max(events, key=lambda each: each.get("lastTimestamp") or each.get("eventTime") or "", default=None)
     if about is None or about.get("reason") not in NOT_MOUNTED:
         return
-    found = f"{_named(pod)}: {_words(about)}"
+    found = f"pod {pod['metadata']['name']}: {about['reason']}: {line(about.get('message'))}"
     say = needed if "not found" in found else optional
     yield say("volumes of a pod", found, "every volume that the pod mounts", CONFIGURE)
 
 
-def _waiting(pod: Mapping[str, Any], reasons: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """(container, what it waits for), of those that wait for one of these reasons."""
-    status = pod.get("status", {})
-    for each in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        waiting = each.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") in reasons:
-            yield each, waiting
-
-
-def _named(pod: Mapping[str, Any]) -> str:
-    return f"pod {pod['metadata']['name']}"
-
-
-def _words(said: Mapping[str, Any]) -> str:
-    message = " ".join((said.get("message") or "").split())[:300]
-    return f"{said['reason']}{f': {message}' if message else ''}"
+def _of(pod: Mapping[str, Any], what: str) -> Iterator[Waiting]:
+    return (each for each in waiting_for(pod) if each.what == what)
 
 
 def _more(name: str, waiting: list) -> list[Finding]:
