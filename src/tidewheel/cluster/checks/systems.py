@@ -99,7 +99,7 @@ def _running(system: System, controllers: Answer) -> Finding:
 
 
 def lasting(facts: Facts) -> list[Finding]:
-    """Whether a run outlives a pod that is taken away (a drained node, a preemption) or not let in; none where that is not seen."""
+    """Whether a run outlives a pod that is taken away (a drained node) or not let in; none where that is not seen."""
     found = []
     for each in items(facts.controllers.get("argo-workflows", {})):
         where, called = each["metadata"]["namespace"], each["metadata"]["name"]
