@@ -12,7 +12,7 @@ from tidewheel.contracts.ledger import production_after, untrusted
 from tidewheel.contracts.report import RunReport, StepRecord
 from tidewheel.errors import ConfigError
 from tidewheel.registry.ledger import Ledger, recipes
-from tidewheel.steps.records import report_of
+from tidewheel.steps.records import records_of, report_of
 from tidewheel.store.home import Home
 
 LINE = 300  # characters
@@ -78,6 +78,12 @@ def _report(home: Home, run_id: str) -> RunReport:
         return report
     if run_id and (path := home.run(run_id) / "run.json").exists():
         return RunReport.read(path)
+    if run_id and (steps := records_of(store, run_id)):
+        begun = ", ".join(f"{step.name} {step.status}" for step in steps)
+        raise ConfigError(
+            f"run {run_id}: has said nothing of its ending ({begun}): it is at work, or was ended before conclude could; "
+            "see tidewheel status, on a cluster with --cluster"
+        )
     found = newest_runs(home, store, MENTIONED if run_id else 1).concluded
     if not found:
         raise ConfigError(f"home {home.root}: has no run yet; start one with tidewheel run")

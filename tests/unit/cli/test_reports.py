@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cli.test_gc import report
+from tidewheel.cli.inspect import explain
 from tidewheel.cli.reports import newest_runs
 from tidewheel.contracts.report import StepRecord
 from tidewheel.contracts.window import parse_time
 from tidewheel.steps.records import put_record, put_report
+from tidewheel.errors import ConfigError
 from tidewheel.store import Home, Store
 from tidewheel.store.local import LocalStore
 
@@ -62,3 +64,10 @@ def test_runs_of_this_home_count_as_those_of_others(home: Home, store: Store) ->
 
     assert [found.run_id for found in runs.concluded] == ["of-here"]
     assert list(runs.at_work) == ["just-begun"]
+
+
+def test_a_run_that_has_not_told_its_ending_is_told_from_one_that_is_unknown(home: Home, store: Store) -> None:
+    with pytest.raises(ConfigError, match=r"run begun-1: has said nothing of its ending \(ingest running\)"):
+        explain("begun-1", str(home.root), as_json=True)
+    with pytest.raises(ConfigError, match="run other: is neither in .* nor in the store; found "):
+        explain("other", str(home.root), as_json=True)
