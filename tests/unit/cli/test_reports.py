@@ -12,8 +12,8 @@ from tidewheel.cli.inspect import explain
 from tidewheel.cli.reports import newest_runs
 from tidewheel.contracts.report import StepRecord
 from tidewheel.contracts.window import parse_time
-from tidewheel.steps.records import put_record, put_report
 from tidewheel.errors import ConfigError
+from tidewheel.steps.records import put_record, put_report
 from tidewheel.store import Home, Store
 from tidewheel.store.local import LocalStore
 
