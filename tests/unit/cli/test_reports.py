@@ -69,5 +69,5 @@ def test_runs_of_this_home_count_as_those_of_others(home: Home, store: Store) ->
 def test_a_run_that_has_not_told_its_ending_is_told_from_one_that_is_unknown(home: Home, store: Store) -> None:
     with pytest.raises(ConfigError, match=r"run begun-1: has said nothing of its ending \(ingest running\)"):
         explain("begun-1", str(home.root), as_json=True)
-    with pytest.raises(ConfigError, match="run other: is neither in .* nor in the store; found "):
+    with pytest.raises(ConfigError, match=r"run other: is neither in .* nor in the store; found "):
         explain("other", str(home.root), as_json=True)
