@@ -1,8 +1,8 @@
 """The hybrid log as a request sees it: what is to be logged is handed to a process of its own, which writes it.
 
 A request leaves the columns that it was scored with in a queue. A thread packs many of them at once, twenty times a second;
-Arrow and Parquet are work of another core. What is queued here is lost when the server is killed; what the writer has it writes,
-and then it ends.
+Arrow and Parquet are work of another core. What is queued here is lost when the server is killed; what the writer has it
+writes, and then it ends.
 """
 
 from __future__ import annotations
