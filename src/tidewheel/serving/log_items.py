@@ -111,7 +111,7 @@ class Layout:
             column = [] if kind == ABSENT else [one.columns[name] for one in answers]
             values.append(_raw(kind, column))
             lengths.append([len(part) for part in column])
-        scores = [b"".join([one.scores[label] for one in answers]) for label in self.labels]
+        scores = [_bytes([one.scores[label] for one in answers]) for label in self.labels]
         about = [one.about[:] for one in answers]
         return Item(
             about,
@@ -152,10 +152,15 @@ def _raw(kind: str, parts: Sequence[np.ndarray]) -> Any:
     if kind == ABSENT:
         return None
     if kind in _NUMBERS:
-        return b"".join(parts)
+        return _bytes(parts)
     if kind == MATRIX:
         return [(part.shape, part.tobytes()) for part in parts]
     return list(itertools.chain.from_iterable([part.tolist() for part in parts]))
+
+
+def _bytes(arrays: Any) -> bytes:
+    """Of arrays one after the other: `join` takes each for the bytes that it is."""
+    return b"".join(arrays)
 
 
 def _column(kind: str, values: Sequence[Any], lengths: Sequence[Sequence[int]]) -> Joined:
