@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.gpu_pool import gpu_pool
 from tests.cluster.kubectl import eventually, get, kubectl, require_cluster
 from tests.cluster.train_pod import IMAGE, Place, place, queue
 from tests.unit.training.networks import SMALL_NETWORK
@@ -52,13 +53,28 @@ def trained(recipe: Recipe, epochs: int) -> Recipe:
     return recipe.model_copy(update={"train": config})
 
 
+def has_kuberay() -> bool:
+    return "rayjobs.ray.io" in kubectl("api-resources", "--api-group=ray.io", "--output=name")
+
+
 @pytest.fixture(scope="module")
-def here(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def anywhere(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     require_cluster()
-    if "rayjobs.ray.io" not in kubectl("api-resources", "--api-group=ray.io", "--output=name"):
-        pytest.skip("the cluster has no KubeRay")
     name = f"ray-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
     with place(name, tiny_run.recipe, tiny_run.train_dir, tmp_path_factory.mktemp("place")) as found:
+        yield found
+
+
+@pytest.fixture
+def here(anywhere: Place) -> Place:
+    if not has_kuberay():
+        pytest.skip("the cluster has no KubeRay")
+    return anywhere
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[tuple[str, str]]:
+    with gpu_pool() as found:
         yield found
 
 
@@ -76,6 +92,17 @@ def begin(here: Place, name: str, run_id: str, recipe: Recipe, placed: Placed = 
 
 def wait_for_a_checkpoint(here: Place, count: int = 1) -> None:
     assert eventually(lambda: here.store.folders(KIND), lambda seen: len(seen) >= count, 600)
+
+
+def test_without_kuberay_the_step_says_what_to_install(anywhere: Place, tiny_run) -> None:
+    if has_kuberay():
+        pytest.skip("the cluster has KubeRay")
+    begin(anywhere, "nowhere", "run-nowhere", trained(tiny_run.recipe, 6))
+
+    assert anywhere.ends("nowhere", 60) == "Failed"
+    failure = failure_of(anywhere, "run-nowhere")
+    assert failure.kind == "ConfigError"
+    assert "the cluster has no rayjobs.ray.io, so KubeRay is not installed; install the version in" in failure.message
 
 
 def test_a_rayjob_trains_what_one_process_trains(here: Place, tiny_run, tmp_path: Path) -> None:
@@ -174,6 +201,30 @@ def test_a_step_that_is_deleted_for_good_leaves_nothing(here: Place, tiny_run) -
     kubectl("--namespace", here.namespace, "delete", "pod/deleted", "--grace-period=0", "--force")
 
     assert here.left("run-deleted") == []
+
+
+def test_workers_with_gpus_land_on_their_pool_and_nobody_else_does(here: Place, tiny_run, pool: tuple[str, str]) -> None:
+    name, node = pool
+    workers = PodPlacement(cpu="100m", memory="1536Mi", gpus=1, pool=name)
+    begin(here, "with-gpus", "run-gpus", trained(tiny_run.recipe, LONG + 5), PLACED.model_copy(update={"workers": workers}))
+
+    def found() -> list[tuple[str, str, str]]:
+        return sorted(
+            (
+                pod["metadata"]["labels"]["ray.io/node-type"],
+                "the pool" if pod["spec"].get("nodeName") == node else pod["spec"].get("nodeName", ""),
+                pod["spec"]["containers"][0]["resources"]["limits"].get("nvidia.com/gpu", "0"),
+            )
+            for pod in here.pods("run-gpus")
+        )
+
+    step_node = get(here.namespace, "pod/with-gpus")["spec"]["nodeName"]
+    want = [("head", step_node, "0"), ("worker", "the pool", "1"), ("worker", "the pool", "1")]
+    assert eventually(found, lambda seen: seen == want, 180) == want
+
+    kubectl("--namespace", here.namespace, "delete", "pod/with-gpus", "--grace-period=0", "--force")
+
+    assert here.left("run-gpus") == []
 
 
 def test_workers_that_no_quota_ever_admits_end_the_step_with_one_error(here: Place, tiny_run) -> None:

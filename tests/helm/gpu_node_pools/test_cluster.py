@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.gpu_pool import gpu_pool
 from tests.cluster.kubectl import eventually, get, kubectl, new_namespace, require_cluster
 from tests.helm.chart import helm, merged, needs_helm
 from tests.helm.gpu_node_pools.chart import CASES, CHART
@@ -31,23 +31,10 @@ def require_kueue() -> None:
         pytest.skip("the cluster has no Kueue")
 
 
-def fake_gpu_nodes() -> list[str]:
-    """Nodes of kwok that say they have GPUs and are in no pool."""
-    found = json.loads(kubectl("get", "nodes", "--selector=type=kwok,!tidewheel/pool", "--output=json"))["items"]
-    return [each["metadata"]["name"] for each in found if int(each["status"]["allocatable"].get("nvidia.com/gpu", 0))]
-
-
 @pytest.fixture(scope="module")
 def pool() -> Iterator[tuple[str, str]]:
-    """(pool, node): one fake GPU node is the pool, at least one more is none."""
-    require_cluster()
-    nodes = fake_gpu_nodes()
-    if len(nodes) < 2:
-        pytest.skip(f"{len(nodes)} fake GPU nodes (kwok, nvidia.com/gpu) that are in no pool; two are needed")
-    name = f"pool-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
-    kubectl("label", "node", nodes[0], f"tidewheel/pool={name}")
-    yield name, nodes[0]
-    kubectl("label", "node", nodes[0], "tidewheel/pool-")
+    with gpu_pool() as found:
+        yield found
 
 
 @pytest.fixture
