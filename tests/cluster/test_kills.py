@@ -1,7 +1,7 @@
 """Runs whose pods are killed at random: each ends in a correct state, nothing is orphaned, ledger and aliases agree.
 
 `TIDEWHEEL_KILL_RUNS` (default 1) runs, each with `TIDEWHEEL_KILLS` (default 5) kills; `TIDEWHEEL_KILL_SEED` (default 1)
-decides what and when.
+decides what and when. Every `TIDEWHEEL_KILL_RAY`th run (default 5), from the first on, trains in a RayJob.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tidewheel.cluster.kubeflow import Kubeflow
 from tidewheel.errors import RetryableError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * 3600)]
-RUN_COUNT, KILLS, SEED = (
-    int(os.environ.get(f"TIDEWHEEL_KILL{name}", usual)) for name, usual in (("_RUNS", 1), ("S", 5), ("_SEED", 1))
+RUN_COUNT, KILLS, SEED, RAY_EVERY = (
+    int(os.environ.get(f"TIDEWHEEL_KILL{name}", usual)) for name, usual in (("_RUNS", 1), ("S", 5), ("_SEED", 1), ("_RAY", 5))
 )
 RUN_SECONDS = 1800
 BETWEEN_SECONDS = (8.0, 45.0)
-STEP_WEIGHT = 3  # how much more often a step's pod is drawn than any other kind that runs
-RAY_EVERY = 5  # of so many runs the first trains in a RayJob, where there is KubeRay
+OF_A_RUN = ("step", "ray head", "ray worker", "executor")
+RUN_WEIGHT = 3  # how much more often each of these is drawn than any other kind that runs
 RAY = {"train": {"engine": "ray", "num_workers": 2}, "placement": {"workers": {"cpu": "50m", "memory": "1500Mi"}}}
 CONTROLLERS = {
     "workflow-controller": (RUNS, "app=workflow-controller"),
@@ -70,7 +70,7 @@ class Killer:
         if not alive:
             return False
         kinds = sorted(alive)
-        (kind,) = self.drawn.choices(kinds, [STEP_WEIGHT if kind == "step" else 1 for kind in kinds])
+        (kind,) = self.drawn.choices(kinds, [RUN_WEIGHT if kind in OF_A_RUN else 1 for kind in kinds])
         pod = self.drawn.choice(alive[kind])
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         kubectl("--namespace", namespace, "delete", "pod", name, "--grace-period=1", "--ignore-not-found", "--wait=false")
