@@ -25,7 +25,7 @@ def test_one_measurement_and_no_failure_is_forgiven() -> None:
         "count": 1,
         "failureLimit": 0,  # 1 would be fail-open: one failure is not more than one, and the count is reached
         "inconclusiveLimit": 0,
-        "consecutiveErrorLimit": 0,
+        "consecutiveErrorLimit": 4,  # of Jobs that a controller did not find: it measures again, and no error is a pass
     }
     assert "successCondition" not in metric
     assert "dryRun" not in template()
