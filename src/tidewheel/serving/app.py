@@ -16,7 +16,6 @@ from tidewheel.contracts.schema import DType
 from tidewheel.errors import ContractError
 from tidewheel.ranker.scorer import Scores
 from tidewheel.serving.gate import Gate, HttpError, Limits, Turns
-from tidewheel.serving.log_items import Answered
 from tidewheel.serving.log_process import LogProcess
 from tidewheel.serving.metrics import LogCounters, ServingMetrics, VersionCounts
 from tidewheel.serving.protocol import InferRequest, decode_request, encode_response, json_size, read_request
@@ -195,7 +194,7 @@ class ServingApp:
             if version.log is None or columns.parameters is None:
                 answer = encode_response(name, version.digest, columns, scores)
             else:
-                answer, keep = _logged(name, version.digest, columns, scores, version.log, len(request.body))
+                answer, keep = _logged(name, version.digest, columns, scores, version.log)
         except ContractError as error:
             raise HttpError(400, str(error)) from error
         ended = time.perf_counter()
@@ -225,7 +224,7 @@ class ServingApp:
 
 
 def _logged(
-    name: str, digest: str, request: InferRequest, scores: Scores, log: LogProcess, num_bytes: int
+    name: str, digest: str, request: InferRequest, scores: Scores, log: LogProcess
 ) -> tuple[bytes, Callable[[], object]]:
     """The answer, with what its events have to send back, and what puts its candidates into the log's queue.
 
@@ -237,8 +236,7 @@ def _logged(
         raise ContractError(f"parameters.request_id: longer than {MAX_REQUEST_ID} characters")
     now = log.clock().isoformat()
     answer = encode_response(name, digest, request, scores, {"request_id": about.request_id, "served_time": now})
-    answered = Answered(about, now, request.columns, scores)
-    return answer, partial(log.write_served, answered, num_bytes)  # no room: counted, and answered all the same
+    return answer, partial(log.write_served, about, now, request.columns, scores)  # no room: counted, and answered all the same
 
 
 def _is_infer(parts: tuple[str, ...]) -> bool:

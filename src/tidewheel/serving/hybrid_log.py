@@ -13,7 +13,7 @@ import sys
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TICK_SECONDS = 1.0
-CHUNK_ROWS = 16_384  # converted at once, or the rows of one item
+CHUNK_ITEMS = 256  # converted at once
 RETRY_SECONDS = 5.0
 Clock = Callable[[], datetime]
 
@@ -78,23 +78,12 @@ class _Pending:
 
 
 class Stream:
-    """One part: items (candidates of answers, a post's events) of one thread in, segments of the writer thread out."""
+    """One part: items (a request's candidates, a post's events) of one thread in, segments of the writer thread out."""
 
-    def __init__(
-        self,
-        partitions: Partitions,
-        to_table: Callable[[Sequence[Any]], pa.Table],
-        apart: Callable[[Any], Sequence[tuple[int, Any]]],
-        limits: LogLimits,
-    ) -> None:
-        """
-        Args:
-            apart: the smallest items that an item is made of, each with its rows; one may be unwritable and the others not.
-        """
+    def __init__(self, partitions: Partitions, to_table: Callable[[Sequence[Any]], pa.Table], limits: LogLimits) -> None:
         self.counts = Counts()
         self._partitions = partitions
         self._to_table = to_table
-        self._apart = apart
         self._limits = limits
         self._grace = timedelta(seconds=limits.grace_seconds)
         self._queue: deque[tuple[date, int, Any]] = deque()
@@ -122,7 +111,7 @@ class Stream:
             self._partitions.enter(now.date(), now)
         for day, items in itertools.groupby(self._taken(), key=lambda entry: entry[0]):
             tables = self._pending.setdefault(day, _Pending(now, now)).tables
-            for chunk in _chunks(items):
+            while chunk := list(itertools.islice(items, CHUNK_ITEMS)):
                 tables.extend(self._converted(chunk))
         for day in sorted(self._pending):
             self._write_due(day, now, is_last)
@@ -141,19 +130,18 @@ class Stream:
             self._taken_rows += entry[1]
             yield entry
 
-    def _converted(self, chunk: Sequence[tuple[int, Any]]) -> Iterator[pa.Table]:
+    def _converted(self, chunk: Sequence[tuple[date, int, Any]]) -> Iterator[pa.Table]:
         """A table of all items, or one of each good one where one of them is not."""
         import pyarrow as pa
 
         try:
-            yield self._to_table([item for _, item in chunk])
+            yield self._to_table([item for _, _, item in chunk])
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
-            parts = chunk if len(chunk) > 1 else self._apart(chunk[0][1])
-            if len(parts) > 1:
-                for one in parts:
+            if len(chunk) > 1:
+                for one in chunk:
                     yield from self._converted([one])
             else:
-                self.counts.unwritable += chunk[0][0]
+                self.counts.unwritable += chunk[0][1]
 
     def _write_due(self, day: date, now: datetime, is_last: bool) -> None:
         """Publish the day's rows if there are enough, they are old enough or the day is over; else leave them pending."""
@@ -188,32 +176,10 @@ class Stream:
         return False
 
 
-def _chunks(items: Iterable[tuple[date, int, Any]]) -> Iterator[list[tuple[int, Any]]]:
-    """(rows, item) of all, so many together that their rows are enough to convert at once."""
-    chunk: list[tuple[int, Any]] = []
-    num_rows = 0
-    for _, rows, item in items:
-        chunk.append((rows, item))
-        num_rows += rows
-        if num_rows >= CHUNK_ROWS:
-            yield chunk
-            chunk, num_rows = [], 0
-    if chunk:
-        yield chunk
-
-
 def _served(layout: Layout, schema: pa.Schema, bundle: str, items: Sequence[Item]) -> pa.Table:
     import pyarrow as pa
 
     return pa.concat_tables([served_table(answers, schema, bundle) for answers in layout.join(items)])
-
-
-def _answers_apart(item: Item) -> list[tuple[int, Item]]:
-    return [(one.num_rows, one) for one in item.apart()]
-
-
-def _post(events: Sequence[ClientEvent]) -> list[tuple[int, Sequence[ClientEvent]]]:
-    return [(len(events), events)]
 
 
 class HybridLog:
@@ -244,11 +210,9 @@ class HybridLog:
         self._layout = Layout(features, labels)
         self.streams = {
             Part.BACKEND: Stream(
-                Partitions(root / Part.BACKEND, writer), partial(_served, self._layout, served, bundle), _answers_apart, limits
+                Partitions(root / Part.BACKEND, writer), partial(_served, self._layout, served, bundle), limits
             ),
-            Part.FRONTEND: Stream(
-                Partitions(root / Part.FRONTEND, writer), lambda items: event_table(items, events), _post, limits
-            ),
+            Part.FRONTEND: Stream(Partitions(root / Part.FRONTEND, writer), lambda items: event_table(items, events), limits),
         }
         self._told = told
         self._is_stopping = False
@@ -256,9 +220,9 @@ class HybridLog:
         self._thread = threading.Thread(target=self._work, name="hybrid-log", daemon=True)
 
     def write_served(self, packed: bytes) -> bool:
-        """Queue the candidates of answers that a `Layout` packed; False where they were dropped."""
+        """Queue the candidates of an answer that a `Layout` packed; False where they were dropped."""
         item = self._layout.unpack(packed)
-        return self._offer(Part.BACKEND, date.fromisoformat(item.served_times[0][:10]), item.num_rows, item)
+        return self._offer(Part.BACKEND, date.fromisoformat(item.served_time[:10]), item.num_rows, item)
 
     def write_events(self, events: Sequence[ClientEvent], logged_time: datetime) -> bool:
         """Queue events; False where there is no room: then none of them was taken."""

@@ -1,8 +1,7 @@
 """The hybrid log as a request sees it: what is to be logged is handed to a process of its own, which writes it.
 
-A request leaves the columns that it was scored with in a queue. A thread packs many of them at once, twenty times a second;
-Arrow and Parquet are work of another core. What is queued here is lost when the server is killed; what the writer has it
-writes, and then it ends.
+A request costs a copy of the columns that it was scored with, made when its answer is on its way; Arrow and Parquet are work of
+another core. What is queued here is lost when the server is killed; what the writer has it writes, and then it ends.
 """
 
 from __future__ import annotations
@@ -15,18 +14,21 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+import numpy as np
+
 from tidewheel.contracts.hybrid import Part
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.errors import ConfigError
 from tidewheel.serving.hybrid_log import Clock, Counts, LogLimits
-from tidewheel.serving.log_items import Answered, Layout
+from tidewheel.serving.log_items import Layout
+from tidewheel.serving.rows import About
 
 PUMP_SECONDS = 0.05
 BUFFER_BYTES = 64 * 1024
@@ -36,7 +38,7 @@ END_SECONDS = 60.0  # for the writer to write what it has
 HEAD = struct.Struct("<QIB")  # of a message: its size, its rows, and which of PARTS they are of
 PARTS = tuple(Part)
 
-PACK_ROWS = 1024  # packed at once, so that the pump holds the interpreter for no longer than a request takes
+Item = tuple[int, int, bytes]  # part, rows, and what `log_writer` makes rows of
 
 
 class Lane:
@@ -70,8 +72,7 @@ class LogProcess:
             "labels": list(labels),
             "limits": vars(self._limits),
         }
-        self._answers: deque[tuple[Answered, int]] = deque()  # with the bytes of each
-        self._events: deque[tuple[int, bytes]] = deque()  # with the events of each post
+        self._queue: deque[Item] = deque()
         self._offered_bytes = self._sent_bytes = 0  # each has one writing thread
         self._is_open = False
         self._stopping = threading.Event()
@@ -84,31 +85,33 @@ class LogProcess:
         """Whether the writer is there and gets what is queued."""
         return self._is_open
 
-    def write_served(self, answered: Answered, num_bytes: int) -> bool:
-        """Queue an answer, whose request had so many bytes; False where there is no room."""
-        is_taken = self._take(Part.BACKEND, answered.num_rows, num_bytes)
-        if is_taken:
-            self._answers.append((answered, num_bytes))
-        return is_taken
+    def write_served(
+        self, about: About, served_time: str, columns: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
+    ) -> bool:
+        """Queue an answer; False where there is no room.
+
+        Args:
+            about: what `rows.loggable` made of the request.
+            served_time: ISO 8601, UTC.
+            columns: of length C or 1, as they were scored.
+            scores: label -> (C,) float32.
+        """
+        rows = len(next(iter(scores.values())))
+        return self._offer(Part.BACKEND, rows, self._layout.pack(about, served_time, columns, scores))
 
     def write_events(self, body: bytes, num_events: int, logged_time: datetime) -> bool:
         """Queue the good events of a post; False where there is no room: then none of them was taken."""
-        if not num_events:
-            return True
-        post = marshal.dumps((body, logged_time.isoformat()))
-        is_taken = self._take(Part.FRONTEND, num_events, len(post))
-        if is_taken:
-            self._events.append((num_events, post))
-        return is_taken
+        return not num_events or self._offer(Part.FRONTEND, num_events, marshal.dumps((body, logged_time.isoformat())))
 
-    def _take(self, part: Part, rows: int, num_bytes: int) -> bool:
+    def _offer(self, part: Part, rows: int, item: bytes) -> bool:
         counts = self.streams[part].counts
-        is_full = self._offered_bytes - self._sent_bytes + num_bytes > self._limits.max_queued_bytes
+        is_full = self._offered_bytes - self._sent_bytes + len(item) > self._limits.max_queued_bytes
         if is_full or counts.queued + rows > self._limits.max_queued_rows or not self._is_open:
             counts.dropped += rows
             return False
         counts.offered += rows
-        self._offered_bytes += num_bytes
+        self._offered_bytes += len(item)
+        self._queue.append((PARTS.index(part), rows, item))
         return True
 
     def __enter__(self) -> Self:
@@ -125,7 +128,7 @@ class LogProcess:
         )
         with suppress(OSError):
             fcntl.fcntl(self._to_writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._send(PARTS[0], 0, json.dumps(self._given).encode())
+        self._send(0, 0, json.dumps(self._given).encode())
         self._to_writer.flush()
         said = json.loads(self._from_writer.readline() or b"{}")
         if not said.get("ready"):
@@ -171,32 +174,18 @@ class LogProcess:
         while not is_last:
             is_last = self._stopping.wait(PUMP_SECONDS)
             try:
-                while self._answers:
-                    self._send_answers()
-                while self._events:
-                    rows, post = self._events.popleft()
-                    self._send(Part.FRONTEND, rows, post)
-                    self._sent_bytes += len(post)
+                while self._queue:
+                    part, rows, item = self._queue.popleft()
+                    self._send(part, rows, item)
+                    self._sent_bytes += len(item)
                 self._to_writer.flush()
             except OSError as error:
                 print(f"tidewheel serving: log {self.root}: its writer is gone ({error})", file=sys.stderr)
                 self._is_open = False
                 return
 
-    def _send_answers(self) -> None:
-        """Some of those that wait, together."""
-        answers, num_rows, num_bytes = [], 0, 0
-        while self._answers and num_rows < PACK_ROWS:
-            answered, size = self._answers.popleft()
-            answers.append(answered)
-            num_rows += answered.num_rows
-            num_bytes += size
-        for rows, item in self._layout.pack(answers):
-            self._send(Part.BACKEND, rows, item)
-        self._sent_bytes += num_bytes
-
-    def _send(self, part: Part, rows: int, item: bytes) -> None:
-        self._to_writer.write(HEAD.pack(len(item), rows, PARTS.index(part)))
+    def _send(self, part: int, rows: int, item: bytes) -> None:
+        self._to_writer.write(HEAD.pack(len(item), rows, part))
         self._to_writer.write(item)
 
     def _listen(self) -> None:

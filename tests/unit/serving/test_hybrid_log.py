@@ -16,7 +16,7 @@ from tidewheel.contracts.hybrid import Part
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ConfigError
 from tidewheel.serving.hybrid_log import RETRY_SECONDS, HybridLog, LogLimits
-from tidewheel.serving.log_items import Answered, Layout
+from tidewheel.serving.log_items import Layout
 from tidewheel.serving.rows import About, parse_events
 
 FEATURES = (
@@ -55,12 +55,8 @@ def new_log(root: Path, clock: Clock) -> HybridLog:
 def serve(log: HybridLog, request: str, candidates: int = 4, category: str = "a") -> bool:
     columns = {"user_id": np.array([7]), "item_id": np.arange(candidates), "category": np.array([category], dtype=object)}
     scores = {"click": np.full(candidates, 0.5, dtype=np.float32)}
-    return write(log, [Answered(About(request), log.clock().isoformat(), columns, scores)])
-
-
-def write(log: HybridLog, answers: list[Answered]) -> bool:
-    ((_, packed),) = Layout(FEATURES, ("click",)).pack(answers)
-    return log.write_served(packed)
+    layout = Layout(FEATURES, ("click",))
+    return log.write_served(layout.pack(About(request), log.clock().isoformat(), columns, scores))
 
 
 def report(log: HybridLog, number: int) -> bool:
@@ -226,31 +222,6 @@ def test_a_value_that_no_column_holds_costs_its_own_request_only(log: HybridLog,
     assert requests_of(tmp_path) == ["after", "before"]
     counts = log.streams[Part.BACKEND].counts
     assert (counts.unwritable, counts.written, counts.queued) == (4, 8, 0)
-
-
-def test_among_answers_that_were_packed_together_it_costs_its_own_only(log: HybridLog, clock: Clock, tmp_path: Path) -> None:
-    candidates = {"before": (2, "a"), "half a character": (3, "\ud800"), "after": (1, "b")}
-    answers = [
-        Answered(
-            About(name),
-            clock().isoformat(),
-            {"user_id": np.arange(count), "item_id": np.arange(count) + 10, "category": np.array([category], dtype=object)},
-            {"click": np.arange(count, dtype=np.float32) / 4},
-        )
-        for name, (count, category) in candidates.items()
-    ]
-    write(log, answers)
-    log.advance(is_last=True)
-
-    (path,) = (tmp_path / "backend" / f"date={MONDAY}").glob("part-*.parquet")
-    columns = ["request_id", "user_id", "item_id", "category", "score_click"]
-    rows = pq.read_table(path, partitioning=None).select(columns).to_pylist()
-    assert [tuple(row.values()) for row in rows] == [
-        ("before", 0, 10, "a", 0.0),
-        ("before", 1, 11, "a", 0.25),
-        ("after", 0, 10, "b", 0.0),
-    ]
-    assert log.streams[Part.BACKEND].counts.unwritable == 3
 
 
 def test_a_folder_that_cannot_be_written_is_said_at_the_start(tmp_path: Path, clock: Clock) -> None:

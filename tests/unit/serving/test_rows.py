@@ -12,7 +12,7 @@ import pytest
 from tidewheel.contracts.hybrid import COLUMNS, Part
 from tidewheel.contracts.schema import DType, Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
-from tidewheel.serving.log_items import Answered, Layout
+from tidewheel.serving.log_items import Layout
 from tidewheel.serving.protocol import InferRequest
 from tidewheel.serving.rows import event_schema, event_table, loggable, parse_events, served_schema, served_table
 
@@ -46,11 +46,11 @@ SCORES = {"click": np.array([0.25, 0.75], dtype=np.float32)}
 
 
 def logged(requests: Sequence[InferRequest], *more: FeatureSpec) -> pa.Table:
-    """What the writer of the log makes of requests, as the server packs them."""
+    """What the writer of the log makes of requests, as the server packs each."""
     layout = Layout((*FEATURES, *more), ("click",))
-    packed = layout.pack(Answered(loggable(one, 2), NOW.isoformat(), one.columns, SCORES) for one in requests)
+    packed = [layout.pack(loggable(one, 2), NOW.isoformat(), one.columns, SCORES) for one in requests]
     schema = served_schema((*FEATURES, *more), ("click",))
-    joined = layout.join([layout.unpack(item) for _, item in packed])
+    joined = layout.join([layout.unpack(one) for one in packed])
     return pa.concat_tables([served_table(answers, schema, "d" * 64) for answers in joined])
 
 
