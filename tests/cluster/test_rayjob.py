@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.gpu_pool import gpu_pool
 from tests.cluster.kubectl import eventually, get, kubectl, require_cluster
-from tests.cluster.train_pod import IMAGE, Place, place, queue
+from tests.cluster.train_pod import IMAGE, VOLUME, Place, on_every_node, place, queue
 from tests.unit.training.networks import SMALL_NETWORK
 from tidewheel.contracts.learning import OptimizerConfig, TrainConfig
 from tidewheel.contracts.placement import Placed, PodPlacement, StepPlacement
@@ -78,8 +78,8 @@ def pool() -> Iterator[tuple[str, str]]:
         yield found
 
 
-def begin(here: Place, name: str, run_id: str, recipe: Recipe, placed: Placed = PLACED) -> None:
-    here.start(name, run_id, recipe, placed)
+def begin(here: Place, name: str, run_id: str, recipe: Recipe, placed: Placed = PLACED, claim: str = VOLUME) -> None:
+    here.start(name, run_id, recipe, placed, claim)
 
     def phase() -> str:
         status = get(here.namespace, f"pod/{name}")["status"]
@@ -205,8 +205,7 @@ def test_a_step_that_is_deleted_for_good_leaves_nothing(here: Place, tiny_run) -
 
 def test_workers_with_gpus_land_on_their_pool_and_nobody_else_does(here: Place, tiny_run, pool: tuple[str, str]) -> None:
     name, node = pool
-    workers = PodPlacement(cpu="100m", memory="1536Mi", gpus=1, pool=name)
-    begin(here, "with-gpus", "run-gpus", trained(tiny_run.recipe, LONG + 5), PLACED.model_copy(update={"workers": workers}))
+    placed = PLACED.model_copy(update={"workers": PodPlacement(cpu="100m", memory="1536Mi", gpus=1, pool=name)})
 
     def found() -> list[tuple[str, str, str]]:
         return sorted(
@@ -218,13 +217,15 @@ def test_workers_with_gpus_land_on_their_pool_and_nobody_else_does(here: Place, 
             for pod in here.pods("run-gpus")
         )
 
-    step_node = get(here.namespace, "pod/with-gpus")["spec"]["nodeName"]
-    want = [("head", step_node, "0"), ("worker", "the pool", "1"), ("worker", "the pool", "1")]
-    assert eventually(found, lambda seen: seen == want, 180) == want
+    with on_every_node(here.namespace) as claim:
+        begin(here, "with-gpus", "run-gpus", trained(tiny_run.recipe, LONG + 5), placed, claim)
+        step_node = get(here.namespace, "pod/with-gpus")["spec"]["nodeName"]
+        want = [("head", step_node, "0"), ("worker", "the pool", "1"), ("worker", "the pool", "1")]
+        assert eventually(found, lambda seen: seen == want, 180) == want
 
-    kubectl("--namespace", here.namespace, "delete", "pod/with-gpus", "--grace-period=0", "--force")
+        kubectl("--namespace", here.namespace, "delete", "pod/with-gpus", "--grace-period=0", "--force")
 
-    assert here.left("run-gpus") == []
+        assert here.left("run-gpus") == []
 
 
 def test_workers_that_no_quota_ever_admits_end_the_step_with_one_error(here: Place, tiny_run) -> None:

@@ -45,6 +45,13 @@ import psutil, sys
 (step,) = [each for each in psutil.process_iter() if each.ppid() == 1]  # of the shell; this one has no parent here
 step.send_signal(int(sys.argv[1]))
 """
+USER = {
+    "runAsNonRoot": True,
+    "runAsUser": 10001,
+    "runAsGroup": 10001,
+    "fsGroup": 10001,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 
 
@@ -55,12 +62,12 @@ class Place:
     namespace: str
     store: Store
 
-    def start(self, name: str, run_id: str, recipe: Recipe, placed: Placed, image: str = IMAGE) -> None:
+    def start(self, name: str, run_id: str, recipe: Recipe, placed: Placed, claim: str = VOLUME) -> None:
         """The pod of a step, as Kubeflow makes one of a compiled pipeline. Its shell outlives a step that is killed."""
         config = canonical_json(parts(recipe)["train"].model_dump(mode="json"))
         told = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
         told |= {"data": get(self.namespace, "configmap/inputs")["data"] | {"config": config}}
-        for wanted in (told, step_pod(name, run_id, placed, image)):
+        for wanted in (told, step_pod(name, run_id, placed, claim)):
             kubectl("--namespace", self.namespace, "create", "--filename=-", text=json.dumps(wanted))
 
     def ends(self, name: str, seconds: int = 600) -> str:
@@ -98,7 +105,7 @@ class Place:
         return TrainingReport.parse(text, run_id)
 
 
-def step_pod(name: str, run_id: str, placed: Placed, image: str) -> dict[str, Any]:
+def step_pod(name: str, run_id: str, placed: Placed, claim: str) -> dict[str, Any]:
     def of_the_pod(path: str) -> dict[str, Any]:
         return {"valueFrom": {"fieldRef": {"fieldPath": path}}}
 
@@ -109,7 +116,7 @@ def step_pod(name: str, run_id: str, placed: Placed, image: str) -> dict[str, An
         PLACED_VARIABLE: {"value": canonical_json(placed.model_dump(mode="json"))},
     }
     mounts = {
-        "home": (HOME_MOUNT, {"persistentVolumeClaim": {"claimName": VOLUME}}),
+        "home": (HOME_MOUNT, {"persistentVolumeClaim": {"claimName": claim}}),
         "settings": (f"{MOUNTED}/tidewheel", {"configMap": {"name": "tidewheel"}}),
         "store": (f"{MOUNTED}/tidewheel-store", {"secret": {"secretName": "tidewheel-store", "optional": True}}),
         "inputs": ("/inputs", {"configMap": {"name": name}}),
@@ -117,14 +124,13 @@ def step_pod(name: str, run_id: str, placed: Placed, image: str) -> dict[str, An
     }
     container = {
         "name": "main",
-        "image": image,
+        "image": IMAGE,
         "command": ["sh", "-c", 'python -c "$0" "$@"; exit $?', STEP, run_id],
         "env": [{"name": variable, **source} for variable, source in variables.items()],
         "resources": {"requests": {"cpu": "50m", "memory": "1Gi"}, "limits": {"memory": "1536Mi"}},
         "securityContext": RESTRICTED,
         "volumeMounts": [{"name": volume, "mountPath": path} for volume, (path, _) in mounts.items()],
     }
-    user = {"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -133,7 +139,7 @@ def step_pod(name: str, run_id: str, placed: Placed, image: str) -> dict[str, An
             "serviceAccountName": "tidewheel-train",
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 5,
-            "securityContext": user | {"seccompProfile": {"type": "RuntimeDefault"}},
+            "securityContext": USER,
             "containers": [container],
             "volumes": [{"name": volume, **source} for volume, (_, source) in mounts.items()],
         },
@@ -160,6 +166,57 @@ def queue(namespace: str, cpu: str, memory: str) -> Iterator[str]:
     finally:
         kubectl("--namespace", namespace, "delete", f"localqueue/{name}")
         kubectl("delete", f"clusterqueue/{name}", f"resourceflavor/{name}", "--wait=false")
+
+
+@contextmanager
+def on_every_node(namespace: str) -> Iterator[str]:
+    """A claim of the same files that no node's affinity holds: pods of fake nodes, which open none of them, may have it too."""
+    volume = json.loads(kubectl("get", "pv", _bound(namespace), "--output=json"))["spec"]
+    path = volume.get("hostPath", volume.get("local", {})).get("path")
+    if not path:  # it is on every node already
+        yield VOLUME
+        return
+    name = f"{namespace}-everywhere"
+    more = json.dumps({"spec": {"hard": {"persistentvolumeclaims": "2"}}})
+    kubectl("--namespace", namespace, "patch", "resourcequota/runs", "--type=merge", "--patch", more)
+    shared = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    files = shared | {
+        "capacity": {"storage": "1Gi"},
+        "hostPath": {"path": path},
+        "persistentVolumeReclaimPolicy": "Retain",
+        "claimRef": {"namespace": namespace, "name": name},
+    }
+    asked = shared | {"resources": {"requests": {"storage": "1Gi"}}, "volumeName": name}
+    for kind, spec in (("PersistentVolume", files), ("PersistentVolumeClaim", asked)):
+        wanted = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+        kubectl("--namespace", namespace, "create", "--filename=-", text=json.dumps(wanted))
+    try:
+        yield name
+    finally:
+        kubectl("--namespace", namespace, "delete", f"pvc/{name}", f"pv/{name}", "--wait=false")
+
+
+def _bound(namespace: str) -> str:
+    """The name of the volume behind the claim, which may wait for a first pod."""
+    container = {
+        "name": "first",
+        "image": IMAGE,
+        "command": ["true"],
+        "securityContext": RESTRICTED,
+        "volumeMounts": [{"name": "home", "mountPath": HOME_MOUNT}],
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "securityContext": USER,
+        "containers": [container],
+        "volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": VOLUME}}],
+    }
+    wanted = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "first"}, "spec": spec}
+    kubectl("--namespace", namespace, "create", "--filename=-", text=json.dumps(wanted))
+    name = eventually(lambda: get(namespace, f"pvc/{VOLUME}")["spec"].get("volumeName", ""), bool, 120)
+    kubectl("--namespace", namespace, "wait", "pod/first", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=110s")
+    kubectl("--namespace", namespace, "delete", "pod/first")
+    return name
 
 
 @contextmanager
