@@ -282,13 +282,13 @@ def test_a_quota_in_the_way_is_named(shelf: Shelf) -> None:
 
 
 @pytest.fixture
-def queue(namespace: str) -> Iterator[str]:
-    """A LocalQueue with room for one pod of the tests, and the right to look behind it, as helm/gpu-node-pools gives it."""
+def queue(namespace: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A LocalQueue with so much memory, and the right to look behind it, as helm/gpu-node-pools gives it."""
     if "clusterqueues.kueue.x-k8s.io" not in kubectl("api-resources", "--api-group=kueue.x-k8s.io", "--output=name"):
         pytest.skip("Kueue is not installed")
     kueue, rbac = "kueue.x-k8s.io", "rbac.authorization.k8s.io"
     meta, version = {"name": namespace}, f"{kueue}/v1beta2"
-    quotas = [{"name": "cpu", "nominalQuota": "1"}, {"name": "memory", "nominalQuota": "160Mi"}]
+    quotas = [{"name": "cpu", "nominalQuota": "1"}, {"name": "memory", "nominalQuota": request.param}]
     group = {"coveredResources": ["cpu", "memory"], "flavors": [{"name": namespace, "resources": quotas}]}
     rule = {"apiGroups": [kueue], "resources": ["clusterqueues"], "resourceNames": [namespace], "verbs": ["get"]}
     subject = {"kind": "Group", "apiGroup": rbac, "name": f"system:serviceaccounts:{namespace}"}
@@ -313,13 +313,23 @@ def queue(namespace: str) -> Iterator[str]:
         kubectl("delete", str(each["kind"]), namespace, "--wait=false")
 
 
-def test_a_queue_in_the_way_is_named(namespace: str, shelf: Shelf, queue: str) -> None:
-    labels = {"kueue.x-k8s.io/queue-name": queue}
-    first = tried(namespace, shelf, "queued", "hold", "200", labels=labels)
-    second = tried(namespace, shelf, "queued", "hold", "200", labels=labels)
+@pytest.mark.parametrize(
+    ("queue", "words"),
+    [
+        ("160Mi", "it may not have more than 160Mi: quota of queue tight (ClusterQueue {namespace}); raise it"),
+        ("1Gi", "Kueue let it in with what it has, and would delete it); set placement.train.memory to 320Mi"),
+    ],
+    indirect=["queue"],
+)
+def test_what_came_through_a_queue_is_not_made_larger_and_says_why(
+    namespace: str, shelf: Shelf, queue: str, words: str
+) -> None:
+    asked = Placement(train=ASKED.train.model_copy(update={"queue": queue}))
+    first = tried(namespace, shelf, "queued", "hold", "200", asked=asked, labels=asked.train.queue_labels)
+    second = tried(namespace, shelf, "queued", "hold", "200", asked=asked, labels=asked.train.queue_labels)
 
     assert (first[0], second[0]) == ("OOMKilled", "Error")
-    assert f"it may not have more than 160Mi: quota of queue tight (ClusterQueue {namespace}); raise it" in second[1]
+    assert words.format(namespace=namespace) in second[1]
 
 
 # --- a whole run of a real Kubeflow Pipelines ---

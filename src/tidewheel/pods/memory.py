@@ -18,6 +18,7 @@ OOM_KILLED = "OOMKilled"  # what the kubelet calls it; an exit code 137 alone ma
 BESIDE = "wait"  # Argo Workflows' own container of each pod, whose memory is not the step's
 PATIENCE_SECONDS, LOOK_SECONDS = 60.0, 1.0
 PENDING, INFEASIBLE = "PodResizePending", "Infeasible"
+MANAGED = "kueue.x-k8s.io/managed"  # a label of the pods that Kueue let in
 
 
 P = TypeVar("P", bound=PodPlacement)
@@ -93,7 +94,12 @@ def resize(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Refusal | None:
-    """Give this pod's main container so much memory and wait until the kubelet has done it; None: it has."""
+    """Give this pod's main container so much memory and wait until the kubelet has done it; None: it has.
+
+    A pod that came through a queue is left alone: Kueue holds it against what it let in, and deletes one that differs.
+    """
+    if pod.manifest["metadata"].get("labels", {}).get(MANAGED) == "true":
+        return Refusal("Kueue let it in with what it has, and would delete it", is_for_now=False)
     container, path = pod.container["name"], f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
     amount = {"memory": quantity(to_bytes)}
     wanted = {"spec": {"containers": [{"name": container, "resources": {"requests": amount, "limits": amount}}]}}

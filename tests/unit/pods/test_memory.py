@@ -136,3 +136,12 @@ def test_what_others_on_the_node_use_is_waited_for_a_minute(server: ApiServer, o
     assert refusal.is_for_now
     assert refusal.words.startswith("Deferred")
     assert len(waited) == 59
+
+
+def test_a_pod_that_came_through_a_queue_is_left_alone(server: ApiServer, own: OwnPod) -> None:
+    own.manifest["metadata"]["labels"]["kueue.x-k8s.io/managed"] = "true"  # Kueue deletes what it finds changed
+    refusal = resize(own, 2048 * MIB, clock=ticking())
+
+    assert refusal is not None
+    assert (refusal.words, refusal.is_for_now) == ("Kueue let it in with what it has, and would delete it", False)
+    assert server.resizes == []
