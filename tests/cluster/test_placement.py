@@ -11,12 +11,14 @@ from kfp import Client, compiler, dsl
 
 from pipelines.placement import place
 from tests.cluster.kubectl import eventually, kubectl, require_cluster
-from tidewheel.contracts.placement import StepPlacement, Toleration
+from tidewheel.contracts.placement import Placement, StepPlacement, Toleration
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-ASKED = StepPlacement(
-    cpu="100m", memory="64Mi", shm="32Mi", timeout_seconds=600, retries=1, tolerations=(Toleration(key="spot"),)
+ASKED = Placement(
+    train=StepPlacement(
+        cpu="100m", memory="64Mi", shm="32Mi", timeout_seconds=600, retries=1, tolerations=(Toleration(key="spot"),)
+    )
 )
 IMAGE = os.environ.get("TIDEWHEEL_TEST_IMAGE", "localhost:5000/busybox:1.35")  # any with a shell
 LOOK = "env | grep ^TIDEWHEEL; cd /etc/tidewheel; ls; cat tidewheel/TIDEWHEEL_STORE; df /dev/shm | tail -1"
