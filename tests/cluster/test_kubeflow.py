@@ -158,7 +158,21 @@ def test_a_hundred_schedules_are_made_once_and_removed_once(place: Place) -> Non
     assert place.ours() == []
 
 
-def test_a_run_in_flight_outlives_its_schedule_and_has_the_window_of_its_time(place: Place) -> None:
+@pytest.fixture
+def settings_of_runs() -> Iterator[None]:
+    """The ConfigMap without which no pod of a run is made, where runs are."""
+    if shutil.which("kubectl") is None or not os.environ.get("KUBECONFIG"):
+        pytest.skip("pods can only be seen with kubectl and KUBECONFIG")
+    runs = ("--namespace", os.environ.get("KFP_NAMESPACE", "kubeflow"))
+    is_ours = "configmap/tidewheel" not in kubectl(*runs, "get", "configmaps", "--output=name").split()
+    if is_ours:
+        kubectl(*runs, "create", "configmap", "tidewheel", "--from-literal=TIDEWHEEL_STORE=s3://bucket")
+    yield
+    if is_ours:
+        kubectl(*runs, "delete", "configmap", "tidewheel")
+
+
+def test_a_run_in_flight_outlives_its_schedule_and_has_the_window_of_its_time(place: Place, settings_of_runs: None) -> None:
     place.apply({"name": "often", "cron": "* * * * *"})
     (old,) = place.ours()
     run = eventually("a scheduled run", place.runs)[0]
@@ -235,20 +249,6 @@ def test_what_is_not_there_is_said_in_one_line(place: Place) -> None:
         place.client.get_run("00000000-0000-0000-0000-000000000000")
     with pytest.raises(ConfigError, match=r"has nothing there to read run 0000.*404"):
         place.backend.run("00000000-0000-0000-0000-000000000000")
-
-
-@pytest.fixture
-def settings_of_runs() -> Iterator[None]:
-    """The ConfigMap without which no pod of a run is made, where runs are."""
-    if shutil.which("kubectl") is None or not os.environ.get("KUBECONFIG"):
-        pytest.skip("pods can only be seen with kubectl and KUBECONFIG")
-    runs = ("--namespace", os.environ.get("KFP_NAMESPACE", "kubeflow"))
-    is_ours = "configmap/tidewheel" not in kubectl(*runs, "get", "configmaps", "--output=name").split()
-    if is_ours:
-        kubectl(*runs, "create", "configmap", "tidewheel", "--from-literal=TIDEWHEEL_STORE=s3://bucket")
-    yield
-    if is_ours:
-        kubectl(*runs, "delete", "configmap", "tidewheel")
 
 
 def test_the_wait_for_a_run_whose_image_is_nowhere_says_so_once_and_ends(place: Place, settings_of_runs: None) -> None:
