@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.kubectl import eventually, kubectl, require_cluster
+from tests.cluster.kubectl import eventually, get, kubectl, require_cluster
 from tests.cluster.wheel import RUNS, Wheel, wheel
 from tidewheel.cluster.checks.systems import LASTING
 from tidewheel.cluster.following import ENDED
@@ -49,8 +49,8 @@ TURNED = ("bootstrap", "promoted", "rejected", "rolled_back")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wheel]:
     require_cluster()
-    controller = kubectl("--namespace", RUNS, "get", "deployment", "workflow-controller", "--output=yaml")
-    if missing := [each.wanted for each in LASTING if each.variable not in controller]:
+    controller = get(RUNS, "deployment/workflow-controller")
+    if missing := [each.wanted for each in LASTING if not each.is_set(controller)]:
         pytest.skip(f"workflow-controller lacks {', '.join(missing)} (docs/operations/placement.md)")
     with wheel(tmp_path_factory.mktemp("wheel")) as found:
         yield found

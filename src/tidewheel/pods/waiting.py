@@ -11,7 +11,7 @@ NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", *ABSENT_FOR
 UNMADE = ("CreateContainerConfigError", "CreateContainerError")
 # What a registry says of an image that no waiting brings.
 REFUSALS = ("not found", "unauthorized", "denied", "forbidden", "no match for platform", "invalid reference format")
-MAX_WORDS = 300
+MAX_WORDS, END_WORDS = 300, 120  # of what is shown; a long message of an image says at its end what is wrong
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Waiting:
     """One thing that a pod waits for.
 
     what: an `image`; the `settings` of a container that cannot be made; a `node`; its own `start`.
-    reason, message: Kubernetes', on one line.
+    reason, message: Kubernetes', on one line, whole.
     container, image: of what waits; empty where it is the pod.
     """
 
@@ -39,7 +39,8 @@ class Waiting:
 
     @property
     def words(self) -> str:
-        return f"{self.reason}: {self.message}" if self.message else self.reason
+        """For people."""
+        return f"{self.reason}: {shortened(self.message)}" if self.message else self.reason
 
 
 def waiting_for(pod: Mapping[str, Any]) -> Iterator[Waiting]:
@@ -51,12 +52,17 @@ def waiting_for(pod: Mapping[str, Any]) -> Iterator[Waiting]:
             what: Literal["image", "settings", "start"] = (
                 "image" if reason in NO_IMAGE else "settings" if reason in UNMADE else "start"
             )
-            yield Waiting(name, what, reason, line(waits.get("message")), each.get("name", ""), each.get("image", ""))
+            yield Waiting(name, what, reason, _line(waits.get("message")), each.get("name", ""), each.get("image", ""))
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            yield Waiting(name, "node", condition.get("reason", ""), line(condition.get("message")))
+            yield Waiting(name, "node", condition.get("reason", ""), _line(condition.get("message")))
 
 
-def line(text: str | None) -> str:
-    """What Kubernetes says, on one line."""
-    return " ".join((text or "").split())[:MAX_WORDS]
+def shortened(text: str | None) -> str:
+    """What Kubernetes says, on one line; of a long one beginning and end."""
+    words = _line(text)
+    return words if len(words) <= MAX_WORDS else f"{words[: MAX_WORDS - END_WORDS]} … {words[-END_WORDS:]}"
+
+
+def _line(text: str | None) -> str:
+    return " ".join((text or "").split())

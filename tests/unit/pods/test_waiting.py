@@ -63,3 +63,15 @@ def test_containers_that_initialize_are_said_first() -> None:
 )
 def test_a_pod_that_runs_or_has_no_state_yet_waits_for_nothing(found: dict[str, Any]) -> None:
     assert list(waiting_for(found)) == []
+
+
+def test_an_image_by_its_digest_makes_a_message_so_long_that_only_its_end_says_what_is_wrong() -> None:
+    image = f"registry.example/team/tidewheel/python-trainer@sha256:{'5' * 64}"
+    message = f'Back-off pulling image "{image}": failed to pull and unpack "{image}": failed to resolve "{image}": not found'
+    (found,) = waiting_for(pod(containerStatuses=[container("ImagePullBackOff", message)]))
+
+    assert len(message) > 400
+    assert found.is_for_good
+    assert found.words.startswith("ImagePullBackOff: Back-off pulling image")
+    assert found.words.endswith(": not found")
+    assert len(found.words) < 330

@@ -31,6 +31,11 @@ class Lasting:
     def wanted(self) -> str:
         return f"{self.variable}='{self.value}'" if " " in self.value else f"{self.variable}={self.value}"
 
+    def is_set(self, controller: Mapping[str, Any]) -> bool:
+        containers = controller["spec"]["template"]["spec"]["containers"]
+        values = {one["name"]: one.get("value") or "" for container in containers for one in container.get("env") or ()}
+        return self.value in values.get(self.variable, "")
+
 
 LASTING = (
     # It counts a pod that is gone before it was seen to end as an error, which it does not try again.
@@ -103,11 +108,9 @@ def lasting(facts: Facts) -> list[Finding]:
     found = []
     for each in items(facts.controllers.get("argo-workflows", {})):
         where, called = each["metadata"]["namespace"], each["metadata"]["name"]
-        containers = each["spec"]["template"]["spec"]["containers"]
-        values = {one["name"]: one.get("value") or "" for container in containers for one in container.get("env") or ()}
         for setting in LASTING:
             place = f"{called} in namespace {where}"
-            if setting.value in values.get(setting.variable, ""):
+            if setting.is_set(each):
                 found.append(well(setting.check, f"they are tried again: {setting.wanted} of {place}"))
             else:
                 remedy = f"kubectl --namespace {where} set env deployment/{called} {setting.wanted}"

@@ -9,7 +9,7 @@ from tidewheel.cluster.api import Unseen, items
 from tidewheel.cluster.checks.unseen import not_seen
 from tidewheel.cluster.facts import Facts
 from tidewheel.cluster.finding import Finding, needed, optional, well
-from tidewheel.pods.waiting import Waiting, line, waiting_for
+from tidewheel.pods.waiting import Waiting, shortened, waiting_for
 
 NOT_MOUNTED = ("FailedMount", "FailedAttachVolume")  # reasons of events; the pod itself only says that it is being made
 BEING_MADE = ("ContainerCreating", "PodInitializing")
@@ -59,7 +59,7 @@ def unconfigured(pod: Mapping[str, Any]) -> Iterator[Finding]:
 def without_node(pod: Mapping[str, Any]) -> Iterator[Finding]:
     """A node may be being made for it, or a queue may hold it back: nothing is in the way yet."""
     for each in _of(pod, "node"):
-        found = f"pod {each.pod} is not scheduled: {each.message or 'it does not say why'}"
+        found = f"pod {each.pod} is not scheduled: {shortened(each.message) or 'it does not say why'}"
         yield optional("nodes", found, "a node that takes it", "kubectl describe it; add nodes or ask for less")
 
 
@@ -73,7 +73,7 @@ def not_mounted(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> 
     about = max(events, key=lambda each: each.get("lastTimestamp") or each.get("eventTime") or "", default=None)
     if about is None or about.get("reason") not in NOT_MOUNTED:
         return
-    found = f"pod {pod['metadata']['name']}: {about['reason']}: {line(about.get('message'))}"
+    found = f"pod {pod['metadata']['name']}: {about['reason']}: {shortened(about.get('message'))}"
     say = needed if "not found" in found else optional
     yield say("volumes of a pod", found, "every volume that the pod mounts", CONFIGURE)
 
