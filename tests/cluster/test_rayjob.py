@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.gpu_pool import gpu_pool
 from tests.cluster.kubectl import eventually, get, kubectl, require_cluster
-from tests.cluster.train_pod import IMAGE, VOLUME, Place, on_every_node, place, queue
+from tests.cluster.train_pod import IMAGE, VOLUME, Place, has_kuberay, on_every_node, place, queue
 from tests.unit.training.networks import SMALL_NETWORK
 from tidewheel.contracts.learning import OptimizerConfig, TrainConfig
 from tidewheel.contracts.placement import Placed, PodPlacement, StepPlacement
@@ -51,10 +51,6 @@ def trained(recipe: Recipe, epochs: int) -> Recipe:
     """No two tests train for as many epochs: one would reuse what another made."""
     config = TRAIN.model_copy(update={"optimizer": TRAIN.optimizer.model_copy(update={"epochs": epochs})})
     return recipe.model_copy(update={"train": config})
-
-
-def has_kuberay() -> bool:
-    return "rayjobs.ray.io" in kubectl("api-resources", "--api-group=ray.io", "--output=name")
 
 
 @pytest.fixture(scope="module")

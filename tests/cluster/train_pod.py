@@ -219,6 +219,10 @@ def _bound(namespace: str) -> str:
     return name
 
 
+def has_kuberay() -> bool:
+    return "rayjobs.ray.io" in kubectl("api-resources", "--api-group=ray.io", "--output=name")
+
+
 @contextmanager
 def place(name: str, recipe: Recipe, train_dir: Path, folder: Path) -> Iterator[Place]:
     """A namespace with a training dataset in its store; in the end nothing of it is left."""
@@ -231,7 +235,8 @@ def place(name: str, recipe: Recipe, train_dir: Path, folder: Path) -> Iterator[
             inputs(name, store, recipe, train_dir)
             yield Place(name, store)
     finally:
-        kubectl("--namespace", name, "delete", "rayjobs", "--all", "--wait=false")
+        if has_kuberay():
+            kubectl("--namespace", name, "delete", "rayjobs", "--all", "--wait=false")
         kubectl("delete", "--kustomize", str(overlay), "--wait=false")
 
 
