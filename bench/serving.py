@@ -110,7 +110,7 @@ def cpu_seconds(pid: int) -> float:
     return times.user + times.system
 
 
-def tails(bundle: OpenBundle, batches: Sequence[Columns], ticks: int) -> None:
+def tails(bundle: OpenBundle, batches: Sequence[Columns], ticks: int, more: Sequence[str]) -> None:
     """A request as JSON, one as bytes, and both runs in this process at each tick of a steady rate, in turn.
 
     "in process": what a request asks for, the bundle's encoders and its graph, on a batch of raw columns; "graph": ONNX Runtime
@@ -118,7 +118,7 @@ def tails(bundle: OpenBundle, batches: Sequence[Columns], ticks: int) -> None:
     """
     scorer = Scorer(bundle)
     encoded = [scorer.encoders.encode(columns) for columns in batches]
-    with start_server(bundle.folder) as server:
+    with start_server(bundle.folder, more=more) as server:
         connection = Connection(urlsplit(server.url).port or 0)
         calls: dict[str, tuple[Callable[[Any], object], Sequence[Any]]] = {
             "in process": (scorer.score, batches),
@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--log", action="store_true", help="compare a server that writes the hybrid log with one that does not")
     parser.add_argument("--tail", action="store_true", help="p99 over HTTP beside ONNX Runtime in process")
     parser.add_argument("--ticks", type=int, default=2000, help="of --tail")
+    parser.add_argument("--busy-poll-seconds", type=float, default=0.0, help="of the server of --tail")
     parser.add_argument("--peers", type=Path, default=None, help="the environment of the peers")
     parser.add_argument("--rounds", type=int, default=3, help="of --peers")
     parser.add_argument("--seconds", type=float, default=4.0, help="of --peers, for each number of connections")
@@ -199,7 +200,7 @@ def main() -> None:
     if options.log:
         with_and_without_log(bundle.folder, batches)
     elif options.tail:
-        tails(bundle, batches, options.ticks)
+        tails(bundle, batches, options.ticks, ("--busy-poll-seconds", str(options.busy_poll_seconds)))
     elif options.peers:
         beside_peers(bundle, batches, options.peers, options.rounds, options.seconds)
     else:

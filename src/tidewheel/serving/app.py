@@ -71,6 +71,12 @@ class ServingApp:
         metrics.swaps += bool(before.versions)
         metrics.assignment_number = table.assignment.number if table.assignment else 0
 
+    def hand_over(self) -> None:
+        """Give the logs' writers what they had no room for before."""
+        for version in self.table.versions.values():
+            if version.log is not None:
+                version.log.hand_over()
+
     def close(self) -> None:
         """Write what the logs still hold. Called when nothing is answered any more."""
         for version in self.table.versions.values():

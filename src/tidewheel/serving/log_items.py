@@ -17,7 +17,8 @@ from tidewheel.contracts.schema import FeatureSpec, feature_columns
 from tidewheel.serving.rows import TENSORS, About, Answers, Joined
 
 VERSION = 2  # of marshal: later ones look for repeats, of which there are none
-ABSENT, MATRIX = "-", "m"  # beside the kinds of arrays; whole numbers of a sequence
+ABSENT, MATRIX, TEXTS = "-", "m", "t"  # beside the kinds of arrays; whole numbers of a sequence, texts as one
+_BETWEEN = "\0"  # texts that are one
 _NUMBERS = {"i": np.int64, "f": np.float64}  # what `tensors` makes of a request, by the kind of its type
 _NUMBER_BYTES, _SCORE_BYTES = 8, 4
 
@@ -47,9 +48,11 @@ class Layout:
         self, about: About, served_time: str, columns: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
     ) -> bytes:
         """An item. `served_time`: ISO 8601, UTC; scores are (C,) float32 by label."""
-        found = [columns.get(name) for name in self.columns]
-        kinds = [ABSENT if column is None else column.dtype.kind if column.ndim == 1 else MATRIX for column in found]
-        values = [column if kind in _NUMBERS else _raw(kind, column) for kind, column in zip(kinds, found, strict=True)]
+        kinds, values = [], []
+        for name in self.columns:
+            kind, value = _packed(columns.get(name))
+            kinds.append(kind)
+            values.append(value)
         return marshal.dumps((about[:], served_time, "".join(kinds), values, [scores[label] for label in self.labels]), VERSION)
 
     def unpack(self, packed: bytes) -> Item:
@@ -85,11 +88,21 @@ def _sort_of(item: Item) -> tuple[object, ...]:
     return item.kinds, about.user_id is None, about.propensity is None
 
 
-def _raw(kind: str, column: np.ndarray | None) -> Any:
-    """What marshal writes of anything but plain numbers: it takes an array for the bytes that it is."""
+def _packed(column: np.ndarray | None) -> tuple[str, Any]:
+    """A column's kind, and what marshal writes of it: it takes an array for the bytes that it is."""
     if column is None:
-        return None
-    return (column.shape, column) if kind == MATRIX else column.tolist()
+        return ABSENT, None
+    if column.ndim > 1:
+        return MATRIX, (column.shape, column)
+    kind = column.dtype.kind
+    if kind in _NUMBERS:
+        return kind, column
+    values = column.tolist()
+    try:
+        text = _BETWEEN.join(values)
+    except TypeError:  # a null, or numbers among them
+        return kind, values
+    return (TEXTS, text) if text.count(_BETWEEN) == len(values) - 1 else (kind, values)
 
 
 def _column(kind: str, values: Sequence[Any]) -> Joined:
@@ -97,6 +110,9 @@ def _column(kind: str, values: Sequence[Any]) -> Joined:
     if kind in _NUMBERS:
         lengths = np.array([len(value) for value in values]) // _NUMBER_BYTES
         return Joined(np.frombuffer(b"".join(values), dtype=_NUMBERS[kind]), lengths)
+    if kind == TEXTS:
+        joined = np.array(_BETWEEN.join(values).split(_BETWEEN), dtype=object)
+        return Joined(joined, np.array([value.count(_BETWEEN) + 1 for value in values]))
     if kind == MATRIX:  # rows of a sequence, (R, k), as R lists: k may differ between requests
         values = [np.frombuffer(raw, dtype=np.int64).reshape(shape).tolist() for shape, raw in values]
     listed = list(itertools.chain.from_iterable(values))

@@ -1,7 +1,8 @@
 """The hybrid log as a request sees it: what is to be logged is handed to a process of its own, which writes it.
 
-A request costs a copy of the columns that it was scored with, made when its answer is on its way; Arrow and Parquet are work of
-another core. What is queued here is lost when the server is killed; what the writer has it writes, and then it ends.
+A request costs a copy of the columns that it was scored with into a pipe, made when its answer is on its way; Arrow and Parquet
+are work of another core. What the pipe has no room for waits here, and is lost when the server is killed; what the writer has
+it writes, and then it ends.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import fcntl
 import json
 import marshal
+import os
+import select
 import struct
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -30,15 +34,10 @@ from tidewheel.serving.hybrid_log import Clock, Counts, LogLimits
 from tidewheel.serving.log_items import Layout
 from tidewheel.serving.rows import About
 
-PUMP_SECONDS = 0.05
-BUFFER_BYTES = 64 * 1024
-PIPE_BYTES = 1024 * 1024  # the writer takes so much without the pump waiting for it, where the system allows it
-SWITCH_SECONDS = 0.0005  # after which a request that waits for the interpreter gets it; Python's default: 0.005
+PIPE_BYTES = 1024 * 1024  # so much may be under way, where the system allows it
 END_SECONDS = 60.0  # for the writer to write what it has
 HEAD = struct.Struct("<QIB")  # of a message: its size, its rows, and which of PARTS they are of
 PARTS = tuple(Part)
-
-Item = tuple[int, int, bytes]  # part, rows, and what `log_writer` makes rows of
 
 
 class Lane:
@@ -72,11 +71,9 @@ class LogProcess:
             "labels": list(labels),
             "limits": vars(self._limits),
         }
-        self._queue: deque[Item] = deque()
-        self._offered_bytes = self._sent_bytes = 0  # each has one writing thread
+        self._queue: deque[memoryview] = deque()  # of messages, or of what is left of one
+        self._queued_bytes = 0
         self._is_open = False
-        self._stopping = threading.Event()
-        self._pump = threading.Thread(target=self._hand_over, name="log-pump", daemon=True)
         self._listener = threading.Thread(target=self._listen, name="log-listener", daemon=True)
         self._writer: subprocess.Popen[bytes] | None = None
 
@@ -104,15 +101,42 @@ class LogProcess:
         return not num_events or self._offer(Part.FRONTEND, num_events, marshal.dumps((body, logged_time.isoformat())))
 
     def _offer(self, part: Part, rows: int, item: bytes) -> bool:
-        counts = self.streams[part].counts
-        is_full = self._offered_bytes - self._sent_bytes + len(item) > self._limits.max_queued_bytes
+        counts, size = self.streams[part].counts, len(item)
+        is_full = self._queued_bytes + size > self._limits.max_queued_bytes
         if is_full or counts.queued + rows > self._limits.max_queued_rows or not self._is_open:
             counts.dropped += rows
             return False
         counts.offered += rows
-        self._offered_bytes += len(item)
-        self._queue.append((PARTS.index(part), rows, item))
+        message = (HEAD.pack(size, rows, PARTS.index(part)), item)
+        self.hand_over()  # what was there before
+        written = 0 if self._queue else self._written(message)
+        if written < HEAD.size + size:
+            self._queue.append(memoryview(b"".join(message))[written:])
+            self._queued_bytes += len(self._queue[-1])
         return True
+
+    def hand_over(self) -> None:
+        """Give the writer what there was no room for. Never waits; called by the thread that offers, from time to time."""
+        while self._queue:
+            message = self._queue[0]
+            written = self._written((message,))
+            self._queued_bytes -= written
+            if written < len(message):
+                self._queue[0] = message[written:]
+                return
+            self._queue.popleft()
+
+    def _written(self, message: Sequence[bytes | memoryview]) -> int:
+        """How many of its bytes the pipe took."""
+        try:
+            return os.writev(self._pipe, message)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if self._is_open:
+                print(f"tidewheel serving: log {self.root}: its writer is gone ({error})", file=sys.stderr)
+            self._is_open = False
+            return 0
 
     def __enter__(self) -> Self:
         """Start the writer, and wait until it can write.
@@ -124,28 +148,27 @@ class LogProcess:
             [sys.executable, "-m", "tidewheel.serving.log_writer"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            bufsize=BUFFER_BYTES,
         )
-        with suppress(OSError):
-            fcntl.fcntl(self._to_writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._send(0, 0, json.dumps(self._given).encode())
+        _widen(self._pipe)
+        given = json.dumps(self._given).encode()
+        self._to_writer.write(HEAD.pack(len(given), 0, 0) + given)
         self._to_writer.flush()
         said = json.loads(self._from_writer.readline() or b"{}")
         if not said.get("ready"):
             self._writer.kill()
             self._writer.wait()
             raise ConfigError(said.get("error") or f"log {self.root}: its writer did not start")
-        sys.setswitchinterval(SWITCH_SECONDS)
+        os.set_blocking(self._pipe, False)
         self._is_open = True
-        self._pump.start()
         self._listener.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Have everything written that is queued. Today is not marked complete: other servers may still write to it."""
         assert self._writer is not None
-        self._stopping.set()
-        self._pump.join()
+        until = time.monotonic() + END_SECONDS
+        while self._queue and self._is_open and select.select([], [self._pipe], [], max(0.0, until - time.monotonic()))[1]:
+            self.hand_over()
         try:
             self._to_writer.close()
             self._writer.wait(END_SECONDS)
@@ -169,24 +192,9 @@ class LogProcess:
         assert self._writer.stdout is not None
         return self._writer.stdout
 
-    def _hand_over(self) -> None:
-        is_last = False
-        while not is_last:
-            is_last = self._stopping.wait(PUMP_SECONDS)
-            try:
-                while self._queue:
-                    part, rows, item = self._queue.popleft()
-                    self._send(part, rows, item)
-                    self._sent_bytes += len(item)
-                self._to_writer.flush()
-            except OSError as error:
-                print(f"tidewheel serving: log {self.root}: its writer is gone ({error})", file=sys.stderr)
-                self._is_open = False
-                return
-
-    def _send(self, part: int, rows: int, item: bytes) -> None:
-        self._to_writer.write(HEAD.pack(len(item), rows, part))
-        self._to_writer.write(item)
+    @property
+    def _pipe(self) -> int:
+        return self._to_writer.fileno()
 
     def _listen(self) -> None:
         """What the writer tells of its work, until it ends."""
@@ -195,3 +203,9 @@ class LogProcess:
                 for name, value in told.items():
                     setattr(self.streams[Part(part)].counts, name, value)
         self._is_open = False
+
+
+def _widen(pipe: int) -> None:
+    if sys.platform == "linux":
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

@@ -14,6 +14,7 @@ import uvicorn
 from tidewheel.serving.app import ServingApp
 from tidewheel.serving.connection import Connection, check_all
 from tidewheel.serving.following import Following
+from tidewheel.serving.polling import new_loop
 from tidewheel.serving.versions import Table
 
 GRACE_SECONDS = 5  # for requests in flight when the listener is closed
@@ -21,7 +22,12 @@ INSTALL_SECONDS = 10.0  # the longest request is far shorter
 
 
 def serve(
-    app: ServingApp, listener: socket.socket, drain_seconds: float, following: Following | None, poll_seconds: float
+    app: ServingApp,
+    listener: socket.socket,
+    drain_seconds: float,
+    following: Following | None,
+    poll_seconds: float,
+    busy_seconds: float = 0.0,
 ) -> None:
     """Answer on `listener` until a signal comes; returns when every request in flight is answered."""
     connection: Any = Connection
@@ -30,7 +36,6 @@ def serve(
         application,
         http=connection,
         interface="asgi3",
-        loop="asyncio",  # the one that is tested, whatever else is installed
         ws="none",
         lifespan="off",
         access_log=False,
@@ -40,7 +45,9 @@ def serve(
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     try:
-        Server(config, app, drain_seconds, following, poll_seconds).run(sockets=[listener])
+        server = Server(config, app, drain_seconds, following, poll_seconds)
+        with asyncio.Runner(loop_factory=lambda: new_loop(busy_seconds)) as runner:
+            runner.run(server.serve(sockets=[listener]))
     finally:
         if following is not None:
             following.stop()
@@ -73,6 +80,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         connections: Any = self.server_state.connections
         check_all(connections, self._app.gate, asyncio.get_running_loop().time())
+        self._app.hand_over()
         if time.monotonic() >= self._drained_at:
             self.should_exit = True
         should_exit = await super().on_tick(counter)

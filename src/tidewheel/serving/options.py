@@ -45,7 +45,10 @@ def parser() -> argparse.ArgumentParser:
     add("--announce-file", type=Path, default=None, help="write url, pid and bundle there once ready")
     add("--log", type=_folder, default=None, help="write the hybrid log into this folder (docs/hybrid-log.md)")
     add("--log-seconds", type=float, default=60.0, help="a segment holds at most so many seconds of rows")
-    add("--drain-seconds", type=float, default=0.0, help="after SIGTERM: not ready, but answering, for so long")
+    add("--drain-seconds", type=_seconds, default=0.0, help="after SIGTERM: not ready, but answering, for so long")
+    add(
+        "--busy-poll-seconds", type=_seconds, default=0.0, help="keep a core awake so long after each request (docs/serving.md)"
+    )
     add("--exit-on-stdin-eof", action="store_true", help="stop when whoever started this is gone")
     group = parser.add_argument_group("limits (docs/serving.md)")
     for name, default in _limits().items():
@@ -94,6 +97,12 @@ def _count(text: str) -> int:
 def _positive(text: str) -> float:
     if not 0 < float(text) < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: expected more than 0")
+    return float(text)
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
     return float(text)
 
 
