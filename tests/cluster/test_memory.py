@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from kfp import Client, compiler, dsl
+from kfp import Client, compiler, dsl, kubernetes
 
 from components.images import image_of
 from pipelines.placement import place, placed
@@ -32,24 +32,36 @@ RECIPE = "ladder"
 STEP = """
 import sys, time
 from pathlib import Path
+from tidewheel.steps.beside import Again
 from tidewheel.steps.job import Result, run_step
 
-kind, amount, run_id = sys.argv[1:]
+def main(run_id, window_end, inputs, outputs, kind, amount):
+    def work(job):
+        if kind == "hold":
+            held = bytearray(int(amount) * 2**20)
+            held[::4096] = b"x" * len(held[::4096])
+            time.sleep(1)
+        elif kind == "fill":
+            Path("/scratch/full").write_bytes(bytes(int(amount) * 2**20))
+            time.sleep(300)
+        elif kind == "wait":
+            time.sleep(300)
+        elif kind == "fail":
+            raise ContractError("the data is not what it should be")
+        documents = {name: kind + " " + Path(path).read_text() for name, path in inputs.items()}
+        return Result(documents=documents, summary=kind)
 
-def work(job):
-    if kind == "hold":
-        held = bytearray(int(amount) * 2**20)
-        held[::4096] = b"x" * len(held[::4096])
-        time.sleep(1)
-    elif kind == "fill":
-        Path("/scratch/full").write_bytes(bytes(int(amount) * 2**20))
-        time.sleep(300)
-    elif kind == "wait":
-        time.sleep(300)
-    return Result(documents={}, summary=kind)
+    again = Again(entry="ladder_step:main", arguments={"kind": kind, "amount": amount})
+    run_step("train", run_id, window_end, inputs, outputs, work, None, again=again)
 
-run_step("train", run_id, "2026-01-12T00:00:00+00:00", {}, {}, work, None)
-"""
+if __name__ == "__main__":
+    kind, amount, run_id = sys.argv[1:]
+    Path("/tmp/in").write_text("handed over")
+    main(run_id, "2026-01-12T00:00:00+00:00", {"found": "/tmp/in"}, {"found": "/tmp/out/found"}, kind, amount)
+    print(Path("/tmp/out/found").read_text())
+""".replace("from tidewheel.steps.beside", "from tidewheel.errors import ContractError\nfrom tidewheel.steps.beside")
+# Where every pod of a step finds what it runs: settings are mounted there, and a second pod mounts them too.
+STEPS, MODULE = "/etc/tidewheel/ladder", "ladder_step"
 PYTHON = "/opt/tidewheel/bin/python"
 ASKED = Placement(train=StepPlacement(cpu="10m", memory="160Mi", retries=2, timeout_seconds=600))
 # Argo's executor and Kubeflow's launcher are in the same container.
@@ -60,6 +72,7 @@ RULES = [
     {"apiGroups": [""], "resources": ["resourcequotas", "limitranges"], "verbs": ["list"]},
     {"apiGroups": ["kueue.x-k8s.io"], "resources": ["localqueues"], "verbs": ["get"]},
 ]
+SECOND = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "create", "delete", "deletecollection"]}]
 ENDED = ("Succeeded", "Failed")
 
 
@@ -113,10 +126,13 @@ def namespace(variables: Mapping[str, str]) -> Iterator[str]:
     kubectl("delete", "namespace", name, "--wait=false")
 
 
-def allow(namespace: str, name: str, account: str) -> None:
+def allow(namespace: str, name: str, account: str, rules: Sequence[Mapping[str, Any]] = RULES) -> None:
+    """An account's rights, and what every pod of a step runs."""
+    program = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ladder", "namespace": namespace}}
+    apply(program | {"data": {f"{MODULE}.py": STEP}})
     meta = {"name": name, "namespace": namespace}
     api = "rbac.authorization.k8s.io"
-    role = {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": meta, "rules": RULES}
+    role = {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": meta, "rules": rules}
     subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
     binding = {
         "apiVersion": f"{api}/v1",
@@ -134,6 +150,7 @@ def apply(*objects: dict[str, Any]) -> None:
 
 def test_the_rights_of_the_tests_are_those_of_every_step() -> None:
     assert rights_of(RULES) <= RIGHTS["tidewheel-step"]
+    assert rights_of(SECOND) <= RIGHTS["tidewheel-run"]
 
 
 # --- one try after another, as the pods of one step of one run ---
@@ -152,7 +169,7 @@ def try_once(
     name = f"{run_id}-{time.monotonic_ns() % 10**9}"
     fields = {"TIDEWHEEL_POD": "metadata.name", "TIDEWHEEL_NAMESPACE": "metadata.namespace"}
     told = canonical_json(placed("train", asked).model_dump(mode="json"))
-    values = {**shelf.environment, "TIDEWHEEL_RECIPE": RECIPE, "TIDEWHEEL_PLACED": told}
+    values = {**shelf.environment, "TIDEWHEEL_RECIPE": RECIPE, "TIDEWHEEL_PLACED": told, "PYTHONPATH": STEPS}
     environment = [{"name": key, "value": value} for key, value in values.items()]
     environment += [{"name": key, "valueFrom": {"fieldRef": {"fieldPath": path}}} for key, path in fields.items()]
     memory = asked.train.memory
@@ -165,15 +182,21 @@ def try_once(
             "restartPolicy": "Never",
             "serviceAccountName": account,
             "terminationGracePeriodSeconds": 5,
-            "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "8Mi"}}],
+            "volumes": [
+                {"name": "scratch", "emptyDir": {"sizeLimit": "8Mi"}},
+                {"name": "ladder", "configMap": {"name": "ladder"}},
+            ],
             "containers": [
                 {
                     "name": "main",
                     "image": image_of("evaluate"),
-                    "command": [PYTHON, "-c", STEP, *work, run_id],
+                    "command": [PYTHON, "-m", MODULE, *work, run_id],
                     "env": environment,
                     "resources": {"requests": {"cpu": "10m", "memory": memory}, "limits": {"memory": memory}},
-                    "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+                    "volumeMounts": [
+                        {"name": "scratch", "mountPath": "/scratch"},
+                        {"name": "ladder", "mountPath": STEPS},
+                    ],
                 }
             ],
         },
@@ -283,12 +306,16 @@ def test_a_quota_in_the_way_is_named(shelf: Shelf) -> None:
 
 @pytest.fixture
 def queue(namespace: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from a_queue(namespace, request.param)
+
+
+def a_queue(namespace: str, quota: str) -> Iterator[str]:
     """A LocalQueue with so much memory, and the right to look behind it, as helm/gpu-node-pools gives it."""
     if "clusterqueues.kueue.x-k8s.io" not in kubectl("api-resources", "--api-group=kueue.x-k8s.io", "--output=name"):
         pytest.skip("Kueue is not installed")
     kueue, rbac = "kueue.x-k8s.io", "rbac.authorization.k8s.io"
     meta, version = {"name": namespace}, f"{kueue}/v1beta2"
-    quotas = [{"name": "cpu", "nominalQuota": "1"}, {"name": "memory", "nominalQuota": request.param}]
+    quotas = [{"name": "cpu", "nominalQuota": "1"}, {"name": "memory", "nominalQuota": quota}]
     group = {"coveredResources": ["cpu", "memory"], "flavors": [{"name": namespace, "resources": quotas}]}
     rule = {"apiGroups": [kueue], "resources": ["clusterqueues"], "resourceNames": [namespace], "verbs": ["get"]}
     subject = {"kind": "Group", "apiGroup": rbac, "name": f"system:serviceaccounts:{namespace}"}
@@ -307,29 +334,99 @@ def queue(namespace: str, request: pytest.FixtureRequest) -> Iterator[str]:
     local = {"apiVersion": version, "kind": "LocalQueue", "metadata": {"name": "tight", "namespace": namespace}}
     apply(*shared, local | {"spec": {"clusterQueue": namespace}})
     yield "tight"
-    kubectl("--namespace", namespace, "delete", "pods", "--all", "--wait=false")
+    kubectl("--namespace", namespace, "delete", "pods", "--selector=tidewheel/recipe=ladder", "--wait=false")
     kubectl("--namespace", namespace, "delete", "localqueue", "tight")
     for each in reversed(shared):
         kubectl("delete", str(each["kind"]), namespace, "--wait=false")
 
 
-@pytest.mark.parametrize(
-    ("queue", "words"),
-    [
-        ("160Mi", "it may not have more than 160Mi: quota of queue tight (ClusterQueue {namespace}); raise it"),
-        ("1Gi", "Kueue let it in with what it has, and would delete it); set placement.train.memory to 320Mi"),
-    ],
-    indirect=["queue"],
-)
-def test_what_came_through_a_queue_is_not_made_larger_and_says_why(
-    namespace: str, shelf: Shelf, queue: str, words: str
-) -> None:
-    asked = Placement(train=ASKED.train.model_copy(update={"queue": queue}))
-    first = tried(namespace, shelf, "queued", "hold", "200", asked=asked, labels=asked.train.queue_labels)
-    second = tried(namespace, shelf, "queued", "hold", "200", asked=asked, labels=asked.train.queue_labels)
+QUEUED = Placement(train=ASKED.train.model_copy(update={"queue": "tight"}))
+
+
+def queued(namespace: str, shelf: Shelf, run_id: str, *work: str, **more: Any) -> tuple[str, str]:
+    return tried(namespace, shelf, run_id, *work, asked=QUEUED, labels=QUEUED.train.queue_labels, **more)
+
+
+def second_pods(namespace: str) -> list[dict[str, Any]]:
+    selector = "--selector=app.kubernetes.io/name=step-beside"
+    return list(json.loads(kubectl("--namespace", namespace, "get", "pods", selector, "--output=json"))["items"])
+
+
+@pytest.fixture
+def second(namespace: str) -> None:
+    """The account of a whole run may make pods."""
+    allow(namespace, "second-test", "climber", SECOND)
+
+
+@pytest.mark.usefixtures("second")
+@pytest.mark.parametrize("queue", ["160Mi"], indirect=True)
+def test_a_queue_without_room_beside_the_step_is_named(namespace: str, shelf: Shelf, queue: str) -> None:
+    first = queued(namespace, shelf, "full", "hold", "200")
+    second = queued(namespace, shelf, "full", "hold", "200")
 
     assert (first[0], second[0]) == ("OOMKilled", "Error")
-    assert words.format(namespace=namespace) in second[1]
+    words = f"it may not have more than 0Mi: quota of queue {queue} (ClusterQueue {namespace}), less the 160Mi of this pod"
+    assert words in second[1]
+
+
+@pytest.mark.usefixtures("second", "queue")
+@pytest.mark.parametrize("queue", ["1Gi"], indirect=True)
+def test_a_step_in_a_queue_climbs_in_a_second_pod_of_the_queue_and_the_next_run_starts_there(
+    namespace: str, shelf: Shelf
+) -> None:
+    first = queued(namespace, shelf, "one", "hold", "200")
+    second = queued(namespace, shelf, "one", "hold", "200")
+    (pod,) = second_pods(namespace)
+    third = queued(namespace, shelf, "two", "hold", "200")
+
+    assert (first[0], second[0], third[0]) == ("OOMKilled", "Completed", "Completed")
+    assert "320Mi in a second pod; Kueue let this one in with what it has" in second[1]
+    assert "hold handed over" in second[1], "its inputs went there, and its outputs came back"
+    assert pod["status"]["phase"] == "Succeeded"
+    assert pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "tight"
+    assert pod["metadata"]["labels"]["kueue.x-k8s.io/managed"] == "true"
+    (container,) = pod["spec"]["containers"]
+    assert container["resources"]["limits"] == {"memory": "320Mi"}
+    assert shelf.learned is not None
+    assert (shelf.learned.rung_bytes, shelf.learned.killed_bytes) == (320 * MIB, 160 * MIB)
+    for run_id in ("one", "two"):
+        record = shelf.record(run_id)
+        assert (record.status, record.memory_bytes) == ("succeeded", 320 * MIB)
+        assert 200 * MIB < (record.peak_memory_bytes or 0) < 320 * MIB
+
+
+@pytest.mark.usefixtures("second", "queue")
+@pytest.mark.parametrize("queue", ["1Gi"], indirect=True)
+def test_a_second_pod_that_is_killed_is_a_rung_too_and_one_that_fails_says_why(namespace: str, shelf: Shelf) -> None:
+    said = [queued(namespace, shelf, "top", "hold", "400") for _ in range(3)]
+    failed = queued(namespace, shelf, "bad", "fail", "0")
+
+    assert [why for why, _ in said] == ["OOMKilled", "Error", "Completed"]
+    assert "320Mi of memory was not enough; the next try gives more" in said[1][1]
+    assert shelf.record("top").memory_bytes == 640 * MIB
+    assert failed[0] == "Error"
+    assert "ContractError: the data is not what it should be" in failed[1]
+
+
+@pytest.mark.usefixtures("second", "queue")
+@pytest.mark.parametrize("queue", ["1Gi"], indirect=True)
+def test_the_second_pod_goes_with_the_first(namespace: str, shelf: Shelf) -> None:
+    shelf.teach(rung=320, killed=160)
+    asked = {"asked": QUEUED, "labels": QUEUED.train.queue_labels}
+    deleted = try_once(namespace, shelf, "deleted", ("wait", "0"), **asked)
+    eventually(lambda: second_pods(namespace), lambda found: bool(found and found[0]["status"]["phase"] == "Running"), 120)
+    kubectl("--namespace", namespace, "delete", "pod", deleted)
+    assert eventually(lambda: second_pods(namespace), lambda found: not found, 60) == []
+
+
+@pytest.mark.usefixtures("queue")
+@pytest.mark.parametrize("queue", ["1Gi"], indirect=True)
+def test_an_account_that_may_make_no_pods_says_so(namespace: str, shelf: Shelf) -> None:
+    kubectl("--namespace", namespace, "delete", "rolebinding", "second-test", "--ignore-not-found")
+    said = [queued(namespace, shelf, "poor", "hold", "200") for _ in range(2)]
+
+    assert [why for why, _ in said] == ["OOMKilled", "Error"]
+    assert "this account may not create, delete, deletecollection pods; expected the rights of manifests/runs" in said[1][1]
 
 
 # --- a whole run of a real Kubeflow Pipelines ---
@@ -344,13 +441,20 @@ def client(shelf: Shelf) -> Iterator[Client]:
     if is_ours:
         kubectl("--namespace", home, "create", "configmap", "tidewheel")
     allow(home, "ladder-test", account)
+    allow(home, "second-test", account, SECOND)
     yield Client(host=os.environ["KFP_ENDPOINT"])
-    kubectl("--namespace", home, "delete", "rolebinding,role", "ladder-test")
+    kubectl("--namespace", home, "delete", "rolebinding,role", "ladder-test", "second-test")
+    kubectl("--namespace", home, "delete", "configmap", "ladder")
     if is_ours:
         kubectl("--namespace", home, "delete", "configmap", "tidewheel")
 
 
-def submitted(client: Client, shelf: Shelf, folder: Path, amount: str) -> str:
+@pytest.fixture
+def home_queue(client: Client) -> Iterator[str]:
+    yield from a_queue(os.environ.get("KFP_NAMESPACE", "kubeflow"), "1Gi")
+
+
+def submitted(client: Client, shelf: Shelf, folder: Path, amount: str, placement: Placement = IN_KUBEFLOW) -> str:
     @dsl.container_component
     def hold(run_id: str) -> dsl.ContainerSpec:
         return dsl.ContainerSpec(image=image_of("evaluate"), command=[PYTHON, "-c", STEP, "hold", amount, run_id])
@@ -359,7 +463,9 @@ def submitted(client: Client, shelf: Shelf, folder: Path, amount: str) -> str:
     def pipeline() -> None:
         task = hold(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
         task.set_caching_options(False)
-        place(task, "train", RECIPE, IN_KUBEFLOW)
+        place(task, "train", RECIPE, placement)
+        kubernetes.use_config_map_as_volume(task, "ladder", STEPS)
+        task.set_env_variable("PYTHONPATH", STEPS)
         for name, value in shelf.environment.items():
             task.set_env_variable(name, value)
 
@@ -392,3 +498,22 @@ def test_kubeflow_tries_again_and_the_run_ends_well(client: Client, shelf: Shelf
         assert 256 * MIB < (shelf.record(run_id).peak_memory_bytes or 0) < 512 * MIB
     assert shelf.learned is not None
     assert (shelf.learned.rung_bytes, shelf.learned.killed_bytes) == (512 * MIB, 256 * MIB)
+
+
+def test_a_step_in_a_queue_of_kubeflow_goes_on_in_a_second_pod(
+    client: Client, shelf: Shelf, home_queue: str, tmp_path: Path
+) -> None:
+    asked = Placement(train=IN_KUBEFLOW.train.model_copy(update={"queue": home_queue}))
+    first = submitted(client, shelf, tmp_path, "200", asked)
+    second = submitted(client, shelf, tmp_path, "200", asked)
+
+    assert [main_of(pod) for pod in pods_of(first)] == [("OOMKilled", "256Mi"), ("Completed", "256Mi")]
+    assert [main_of(pod) for pod in pods_of(second)] == [("Completed", "256Mi")]
+    for run_id in (first, second):
+        (pod,) = [
+            each
+            for each in second_pods(os.environ.get("KFP_NAMESPACE", "kubeflow"))
+            if each["metadata"]["labels"]["tidewheel/run-id"] == run_id
+        ]
+        assert main_of(pod) == ("Completed", "512Mi")
+        assert shelf.record(run_id).memory_bytes == 512 * MIB

@@ -88,6 +88,11 @@ def earlier_tries(pod: OwnPod) -> list[Mapping[str, Any]]:
     return sorted(others, key=lambda each: each["metadata"].get("creationTimestamp", ""))
 
 
+def is_queued(pod: OwnPod) -> bool:
+    """Whether Kueue let it in."""
+    return bool(pod.manifest["metadata"].get("labels", {}).get(MANAGED) == "true")
+
+
 def resize(
     pod: OwnPod,
     to_bytes: int,
@@ -98,7 +103,7 @@ def resize(
 
     A pod that came through a queue is left alone: Kueue holds it against what it let in, and deletes one that differs.
     """
-    if pod.manifest["metadata"].get("labels", {}).get(MANAGED) == "true":
+    if is_queued(pod):
         return Refusal("Kueue let it in with what it has, and would delete it", is_for_now=False)
     container, path = pod.container["name"], f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
     amount = {"memory": quantity(to_bytes)}

@@ -19,6 +19,7 @@ from tidewheel.registry.projections import project, projections_of
 from tidewheel.registry.release import decided_by, decision_of
 from tidewheel.rollout import StoredJournal, run_canary
 from tidewheel.serving import start_server
+from tidewheel.steps.beside import Again
 from tidewheel.steps.canary import decide, found, traffic_of
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.offers import publish
@@ -36,7 +37,8 @@ def main(
     dry_run: bool,
 ) -> None:
     part = DeployPart.parse(config, "deploy")
-    run_step("deploy", run_id, window_end, inputs, outputs, lambda job: work(part, job, reason, dry_run), reuse_key=None)
+    again = Again(entry=f"{__name__}:main", arguments={"config": config, "reason": reason, "dry_run": dry_run})
+    run_step("deploy", run_id, window_end, inputs, outputs, lambda job: work(part, job, reason, dry_run), None, again=again)
 
 
 def work(part: DeployPart, job: Job, reason: str, dry_run: bool) -> Result:

@@ -9,6 +9,7 @@ from tidewheel.contracts.bundle import Lineage
 from tidewheel.contracts.evidence import ModelManifest
 from tidewheel.contracts.steps import DistillPart
 from tidewheel.ranker.bundle import BUNDLES, load_model
+from tidewheel.steps.beside import Again
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.training.distill import distill
 
@@ -20,7 +21,8 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
         # The lineage names the recipe that first made these bytes; another section of it changing makes no new bundle.
         return [part.model_dump(mode="json", exclude={"recipe_digest"}), job.input_digests()]
 
-    run_step("distill", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
+    again = Again(entry=f"{__name__}:main", arguments={"config": config})
+    run_step("distill", run_id, window_end, inputs, outputs, lambda job: work(part, job), key, again=again)
 
 
 def work(part: DistillPart, job: Job) -> Result:

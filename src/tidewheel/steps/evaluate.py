@@ -20,6 +20,7 @@ from tidewheel.evaluation.report.drawings import draw
 from tidewheel.ranker.bundle import OpenBundle, load_bundle, load_model
 from tidewheel.ranker.columns import columns_of
 from tidewheel.ranker.scorer import GraphScorer, Scorer
+from tidewheel.steps.beside import Again
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.pipeline_page import CurveArtifact, MetricArtifact, PipelinePage, show
 from tidewheel.steps.production import missing_features, without
@@ -41,6 +42,16 @@ def main(
     metrics: MetricArtifact,
     summary: str,
 ) -> bool:
+    result = judge(config, run_id, window_end, inputs, outputs)
+    found = Evaluation.parse(result.documents["evaluation"], "evaluate")
+    curves_kept = Curves.parse(result.documents.get("curves", "{}"), "evaluate curves")  # none in results of older versions
+    labels = EvaluatePart.parse(config, "evaluate").labels
+    show(PipelinePage(roc, roc_production, metrics, Path(summary)), found, curves_kept, labels)
+    return found.verdict.is_successful
+
+
+def judge(config: str, run_id: str, window_end: str, inputs: dict[str, str], outputs: dict[str, str]) -> Result:
+    """The step without what it shows on the page of a pipeline."""
     part = EvaluatePart.parse(config, "evaluate")
 
     def key(job: Job) -> object:
@@ -49,11 +60,8 @@ def main(
         compared = [baseline.production, *baseline.earlier]
         return [part.model_dump(mode="json"), compared, *(digests[name] for name in ("bundle", "ranker", "eval", "randomized"))]
 
-    result = run_step("evaluate", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
-    found = Evaluation.parse(result.documents["evaluation"], "evaluate")
-    curves_kept = Curves.parse(result.documents.get("curves", "{}"), "evaluate curves")  # none in results of older versions
-    show(PipelinePage(roc, roc_production, metrics, Path(summary)), found, curves_kept, part.labels)
-    return found.verdict.is_successful
+    again = Again(entry=f"{__name__}:judge", arguments={"config": config})
+    return run_step("evaluate", run_id, window_end, inputs, outputs, lambda job: work(part, job), key, again=again)
 
 
 def work(part: EvaluatePart, job: Job) -> Result:

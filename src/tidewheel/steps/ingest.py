@@ -17,6 +17,7 @@ from tidewheel.logs.adapter import Request, reach_days
 from tidewheel.logs.ingest import IngestResult, ingest, inputs_of, request_of
 from tidewheel.logs.session import dataframe_session
 from tidewheel.pods.spark_pods import spark_pods
+from tidewheel.steps.beside import Again
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.living import Serving, readable
 from tidewheel.steps.memory import ChildMemory
@@ -38,7 +39,8 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
         request = asked_of(part, job, read[0])
         return [part.model_dump(mode="json"), columns, str(window), inputs_of(request, window)]
 
-    run_step("ingest", run_id, window_end, inputs, outputs, lambda job: work(part, job, read[0]), key)
+    again = Again(entry=f"{__name__}:main", arguments={"config": config})
+    run_step("ingest", run_id, window_end, inputs, outputs, lambda job: work(part, job, read[0]), key, again=again)
 
 
 def work(part: IngestPart, job: Job, features: tuple[FeatureSpec, ...]) -> Result:

@@ -27,6 +27,8 @@ from tidewheel.contracts.placement import Placed, StepPlacement, retrying_second
 from tidewheel.contracts.report import StepFailure, StepRecord
 from tidewheel.contracts.window import parse_time
 from tidewheel.errors import KINDS, ContractError, TidewheelError
+from tidewheel.pods.beside import is_beside
+from tidewheel.steps.beside import MADE, Again, work_beside
 from tidewheel.steps.memory import StepMemory
 from tidewheel.steps.records import put_document, put_record, record_of, report_of
 from tidewheel.steps.shown import show_run
@@ -140,6 +142,7 @@ def run_step(
     work: Work,
     reuse_key: Callable[[Job], object] | None,
     now: Callable[[], float] = time.time,
+    again: Again | None = None,
 ) -> Result:
     """Run `work`, or reuse what an earlier run made from the same key, and write its documents to `outputs`.
 
@@ -149,6 +152,7 @@ def run_step(
         outputs: output name -> path to write the manifest to.
         reuse_key: everything the result depends on beside the version of this code, as JSON data; None: never reuse.
         now: seconds since the epoch.
+        again: how another pod calls this step; None: its work stays in this one.
 
     A step that this run tried before, and that failed of something that another try cannot change, fails of it again at once,
     unless it is a person who tries it again. One that was killed because its memory was not enough gets more (steps/memory.py).
@@ -174,13 +178,20 @@ def run_step(
     job._overhead_seconds = time.time() - started
     try:
         with job.overhead():
-            if memory.climb():
+            if memory.climb(can_leave=again is not None):
                 record = record.model_copy(update={"memory_bytes": memory.given_bytes})
                 job.record(record)
+        if again is not None and memory.beside_bytes:
+            result = Result.parse(work_beside(job, again, outputs), step)  # whose record says how it ended
+            _write(job, result, outputs)
+            job.event("finished", seconds=time.time() - started, reused=False, words=result.summary)
+            return result
         with room_in(home.root), memory.watched():
             result, reused = _work_or_reuse(job, work, reuse_key)
         with job.overhead():
             _write(job, result, outputs)
+            if is_beside(os.environ):
+                put_document(job.store, job.run_id, job.step, MADE, result.to_json())
             if not reused:
                 memory.ended_well()
     except BaseException as error:

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from tidewheel.contracts.memory import Learned, after_kill, after_success, start
-from tidewheel.contracts.placement import Placed, PodPlacement, StepPlacement
+from tidewheel.contracts.placement import GPU, Placed, PodPlacement, StepPlacement
 from tidewheel.errors import ConfigError, ContractError, RetryableError
-from tidewheel.pods.bounds import bounds_in
-from tidewheel.pods.ladder import fit, quantity, shown
-from tidewheel.pods.memory import earlier_tries, killed_bytes, memory_of, resize, was_oom_killed
+from tidewheel.pods.beside import is_beside, pod_of
+from tidewheel.pods.bounds import bounds_in, free_in
+from tidewheel.pods.ladder import Bound, fit, quantity, shown
+from tidewheel.pods.memory import earlier_tries, is_queued, killed_bytes, memory_of, resize, was_oom_killed
 from tidewheel.pods.own import OwnPod, own_pod
 from tidewheel.pods.usage import Usage
 from tidewheel.steps.shown import RECIPE_VARIABLE
@@ -25,9 +26,10 @@ FOLDER = "memory"  # of the store: a folder a recipe, a record a step or kind of
 class StepMemory:
     """Of one try of one step. Where it runs in no pod of a pipeline, it asks for nothing and learns nothing.
 
-    given_bytes: what this try has; None: nobody limits it. killed_bytes: the most with which an earlier try of this run was
-    killed; 0: none was. was_killed: the one just before this was. What a cluster does not tell or do is said with `say`; the
-    step goes on with what it has.
+    given_bytes: what this try has; None: nobody limits it. beside_bytes: what a second pod should have in which the work goes
+    on, because this one came through a queue and stays as it was let in; 0: it goes on here. killed_bytes: the most with
+    which an earlier try of this run was killed; 0: none was. was_killed: the one just before this was. What a cluster does
+    not tell or do is said with `say`; the step goes on with what it has.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class StepMemory:
         self._store, self._step, self._say = store, step, say
         self._recipe = environment.get(RECIPE_VARIABLE, "")
         self._pod = pod if placed is not None and self._recipe else None
+        self._is_beside = is_beside(environment)
         self._asked = placed.step if placed is not None else StepPlacement()
         self._usage = Usage(is_pod=self._pod is not None)
+        self.beside_bytes = 0
         self.given_bytes = memory_of(pod.manifest, pod.container["name"]) or None if pod is not None else None
         self.killed_bytes = killed_bytes(earlier)
         self.was_killed = was_oom_killed(earlier[-1:])
@@ -64,14 +68,17 @@ class StepMemory:
     def peak_bytes(self) -> int | None:
         return self._usage.peak_bytes
 
-    def climb(self, now: datetime | None = None) -> bool:
-        """Take the rung that this try should have; whether that is another than the pod began with.
+    def climb(self, now: datetime | None = None, can_leave: bool = False) -> bool:
+        """Take the rung that this try should have, or say in `beside_bytes` what a second pod should; whether this pod changed.
+
+        Args:
+            can_leave: the work can go on in another pod.
 
         Raises:
             ConfigError: the try before was killed with as much as there may be, or as this pod can be given.
             RetryableError: the same, for now.
         """
-        if self._pod is None or not self.given_bytes:
+        if self._pod is None or not self.given_bytes or self._is_beside:
             return False
         now = now or datetime.now(UTC)
         learned = self._learned(self._step)
@@ -80,11 +87,31 @@ class StepMemory:
         wanted = max(start(learned, self._asked, now), self.given_bytes)
         if wanted <= self.given_bytes and not self.killed_bytes:
             return False
-        bounds = bounds_in(self._pod.namespace, self._asked.queue, self._asked, self.given_bytes, 1, self._say)
-        rung = fit(self._step, wanted, self.killed_bytes, self._asked, bounds)
+        goes_beside = can_leave and is_queued(self._pod) and self._has_gpus_beside(self._pod)
+        rung = fit(self._step, wanted, self.killed_bytes, self._asked, self._bounds(goes_beside))
         if rung < wanted:
             self._say(f"memory: {shown(rung)} instead of {shown(wanted)}, which is more than there is room for")
+        if rung > self.given_bytes and goes_beside:
+            self.beside_bytes = rung
+            return False
         return rung > self.given_bytes and self._resized(self._pod, rung)
+
+    def killed_beside(self, killed_bytes: int, now: datetime | None = None) -> None:
+        """Learn that the second pod was killed with so much: the next try begins with more.
+
+        Raises:
+            ConfigError: there may be no more.
+        """
+        now = now or datetime.now(UTC)
+        learned = self._put(self._step, after_kill(self._learned(self._step), self._asked, killed_bytes, now))
+        lasting = [bound for bound in self._bounds(goes_beside=True) if not bound.is_for_now]
+        fit(self._step, start(learned, self._asked, now), killed_bytes, self._asked, lasting)
+
+    def second_pod(self, run_id: str, command: Sequence[str]) -> tuple[OwnPod, dict[str, Any]]:
+        """This pod, and the manifest of the one beside it."""
+        if self._pod is None or not self.beside_bytes:
+            raise ValueError("the work goes on in this pod")
+        return self._pod, pod_of(self._pod, self._asked, run_id, self.beside_bytes, command)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -127,6 +154,24 @@ class StepMemory:
             fit(kind, wanted, killed_bytes, asked, [bound for bound in bounds if not bound.is_for_now])
         elif learned is not None:
             self._put(name, after_success(learned, asked, None, now))
+
+    def _has_gpus_beside(self, pod: OwnPod) -> bool:
+        """Whether its queue has as many as this step again: nobody waits for GPUs while holding some."""
+        if not self._asked.gpus:
+            return True
+        try:
+            free = free_in(pod.namespace, self._asked.queue, GPU)
+        except (ConfigError, RetryableError) as error:
+            self._say(f"GPUs of queue {self._asked.queue} not known: {error}")
+            return False
+        return free is None or free >= self._asked.gpus
+
+    def _bounds(self, goes_beside: bool) -> list[Bound]:
+        assert self._pod is not None
+        given, queue = self.given_bytes or 0, self._asked.queue
+        return bounds_in(
+            self._pod.namespace, queue, self._asked, 0 if goes_beside else given, 1, self._say, given if goes_beside else 0
+        )
 
     def _resized(self, pod: OwnPod, rung: int) -> bool:
         refusal = resize(pod, rung)

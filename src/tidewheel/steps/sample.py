@@ -10,6 +10,7 @@ from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.steps import SamplePart
 from tidewheel.pods.spark_pods import spark_pods
 from tidewheel.sampling import Sampled, preview, sample
+from tidewheel.steps.beside import Again
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.memory import ChildMemory
 
@@ -20,7 +21,8 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
     def key(job: Job) -> object:
         return [part.model_dump(mode="json"), job.input_digests()]
 
-    run_step("sample", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
+    again = Again(entry=f"{__name__}:main", arguments={"config": config})
+    run_step("sample", run_id, window_end, inputs, outputs, lambda job: work(part, job), key, again=again)
 
 
 def work(part: SamplePart, job: Job) -> Result:

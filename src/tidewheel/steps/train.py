@@ -13,6 +13,7 @@ from tidewheel.contracts.training import TrainingReport
 from tidewheel.pods.own import own_pod
 from tidewheel.pods.rayjobs import RayJobDriver
 from tidewheel.ranker.bundle import MODELS, load_bundle
+from tidewheel.steps.beside import Again
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.memory import ChildMemory
 from tidewheel.training.driver import Driver
@@ -26,7 +27,8 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
         baseline = job.input("baseline", Baseline)
         return [part.model_dump(mode="json"), job.input_digests()["train"], baseline.teaching.bundle]
 
-    run_step("train", run_id, window_end, inputs, outputs, lambda job: work(part, job), key)
+    again = Again(entry=f"{__name__}:main", arguments={"config": config})
+    run_step("train", run_id, window_end, inputs, outputs, lambda job: work(part, job), key, again=again)
 
 
 def work(part: TrainPart, job: Job) -> Result:

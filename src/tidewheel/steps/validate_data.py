@@ -27,6 +27,7 @@ from tidewheel.ranker.columns import columns_of
 from tidewheel.ranker.scorer import Scorer
 from tidewheel.registry.ledger import Ledger
 from tidewheel.registry.release import expect_open
+from tidewheel.steps.beside import Again
 from tidewheel.steps.job import Job, Result, run_step
 from tidewheel.steps.memory import ChildMemory
 from tidewheel.steps.teaching import disagreement_of, misfit_of, randomized_rows
@@ -51,7 +52,8 @@ def main(config: str, run_id: str, window_end: str, inputs: dict[str, str], outp
         compared = [baseline.model_dump(mode="json"), [record.model_dump(mode="json") for record in trailing]]
         return [part.model_dump(mode="json"), job.input_digests(), *compared]
 
-    run_step("validate_data", run_id, window_end, inputs, outputs, lambda job: work(part, job, *pinned[0]), key)
+    again = Again(entry=f"{__name__}:main", arguments={"config": config})
+    run_step("validate_data", run_id, window_end, inputs, outputs, lambda job: work(part, job, *pinned[0]), key, again=again)
 
 
 def work(part: ValidatePart, job: Job, baseline: Baseline, trailing: list[WindowRecord]) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,7 +37,8 @@ def killed(reason: str = "OOMKilled") -> dict[str, Any]:
 class ApiServer:
     """`refuses`: status and message for a resize. `kubelet`: what becomes of one that was taken: `does` it, or a condition.
 
-    `others`: answers by path. `resizes`: what was asked for.
+    `others`: answers by path. `resizes`: what was asked for. `denied`: verbs that the account has not. `starts`: the status of
+    a pod that is made. `made`, `removed`: names of pods.
     """
 
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -45,6 +46,10 @@ class ApiServer:
     refuses: tuple[int, str] | None = None
     kubelet: dict[str, str] | None = None
     resizes: list[str] = field(default_factory=list)
+    denied: tuple[str, ...] = ()
+    starts: Callable[[dict[str, Any]], dict[str, Any]] = lambda pod: {"phase": "Running"}
+    made: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
 
     def get(self, path: str, selector: str) -> tuple[int, dict[str, Any]]:
         if path in self.others:
@@ -55,7 +60,30 @@ class ApiServer:
             return 200, {"items": [each for each in self.pods.values() if wanted.items() <= each["metadata"]["labels"].items()]}
         if home.endswith("/pods") and name in self.pods:
             return 200, self.pods[name]
-        return 403, {"message": f"cannot look at {path}"}
+        return (404 if name in self.made else 403), {"message": f"cannot look at {path}"}
+
+    def post(self, path: str, body: dict[str, Any], is_dry: bool) -> tuple[int, dict[str, Any]]:
+        if path.endswith("selfsubjectaccessreviews"):
+            return 201, body | {"status": {"allowed": body["spec"]["resourceAttributes"]["verb"] not in self.denied}}
+        if not path.endswith("/pods"):
+            return 404, {"message": f"{path} is not known"}
+        if not is_dry:
+            name = f"{body['metadata']['generateName']}{len(self.made)}"
+            body["metadata"] |= {"name": name, "uid": name}
+            body["status"] = self.starts(body)
+            self.pods[name] = body
+            self.made.append(name)
+        return 201, body
+
+    def delete(self, path: str, selector: str) -> tuple[int, dict[str, Any]]:
+        name = path.rsplit("/", 1)[1]
+        if name != "pods" and name not in self.pods:
+            return 404, {"message": f"{name} not found"}
+        names = [each["metadata"]["name"] for each in self.get(path, selector)[1]["items"]] if name == "pods" else [name]
+        for each in names:
+            self.removed.append(each)
+            del self.pods[each]
+        return 200, {"kind": "Status", "status": "Success"} if name == "pods" else {}
 
     def resize(self, name: str, patch: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         (asked,) = patch["spec"]["containers"]
@@ -80,6 +108,16 @@ def served(server: ApiServer, folder: Path) -> Iterator[Path]:
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             self._answer(*server.get(url.path, parse_qs(url.query).get("labelSelector", [""])[0]))
+
+        def do_POST(self) -> None:
+            url = urlsplit(self.path)
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self._answer(*server.post(url.path, body, "dryRun" in parse_qs(url.query)))
+
+        def do_DELETE(self) -> None:
+            url = urlsplit(self.path)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._answer(*server.delete(url.path, parse_qs(url.query).get("labelSelector", [""])[0]))
 
         def do_PATCH(self) -> None:
             assert self.headers["Content-Type"] == "application/strategic-merge-patch+json"

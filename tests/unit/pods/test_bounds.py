@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.pods.api_server import NAMESPACE, ApiServer, served
 from tidewheel.contracts.placement import PodPlacement
-from tidewheel.pods.bounds import bounds_in
+from tidewheel.pods.bounds import bounds_in, free_in
 from tidewheel.pods.ladder import Bound
 
 MIB = 2**20
@@ -107,3 +107,21 @@ def test_what_an_account_may_not_see_bounds_nothing_and_is_said(server: ApiServe
 
     assert bounds_in(NAMESPACE, "retrain", ASKED, 0, 1, unseen.append) == []
     assert [words.partition(" not known: ")[0] for words in unseen] == ["quotas", "limits", "quota of queue retrain"]
+
+
+def test_the_pod_that_stays_beside_them_takes_its_part_for_good(server: ApiServer) -> None:
+    behind(server, {"nominalQuota": "8Gi"}, "3Gi")
+    bounds = bounds_in(NAMESPACE, "retrain", ASKED, 0, 1, pytest.fail, beside_bytes=1024 * MIB)
+    assert [(bound.limit_bytes // MIB, bound.is_for_now) for bound in bounds] == [(7 * 1024, False), (5 * 1024, True)]
+    assert (
+        bounds[1].whose == "quota of queue retrain (ClusterQueue pools), less the 1Gi of this pod, of which others use 2048Mi"
+    )
+
+
+def test_how_many_gpus_a_queue_has_to_spare(server: ApiServer) -> None:
+    behind(server, {"nominalQuota": "8Gi"}, "3Gi")
+    assert free_in(NAMESPACE, "retrain", "nvidia.com/gpu") == 8
+    used = [{"name": "gpu", "resources": [{"name": "nvidia.com/gpu", "total": "7"}]}]
+    server.others[f"{KUEUE}/clusterqueues/pools"]["status"]["flavorsUsage"] = used
+    assert free_in(NAMESPACE, "retrain", "nvidia.com/gpu") == 1
+    assert free_in(NAMESPACE, "retrain", "example.com/tpu") is None

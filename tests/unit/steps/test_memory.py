@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -211,3 +212,106 @@ def test_pods_of_a_kind_are_sized_by_what_became_of_the_last(server: ApiServer, 
     first.ended(8192 * MIB)
 
     assert then.sized(WORKERS, 2).memory == "16384Mi"
+
+
+QUEUED = ENVIRONMENT | {
+    "TIDEWHEEL_PLACED": canonical_json(Placed(step=StepPlacement(memory="1Gi", queue="q")).model_dump(mode="json"))
+}
+
+
+def let_in(server: ApiServer, quota: str, used: str = "1Gi") -> None:
+    """This pod came through a queue of so much memory, of which so much is used, by it too."""
+    server.pods["mine"]["metadata"]["labels"]["kueue.x-k8s.io/managed"] = "true"
+    flavor = {"name": "f", "resources": [{"name": "memory", "nominalQuota": quota}]}
+    usage = [{"name": "f", "resources": [{"name": "memory", "total": used}]}]
+    kueue = "/apis/kueue.x-k8s.io/v1beta2"
+    server.others[f"{kueue}/namespaces/{NAMESPACE}/localqueues/q"] = {"spec": {"clusterQueue": "c"}}
+    server.others[f"{kueue}/clusterqueues/c"] = {
+        "spec": {"resourceGroups": [{"flavors": [flavor]}]},
+        "status": {"flavorsUsage": usage},
+    }
+
+
+def test_a_pod_of_a_queue_stays_as_it_is_and_a_second_one_gets_the_rung(server: ApiServer, tried: Try) -> None:
+    let_in(server, "8Gi")
+    server.pods["before"] = pod("before", "1Gi", killed())
+    memory = tried.memory(QUEUED)
+
+    assert memory.climb(NOW, can_leave=True) is False
+    assert (memory.beside_bytes, memory.given_bytes, server.resizes) == (2048 * MIB, 1024 * MIB, [])
+    del server.pods["before"]
+    later = tried.memory(QUEUED)  # of the next run
+    later.climb(NOW, can_leave=True)
+    assert later.beside_bytes == 2048 * MIB
+
+
+@pytest.mark.parametrize(
+    ("quota", "used", "words", "kind"),
+    [
+        (
+            "2Gi",
+            "1Gi",
+            "may not have more than 1Gi: quota of queue q (ClusterQueue c), less the 1Gi of this pod; raise",
+            ConfigError,
+        ),
+        ("4Gi", "3Gi", "less the 1Gi of this pod, of which others use 2048Mi; wait for them", RetryableError),
+    ],
+)
+def test_a_second_pod_needs_room_beside_the_first(
+    server: ApiServer, tried: Try, quota: str, used: str, words: str, kind: type[Exception]
+) -> None:
+    let_in(server, quota, used)
+    server.pods["before"] = pod("before", "1Gi", killed())
+    with pytest.raises(kind, match=re.escape(words)):
+        tried.memory(QUEUED).climb(NOW, can_leave=True)
+
+
+def test_a_second_pod_that_was_killed_is_a_rung_until_there_is_none(server: ApiServer, tried: Try) -> None:
+    let_in(server, "16Gi")
+    server.pods["before"] = pod("before", "1Gi", killed())
+    tried.memory(QUEUED).climb(NOW, can_leave=True)
+    tried.memory(QUEUED).killed_beside(2048 * MIB, NOW)
+    third = tried.memory(QUEUED)
+    third.climb(NOW, can_leave=True)
+    assert third.beside_bytes == 4096 * MIB
+    with pytest.raises(ConfigError, match="4Gi of memory was not enough, and it may not have more than 4Gi"):
+        third.killed_beside(4096 * MIB, NOW)
+
+
+def test_the_second_pod_itself_climbs_no_further(server: ApiServer, tried: Try) -> None:
+    let_in(server, "16Gi")
+    server.pods["before"] = pod("before", "1Gi", killed())
+    memory = tried.memory(QUEUED | {"TIDEWHEEL_BESIDE": "mine"})
+    assert memory.climb(NOW, can_leave=True) is False
+    assert (memory.beside_bytes, server.resizes) == (0, [])
+
+
+def with_gpus(server: ApiServer, number: int, used: int) -> None:
+    """The queue's, this pod's one among those that are used."""
+    behind = server.others["/apis/kueue.x-k8s.io/v1beta2/clusterqueues/c"]
+    flavor = {"name": "g", "resources": [{"name": "nvidia.com/gpu", "nominalQuota": number}]}
+    behind["spec"]["resourceGroups"].append({"flavors": [flavor]})
+    behind["status"]["flavorsUsage"].append({"name": "g", "resources": [{"name": "nvidia.com/gpu", "total": used}]})
+
+
+def asking(gpus: int) -> dict[str, str]:
+    placed = Placed(step=StepPlacement(memory="1Gi", queue="q", gpus=gpus))
+    return QUEUED | {"TIDEWHEEL_PLACED": canonical_json(placed.model_dump(mode="json"))}
+
+
+@pytest.mark.parametrize(("gpus", "can_leave"), [(1, True), (0, False)])
+def test_work_that_stays_says_what_to_set_memory_to(server: ApiServer, tried: Try, gpus: int, can_leave: bool) -> None:
+    let_in(server, "16Gi")
+    with_gpus(server, number=2, used=2)
+    server.pods["before"] = pod("before", "1Gi", killed())
+    with pytest.raises(ConfigError, match=r"Kueue let it in .*set placement.train.memory to 2048Mi"):
+        tried.memory(asking(gpus)).climb(NOW, can_leave=can_leave)
+
+
+def test_a_step_with_gpus_goes_beside_itself_where_the_queue_has_as_many_again(server: ApiServer, tried: Try) -> None:
+    let_in(server, "16Gi")
+    with_gpus(server, number=2, used=1)
+    server.pods["before"] = pod("before", "1Gi", killed())
+    memory = tried.memory(asking(1))
+    memory.climb(NOW, can_leave=True)
+    assert memory.beside_bytes == 2048 * MIB
