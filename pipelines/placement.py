@@ -14,6 +14,7 @@ from tidewheel.contracts.placement import (
     POOL_LABEL,
     SECRETS,
     SETTINGS,
+    WITH_EXECUTORS,
     Placed,
     Placement,
     StepPlacement,
@@ -25,7 +26,6 @@ FIELDS = {
     "TIDEWHEEL_NAMESPACE": "metadata.namespace",
     "TIDEWHEEL_RECIPE": "metadata.labels['tidewheel/recipe']",
 }
-WITH_EXECUTORS = ("ingest", "sample", "validate_data")
 
 
 def place(task: dsl.PipelineTask, step: str, recipe: str, placement: Placement) -> None:

@@ -87,7 +87,8 @@ def _cluster(namespace: str, recipe: Recipe | None, deadline: float) -> Examinat
     if any(finding.is_in_the_way for finding in found_first):
         return Examination(context=place.context, namespace=chosen, checks=tuple(found_first))
     target, placement = (recipe.deploy.target, recipe.placement) if recipe is not None else (None, Placement())
-    facts = look(api, chosen, target, placement, version, identity)
+    num_workers = recipe.train.num_workers if recipe is not None else 0
+    facts = look(api, chosen, target, placement, num_workers, version, identity)
     found = (*found_first, *findings(facts))
     return Examination(context=place.context, namespace=chosen, checks=found, rights=asked(facts))
 

@@ -17,11 +17,15 @@ IN_WORK = "status.phase!=Succeeded,status.phase!=Failed"
 
 @dataclass(frozen=True)
 class Facts:
-    """`resources`, `controllers`: by name of the system. `cluster_queues`: by name, of the local queues of the namespace."""
+    """`num_workers`: of the recipe's `train`. `resources`, `controllers`: by name of the system.
+
+    `cluster_queues`: by name, of the local queues of the namespace.
+    """
 
     namespace: str
     target: Target | None
     placement: Placement
+    num_workers: int
     version: Answer
     identity: Answer
     about: Answer
@@ -50,7 +54,15 @@ def first_contact(api: Api) -> tuple[Answer, Answer]:
     return version, api.ask("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
 
 
-def look(api: Api, namespace: str, target: Target | None, placement: Placement, version: Answer, identity: Answer) -> Facts:
+def look(
+    api: Api,
+    namespace: str,
+    target: Target | None,
+    placement: Placement,
+    num_workers: int,
+    version: Answer,
+    identity: Answer,
+) -> Facts:
     """Ask for everything else, in the order of its weight: what comes last is missing when the time is up."""
     within, core = f"/namespaces/{quote(namespace)}", f"/api/v1/namespaces/{quote(namespace)}"
     wanted = systems(target)
@@ -67,6 +79,7 @@ def look(api: Api, namespace: str, target: Target | None, placement: Placement, 
         namespace=namespace,
         target=None if isinstance(target, EmbeddedTarget) else target,
         placement=placement,
+        num_workers=num_workers,
         version=version,
         identity=identity,
         about=about,

@@ -19,6 +19,7 @@ MOUNTED = "/etc/tidewheel"  # in pods: a folder a ConfigMap or Secret, a file a 
 BACKOFF_SECONDS = 30  # before the first retry of a step; each waits twice as long as the one before
 RETRYING_SECONDS = 3600  # no retry begins later than that after the first try did (kfp's default)
 START_SECONDS = 120  # until a pod has begun
+WITH_EXECUTORS = ("ingest", "sample", "validate_data")
 Cpu = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?|[0-9]+m)$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
 Name = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?)?$")]
@@ -87,6 +88,9 @@ class StepPlacement(PodPlacement):
         return {label: name for label, name in found.items() if name}
 
 
+RAY_HEAD = PodPlacement(cpu="250m", memory="3Gi")  # Ray's own processes, the driver and its controller: 1.9 GB were measured
+
+
 class Executors(PodPlacement):
     """What each Spark executor of a step asks for, and how many there are."""
 
@@ -128,6 +132,17 @@ class Placement(Contract):
         sees the error at once."""
         once = {step: placed.model_copy(update={"retries": 0}) for step, placed in self.steps().items()}
         return self.model_copy(update=once | {"workers": None, "executors": None, "volume": ""})
+
+    def at_once(self, num_workers: int) -> dict[str, dict[str, PodPlacement]]:
+        """The pods without which each step does not work, by name: its own, and of those that it starts the least."""
+        found: dict[str, dict[str, PodPlacement]] = {step: {step: placed} for step, placed in self.steps().items()}
+        if self.workers is not None:
+            workers = {f"worker {number} of train": self.workers for number in range(1, num_workers + 1)}
+            found["train"] |= {"the head of train's Ray": RAY_HEAD} | workers
+        if self.executors is not None:
+            for step in WITH_EXECUTORS:
+                found[step][f"an executor of {step}"] = self.executors
+        return found
 
     def steps(self) -> dict[str, StepPlacement]:
         """By the name of the step."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tidewheel.contracts.labels import STEP
-from tidewheel.contracts.placement import GPU, Placed, PodPlacement, Toleration
+from tidewheel.contracts.placement import GPU, RAY_HEAD, Placed, Toleration
 from tidewheel.errors import ConfigError, RetryableError, TidewheelError
 from tidewheel.pods.api import CALL_SECONDS, connect, message_of
 from tidewheel.pods.ladder import shown
@@ -26,7 +26,6 @@ QUEUES = {"group": "kueue.x-k8s.io", "version": "v1beta2", "plural": "workloads"
 POLL_SECONDS = 2.0
 PATIENCE_SECONDS = 300.0  # with a cluster that does not answer
 TTL_SECONDS = 600  # of Ray's pods, should nobody be left who removes the RayJob
-HEAD_CPU, HEAD_MEMORY = "250m", "3Gi"  # Ray's own processes, the driver and its controller: 1.9 GB were measured
 OBJECT_STORE_BYTES = 128 * 2**20  # nothing of ours goes through it: rows and weights are files
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -56,7 +55,7 @@ def rayjob_of(
     labels = labels_of(pod, run_id)
     # Where the step's pod found a place, the head does too; but it needs no GPU.
     gpus = (Toleration(key=GPU, effect="NoSchedule"),) if placed.step.gpus else ()
-    head = PodPlacement(cpu=HEAD_CPU, memory=HEAD_MEMORY, pool=placed.step.pool, tolerations=(*placed.step.tolerations, *gpus))
+    head = RAY_HEAD.model_copy(update={"pool": placed.step.pool, "tolerations": (*placed.step.tolerations, *gpus)})
     start = {"object-store-memory": str(OBJECT_STORE_BYTES)}
     return {
         "apiVersion": f"{GROUP}/{VERSION}",

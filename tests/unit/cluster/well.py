@@ -101,9 +101,10 @@ def seen(
     target: Target | None = None,
     allowed: frozenset[str] | None = None,
     placement: Placement = DEFAULT,
+    num_workers: int = 2,
 ) -> Facts:
     """The facts of the cluster, with some answers changed, for an account that may all or only what is `allowed`."""
-    return look(RememberedApi(WELL | (changed or {}), allowed), NAMESPACE, target, placement, VERSION, IDENTITY)
+    return look(RememberedApi(WELL | (changed or {}), allowed), NAMESPACE, target, placement, num_workers, VERSION, IDENTITY)
 
 
 def sick(
@@ -111,6 +112,7 @@ def sick(
     target: Target | None = None,
     allowed: frozenset[str] | None = None,
     placement: Placement = DEFAULT,
+    num_workers: int = 2,
 ) -> list[Finding]:
     """What is not well then."""
-    return [finding for finding in findings(seen(changed, target, allowed, placement)) if not finding.is_well]
+    return [finding for finding in findings(seen(changed, target, allowed, placement, num_workers)) if not finding.is_well]

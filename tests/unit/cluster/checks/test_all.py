@@ -33,7 +33,7 @@ from tests.unit.cluster.well import (
 from tidewheel.cluster.api import Answer, Unseen, Why
 from tidewheel.cluster.checks import findings
 from tidewheel.cluster.finding import Severity
-from tidewheel.contracts.placement import Placement, StepPlacement
+from tidewheel.contracts.placement import Executors, Placement, PodPlacement, StepPlacement
 from tidewheel.contracts.target import Target
 
 NEEDED, OPTIONAL = Severity.NEEDED, Severity.OPTIONAL
@@ -244,6 +244,32 @@ CASES = {
         "limits.memory is 2500Mi < 3Gi of evaluate",
         "kubectl --namespace runs edit resourcequota runs",
         placement=Placement(train=StepPlacement(), distill=StepPlacement(), evaluate=StepPlacement(memory="3Gi")),
+    ),
+    "a quota has no room for a step and its workers": Case(
+        {f"{CORE}/resourcequotas": quota({"requests.memory": "12Gi", "requests.nvidia.com/gpu": "1", "pods": "4"}, {})},
+        "quota runs",
+        NEEDED,
+        "pods is 4 < 5 of train with 3 pods that it starts; "
+        "requests.memory is 12Gi < 13312Mi of train with 3 pods that it starts; "
+        "requests.nvidia.com/gpu is 1 < 2 of train with 3 pods that it starts: it will never fit",
+        "or ask for less in placement",
+        placement=Placement(train=StepPlacement(memory="2Gi"), workers=PodPlacement(memory="4Gi", gpus=1), volume="home"),
+    ),
+    "a quota has no room for a step and one executor": Case(
+        {f"{CORE}/resourcequotas": quota({"requests.cpu": "4500m"}, {})},
+        "quota runs",
+        NEEDED,
+        "requests.cpu is 4500m < 5000m of ingest with 1 pod that it starts",
+        "or ask for less in placement",
+        placement=Placement(executors=Executors(count=8, cpu="4"), volume="home"),
+    ),
+    "no pod may be as large as an executor": Case(
+        {f"{CORE}/limitranges": limits(Container={"memory": "6Gi"})},
+        "limits runs",
+        NEEDED,
+        "Container may have at most 6Gi memory < 8Gi of an executor of ingest: it will never start",
+        "or ask for less in placement",
+        placement=Placement(executors=Executors(memory="8Gi"), volume="home"),
     ),
     "a step names a queue that is not there": Case(
         {},
