@@ -23,6 +23,10 @@ def kubectl(*arguments: str, text: str | None = None) -> str:
     return done.stdout
 
 
+def apply(*objects: dict[str, Any]) -> None:
+    kubectl("apply", "--filename=-", text="\n---\n".join(json.dumps(each) for each in objects))
+
+
 def get(namespace: str, what: str, *more: str) -> dict[str, Any]:
     return json.loads(kubectl("--namespace", namespace, "get", what, *more, "--output=json"))
 

@@ -15,7 +15,8 @@ from kfp import Client, compiler, dsl, kubernetes
 from components.images import image_of
 from pipelines.placement import place, placed
 from tests.cluster.bucket import BUCKET, bucket
-from tests.cluster.kubectl import eventually, get, kubectl, new_namespace, require_cluster
+from tests.cluster.kubectl import apply, eventually, get, kubectl, new_namespace, require_cluster
+from tests.cluster.queues import QUEUE, queue_of, second_pods
 from tests.manifests.rights import RIGHTS, rights_of
 from tidewheel.contracts.base import canonical_json
 from tidewheel.contracts.memory import Learned
@@ -142,10 +143,6 @@ def allow(namespace: str, name: str, account: str, rules: Sequence[Mapping[str, 
         "subjects": [subject],
     }
     apply(role, binding)
-
-
-def apply(*objects: dict[str, Any]) -> None:
-    kubectl("apply", "--filename=-", text="\n---\n".join(json.dumps(each) for each in objects))
 
 
 def test_the_rights_of_the_tests_are_those_of_every_step() -> None:
@@ -306,50 +303,15 @@ def test_a_quota_in_the_way_is_named(shelf: Shelf) -> None:
 
 @pytest.fixture
 def queue(namespace: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    yield from a_queue(namespace, request.param)
+    with queue_of(namespace, request.param) as name:
+        yield name
 
 
-def a_queue(namespace: str, quota: str) -> Iterator[str]:
-    """A LocalQueue with so much memory, and the right to look behind it, as helm/gpu-node-pools gives it."""
-    if "clusterqueues.kueue.x-k8s.io" not in kubectl("api-resources", "--api-group=kueue.x-k8s.io", "--output=name"):
-        pytest.skip("Kueue is not installed")
-    kueue, rbac = "kueue.x-k8s.io", "rbac.authorization.k8s.io"
-    meta, version = {"name": namespace}, f"{kueue}/v1beta2"
-    quotas = [{"name": "cpu", "nominalQuota": "1"}, {"name": "memory", "nominalQuota": quota}]
-    group = {"coveredResources": ["cpu", "memory"], "flavors": [{"name": namespace, "resources": quotas}]}
-    rule = {"apiGroups": [kueue], "resources": ["clusterqueues"], "resourceNames": [namespace], "verbs": ["get"]}
-    subject = {"kind": "Group", "apiGroup": rbac, "name": f"system:serviceaccounts:{namespace}"}
-    role = {"apiGroup": rbac, "kind": "ClusterRole", "name": namespace}
-    shared = [
-        {"apiVersion": version, "kind": "ResourceFlavor", "metadata": meta},
-        {
-            "apiVersion": version,
-            "kind": "ClusterQueue",
-            "metadata": meta,
-            "spec": {"namespaceSelector": {}, "resourceGroups": [group]},
-        },
-        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": meta, "rules": [rule]},
-        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRoleBinding", "metadata": meta, "roleRef": role, "subjects": [subject]},
-    ]
-    local = {"apiVersion": version, "kind": "LocalQueue", "metadata": {"name": "tight", "namespace": namespace}}
-    apply(*shared, local | {"spec": {"clusterQueue": namespace}})
-    yield "tight"
-    kubectl("--namespace", namespace, "delete", "pods", "--selector=tidewheel/recipe=ladder", "--wait=false")
-    kubectl("--namespace", namespace, "delete", "localqueue", "tight")
-    for each in reversed(shared):
-        kubectl("delete", str(each["kind"]), namespace, "--wait=false")
-
-
-QUEUED = Placement(train=ASKED.train.model_copy(update={"queue": "tight"}))
+QUEUED = Placement(train=ASKED.train.model_copy(update={"queue": QUEUE}))
 
 
 def queued(namespace: str, shelf: Shelf, run_id: str, *work: str, **more: Any) -> tuple[str, str]:
     return tried(namespace, shelf, run_id, *work, asked=QUEUED, labels=QUEUED.train.queue_labels, **more)
-
-
-def second_pods(namespace: str) -> list[dict[str, Any]]:
-    selector = "--selector=app.kubernetes.io/name=step-beside"
-    return list(json.loads(kubectl("--namespace", namespace, "get", "pods", selector, "--output=json"))["items"])
 
 
 @pytest.fixture
@@ -383,7 +345,7 @@ def test_a_step_in_a_queue_climbs_in_a_second_pod_of_the_queue_and_the_next_run_
     assert "320Mi in a second pod; Kueue let this one in with what it has" in second[1]
     assert "hold handed over" in second[1], "its inputs went there, and its outputs came back"
     assert pod["status"]["phase"] == "Succeeded"
-    assert pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "tight"
+    assert pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == QUEUE
     assert pod["metadata"]["labels"]["kueue.x-k8s.io/managed"] == "true"
     (container,) = pod["spec"]["containers"]
     assert container["resources"]["limits"] == {"memory": "320Mi"}
@@ -451,7 +413,8 @@ def client(shelf: Shelf) -> Iterator[Client]:
 
 @pytest.fixture
 def home_queue(client: Client) -> Iterator[str]:
-    yield from a_queue(os.environ.get("KFP_NAMESPACE", "kubeflow"), "1Gi")
+    with queue_of(os.environ.get("KFP_NAMESPACE", "kubeflow"), "1Gi") as name:
+        yield name
 
 
 def submitted(client: Client, shelf: Shelf, folder: Path, amount: str, placement: Placement = IN_KUBEFLOW) -> str:

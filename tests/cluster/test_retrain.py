@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.kubectl import eventually, kubectl
+from tests.cluster.queues import queue_of, second_pods
 from tests.cluster.wheel import RUNS, Wheel, wheel
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
@@ -63,3 +64,17 @@ def test_3_what_kubectl_shows_says_the_same(place: Wheel) -> None:
     retrains = json.loads(kubectl("--namespace", RUNS, "get", "retrains", "--output=json"))["items"]
     ours = [each for each in retrains if each["spec"]["recipe"] == place.name]
     assert {each["status"]["outcome"] for each in ours} == {"bootstrap", "promoted"}
+
+
+def test_4_a_step_in_a_queue_that_needs_more_memory_goes_on_in_a_second_pod_of_the_queue(place: Wheel) -> None:
+    with queue_of(RUNS, "2Gi") as queue:
+        small = {"memory": "300Mi", "max_memory": "1200Mi", "queue": queue}
+        document = place.turn(place.recipe({"placement": {"evaluate": small}}), "2022-05-06")
+        (evaluate,) = [step for step in document["report"]["steps"] if step["name"] == "evaluate"]
+        print(f"{document['report']['outcome']}; evaluate: {evaluate}")
+        assert second_pods(RUNS) == [], "the run has swept what it started"
+
+    assert document["report"]["outcome"] in ("promoted", "rolled_back", "rejected")
+    assert evaluate["status"] == "succeeded"
+    assert evaluate["memory_bytes"] > 300 * 2**20
+    assert document["report"]["verdicts"]["evaluate"]["phase"] in ("Successful", "Failed", "Inconclusive")
