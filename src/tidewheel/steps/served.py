@@ -88,8 +88,11 @@ def tried_in_steps(
         return result
     if not now.is_settled:
         raise RetryableError(f"{workload.where}: nothing was decided within {longest:,.0f} s: {now.words}")
-    how = "was aborted" if now.is_aborted else "was promoted without a verdict"
-    missing = Reason(check="rollout", phase=Phase.ERROR, message=f"{workload.where} {how}: {now.words}")
+    how = "was promoted without a verdict"
+    more = ""
+    if now.is_aborted:
+        how, more = "was aborted", f"; see kubectl --namespace {target.namespace} describe analysisruns"
+    missing = Reason(check="rollout", phase=Phase.ERROR, message=f"{workload.where} {how}: {now.words}{more}")
     reasons = [*result.verdict.reasons, missing] if result.steps else [missing]
     return result.model_copy(update={"verdict": combine(reasons)})
 

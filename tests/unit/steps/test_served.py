@@ -136,7 +136,7 @@ def test_an_abort_without_a_verdict_is_an_error_and_the_rollout_says_why(made: S
     offer = made.offer(made.equal)
     result = tried_in_steps(TARGET, offer, made.ledger, is_closed_loop=False)
     assert result.verdict.phase is Phase.ERROR
-    assert "was aborted: Degraded: pods did not start" in result.verdict.explain()
+    assert "was aborted: Degraded: pods did not start; see kubectl --namespace" in result.verdict.explain()
     assert tried_in_steps(TARGET, offer, made.ledger, is_closed_loop=False) == result
     assert workload.offers == 1  # nobody gets it twice
 
