@@ -78,3 +78,9 @@ def test_4_a_step_in_a_queue_that_needs_more_memory_goes_on_in_a_second_pod_of_t
     assert evaluate["status"] == "succeeded"
     assert evaluate["memory_bytes"] > 300 * 2**20
     assert document["report"]["verdicts"]["evaluate"]["phase"] in ("Successful", "Failed", "Inconclusive")
+
+
+def test_5_the_built_in_world_lives_in_pods_too(place: Wheel) -> None:
+    document = place.turn(place.world(), "2026-01-12")
+    print(f"{document['report']['outcome']}: {document['report']['reason']}")
+    assert document["report"]["outcome"] == "bootstrap"

@@ -49,9 +49,9 @@ class Wheel:
     def claim(self) -> str:
         return self.name
 
-    def recipe(self, changes: Mapping[str, Any] | None = None) -> Path:
-        """The recipe of the real log, of this installation's name; `changes` are laid over it."""
-        recipe = yaml.safe_load((ROOT / "recipes" / "kuairand.yaml").read_text(encoding="utf-8"))
+    @property
+    def placement(self) -> dict[str, Any]:
+        """Small pods, one home."""
         memory = {
             "ingest": "1500Mi",
             "sample": "1Gi",
@@ -61,11 +61,25 @@ class Wheel:
             "deploy": "1500Mi",
         }
         placement = {step: SMALL | {"memory": memory.get(step, "1Gi")} for step in (*memory, "evaluate", "conclude")}
+        return {**placement, "volume": self.claim}
+
+    def recipe(self, changes: Mapping[str, Any] | None = None) -> Path:
+        """The recipe of the real log, of this installation's name; `changes` are laid over it."""
+        recipe = yaml.safe_load((ROOT / "recipes" / "kuairand.yaml").read_text(encoding="utf-8"))
         recipe["name"] = self.name
-        recipe["placement"] = {**placement, "volume": self.claim}
+        recipe["placement"] = self.placement
         recipe["deploy"]["target"] = {"kind": "argo", "namespace": self.serving, "name": NAME, "start_seconds": 300}
-        path = self.folder / f"{self.name}.yaml"
-        path.write_text(yaml.safe_dump(merged(recipe, dict(changes or {}))), encoding="utf-8")
+        return self._written(self.name, merged(recipe, dict(changes or {})))
+
+    def world(self) -> Path:
+        """The recipe of the built-in world, whose canary is embedded; its own name, for its own ledger."""
+        recipe = yaml.safe_load((ROOT / "recipes" / "quickstart.yaml").read_text(encoding="utf-8"))
+        name = f"{self.name}-world"
+        return self._written(name, recipe | {"name": name, "placement": self.placement})
+
+    def _written(self, name: str, recipe: Mapping[str, Any]) -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(dict(recipe)), encoding="utf-8")
         return path
 
     def submit(self, recipe: Path, window_end: str) -> str:
@@ -77,8 +91,8 @@ class Wheel:
         return self.tidewheel("submit", *self._order(recipe, window_end), "--wait", seconds=1500)
 
     def _order(self, recipe: Path, window_end: str) -> list[str]:
-        arguments = ["--recipe", str(recipe), "--data", f"{HOME}/log", "--window-end", window_end]
-        return [*arguments, "--service-account", ACCOUNT]
+        arguments = ["--recipe", str(recipe), "--window-end", window_end, "--service-account", ACCOUNT]
+        return arguments if recipe.stem.endswith("-world") else [*arguments, "--data", f"{HOME}/log"]
 
     @property
     def environment(self) -> dict[str, str]:

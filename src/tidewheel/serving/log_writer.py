@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # whoever leaves closes the pipe
     os.nice(NICENESS)
     if sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it takes no core from a request when it wakes up
+        with suppress(OSError):  # a sandbox may not let it; then it is a process like any other
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it takes no core from a request when it wakes up
     messages = _messages(sys.stdin.fileno())
     writer = Writer(json.loads(next(messages)[2]))
     with ExitStack() as stack:
