@@ -23,6 +23,7 @@ from tidewheel.contracts.dataset import DATASETS, DatasetManifest
 from tidewheel.contracts.placement import HOME_MOUNT, Executors, Placed, StepPlacement
 from tidewheel.contracts.recipe import Recipe
 from tidewheel.contracts.steps import parts
+from tidewheel.contracts.verdict import Verdict
 from tidewheel.errors import ConfigError
 from tidewheel.pods.admission import expect_rights
 from tidewheel.pods.api import connect
@@ -37,7 +38,8 @@ WINDOW_END = "2022-05-04T00:00:00+00:00"
 EXECUTORS = Executors(count=2, cpu="100m", memory="1Gi")
 STEP = StepPlacement(cpu="100m", memory="2Gi", timeout_seconds=900)
 OURS = "app.kubernetes.io/name=spark-executor"
-SPLITS = ("train", "calibration", "eval", "randomized")
+SPLITS, CHECKED = ("train", "calibration", "eval", "randomized"), ("verdict", "profile", "baseline")
+BEFORE: dict[str, tuple[str, ...]] = {"ingest": (), "sample": ("impressions",), "validate_data": SPLITS}
 IMAGE = image_of("python-data")
 
 
@@ -53,7 +55,7 @@ def place() -> Iterator[StepPods]:
         assert found.pods(OURS) == []
 
 
-def recipe(log: str, engine: str = "spark") -> Recipe:
+def recipe(log: str, on_spark: bool) -> Recipe:
     plain = Recipe.model_validate(yaml.safe_load((ROOT / "recipes" / "kuairand.yaml").read_text(encoding="utf-8")))
     source = plain.source.model_copy(update={"path": log})
     window = plain.window.model_copy(update={"days": 3})  # less of it: the engines are asked alike
@@ -61,17 +63,18 @@ def recipe(log: str, engine: str = "spark") -> Recipe:
         update={
             "source": source,
             "window": window,
-            "sample": plain.sample.model_copy(update={"engine": engine, "negative_rate": 0.3}),
+            "sample": plain.sample.model_copy(update={"engine": "spark", "negative_rate": 0.3}),
+            "validate_data": plain.validate_data.model_copy(update={"spark_above_rows": 0} if on_spark else {}),
         }
     )
 
 
-def asked(step: str, log: str, home: str, run: str) -> dict[str, Any]:
-    """What the pipeline hands to a step."""
-    names = {"ingest": ("impressions",), "sample": SPLITS}[step]
-    inputs = {"sample": {"impressions": f"{home}/handed/{run}/impressions.json"}}.get(step, {})
+def asked(step: str, log: str, home: str, run: str, on_spark: bool = True) -> dict[str, Any]:
+    """What the pipeline hands to a step; `on_spark`: where data is checked."""
+    names = {"ingest": ("impressions",), "sample": SPLITS, "validate_data": CHECKED}[step]
+    inputs = {name: f"{home}/handed/{run}/{name}.json" for name in BEFORE[step]}
     return {
-        "config": canonical_json(parts(recipe(log))[step].model_dump(mode="json")),
+        "config": canonical_json(parts(recipe(log, on_spark))[step].model_dump(mode="json")),
         "run_id": run,
         "window_end": WINDOW_END,
         "inputs": inputs,
@@ -84,7 +87,7 @@ def start(
 ) -> str:
     """The name of the pod in which the step runs, with a store of its own on the volume if `changes` names no other."""
     changes = {"TIDEWHEEL_STORE": f"{HOME_MOUNT}/{run}"} | changes
-    name, told = f"{step}-{run}", asked(step, f"{HOME_MOUNT}/log", HOME_MOUNT, run)
+    name, told = f"{step}-{run}".replace("_", "-"), asked(step, f"{HOME_MOUNT}/log", HOME_MOUNT, run)
     place.start(name, IMAGE, Placed(step=asking, executors=executors), step, told, **changes)
     return name
 
@@ -104,7 +107,7 @@ def manifest(place: StepPods, run: str, name: str) -> DatasetManifest:
 
 def in_one_process(step: str, home: Path) -> None:
     environment = {**os.environ, "TIDEWHEEL_HOME": str(home), "TIDEWHEEL_STORE": str(home / "store")}
-    words = json.dumps({"step": step, **asked(step, str(LOG), str(home), "embedded")})
+    words = json.dumps({"step": step, **asked(step, str(LOG), str(home), "embedded", on_spark=False)})
     subprocess.run([sys.executable, "-c", PROGRAM, words], env=environment, check=True, timeout=300)
 
 
@@ -139,6 +142,26 @@ def test_rows_and_weights_are_those_of_the_engine_in_one_process(place: StepPods
         for part in wanted:
             for column in wanted[part].column_names:  # engines differ in which columns they say may be null
                 assert found[part][column].equals(wanted[part][column]), f"{name}/{part}: {column}"
+
+
+def test_data_is_checked_on_executors_as_in_one_process(place: StepPods, tmp_path: Path) -> None:
+    """Of the datasets of the test before."""
+    shared = {"TIDEWHEEL_STORE": f"s3://{BUCKET}/equal"}
+    finished(place, start(place, "validate_data", "equal", **shared))
+    for step in BEFORE:
+        in_one_process(step, tmp_path / "home")
+
+    def documents(name: str) -> tuple[str, str]:
+        here = tmp_path / "home" / "handed" / "embedded" / f"{name}.json"
+        return place.read(f"handed/equal/{name}.json", IMAGE).decode(), here.read_text(encoding="utf-8")
+
+    there, here = (Verdict.parse(text, "verdict") for text in documents("verdict"))
+    assert (there.phase, there.is_successful) == (here.phase, True)
+    assert [(reason.check, reason.phase) for reason in there.reasons] == [
+        (reason.check, reason.phase) for reason in here.reasons
+    ]
+    assert [reason.value for reason in there.reasons] == pytest.approx([reason.value for reason in here.reasons], nan_ok=True)
+    assert len(set(documents("profile"))) == 1
 
 
 def test_executors_are_owned_and_labelled_and_one_that_is_killed_costs_nothing_but_time(place: StepPods) -> None:
