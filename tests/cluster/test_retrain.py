@@ -68,14 +68,14 @@ def test_3_what_kubectl_shows_says_the_same(place: Wheel) -> None:
 
 def test_4_a_step_in_a_queue_that_needs_more_memory_goes_on_in_a_second_pod_of_the_queue(place: Wheel) -> None:
     with queue_of(RUNS, "2Gi") as queue:
-        small = {"memory": "256Mi", "max_memory": "1Gi", "queue": queue}  # it takes 270
+        small = {"memory": "224Mi", "max_memory": "1Gi", "queue": queue}  # it takes 260
         document = place.turn(place.recipe({"placement": {"evaluate": small}}), "2022-05-06")
         (evaluate,) = [step for step in document["report"]["steps"] if step["name"] == "evaluate"]
         print(f"{document['report']['outcome']}; evaluate: {evaluate}")
         assert second_pods(RUNS) == [], "the run has swept what it started"
 
     assert document["report"]["outcome"] in ("bootstrap", "promoted", "rolled_back", "rejected")
-    assert (evaluate["status"], evaluate["memory_bytes"]) == ("succeeded", 512 * 2**20)
+    assert (evaluate["status"], evaluate["memory_bytes"]) == ("succeeded", 448 * 2**20)
     assert document["report"]["verdicts"]["evaluate"]["reasons"]
 
 
