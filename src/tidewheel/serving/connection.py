@@ -20,6 +20,7 @@ from tidewheel.serving.gate import Gate, HttpError
 from tidewheel.serving.request import Request, address
 
 MAX_HEADERS = 200
+COUNT_SECONDS = 0.001  # a caller may wait for this process's core to take its answer: it gets it before anything is counted
 RAW_RATIO = 2  # bytes on the wire a byte of body: chunks have headers too
 # What one connection received is parsed before another one receives: all of them share this.
 _RECEIVED = memoryview(bytearray(256 * 1024))
@@ -205,6 +206,8 @@ class Connection(asyncio.BufferedProtocol):
                 reply.after()
             except Exception:
                 traceback.print_exc(file=sys.stderr)  # a bug: for the operator; the caller has its answer
+        if self.app.metrics.is_due:
+            self.loop.call_later(COUNT_SECONDS, self.app.metrics.count)
 
     def _read_or_pause(self) -> None:
         """A caller that sends more requests than one before the first is answered has to wait with the rest."""

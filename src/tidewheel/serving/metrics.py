@@ -1,6 +1,7 @@
 """What a server tells Prometheus. Names are a public surface: dashboards and the canary on a cluster read them.
 
-A request costs a few microseconds here: what has to be counted by value is put aside and counted many requests at a time.
+A request costs a few microseconds here: what has to be counted by value is put aside and counted many requests at a time, when
+the caller has had time to take its answer.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ STAGES = ("read", "wait", "decode", "score", "encode")
 SCORE_EDGES = np.array([0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 _SCORE_NAMES = [*(f"{edge:g}" for edge in SCORE_EDGES), "+Inf"]
 PENDING_REQUESTS = 32
-PENDING_ROWS = 256  # more at once would keep the next request waiting, and what is put aside out of the cache
+PENDING_ROWS = 256
 
 
 class Seconds:
@@ -49,7 +50,7 @@ class Seconds:
 
 
 class VersionCounts:
-    """What one bundle was sent and what it said. Put aside by `add`, counted by `count`."""
+    """What one bundle was sent and what it said: put aside by `add`, counted by `count`, to be called once it `is_due`."""
 
     def __init__(self, labels: Iterable[str], features: Iterable[str]) -> None:
         self.requests = 0
@@ -64,8 +65,11 @@ class VersionCounts:
         self.requests += 1
         self._pending.append((request.columns, scores))
         self._rows += len(next(iter(scores.values()), ()))
-        if len(self._pending) >= PENDING_REQUESTS or self._rows >= PENDING_ROWS:
-            self.count()
+
+    @property
+    def is_due(self) -> bool:
+        """More would be much at once, and out of the cache."""
+        return len(self._pending) >= PENDING_REQUESTS or self._rows >= PENDING_ROWS
 
     def count(self) -> None:
         """Count what was put aside."""
@@ -164,13 +168,24 @@ class ServingMetrics(Collector):
         self._registry.register(self)
 
     def answered(self, stages: Sequence[float], bundle: str, request: InferRequest, scores: Mapping[str, np.ndarray]) -> None:
-        """A request with scores; `stages`: seconds of each of STAGES."""
+        """A request with scores; `stages`: seconds of each of STAGES. Nothing is counted by value yet: see `count`."""
         self._statuses[200] += 1
         self._latency.observe(sum(stages[1:]))
         for histogram, seconds in zip(self._stages, stages, strict=True):
             histogram.observe(seconds)
         if (counts := self.versions.get(bundle)) is not None:
             counts.add(request, scores)
+
+    @property
+    def is_due(self) -> bool:
+        """There is enough to `count`."""
+        return any(counts.is_due for counts in self.versions.values())
+
+    def count(self) -> None:
+        """Count by value what is due."""
+        for counts in self.versions.values():
+            if counts.is_due:
+                counts.count()
 
     def refused(self, status: int) -> None:
         """A request without scores."""

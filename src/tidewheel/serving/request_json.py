@@ -43,29 +43,31 @@ def listed(text: bytes) -> Any:
 
 def _with_arrays(text: bytes) -> dict[str, Any]:
     root: Any = _PARSER.parse(text)
+    inputs = root["inputs"]
     document = {name: _plain(root[name]) for name in root if name != "inputs"}
-    document["inputs"] = [_tensor(tensor) for tensor in root["inputs"]]
+    # A list, and two of each tensor: with more brackets there may be lists in lists, which an array would not show.
+    is_flat = text.count(b"[") == 1 + 2 * len(inputs) + ("outputs" in document)
+    document["inputs"] = [_tensor(tensor, is_flat) for tensor in inputs]
     return document
 
 
-def _tensor(tensor: Any) -> Mapping[str, Any]:
+def _tensor(tensor: Any, is_flat: bool) -> Mapping[str, Any]:
     name, datatype, values = tensor["name"], tensor["datatype"], tensor["data"]
     if type(name) is not str or type(datatype) is not str:
         raise TypeError("a tensor's name and datatype are text")
-    data: Any = _array(values, *_ARRAYS[datatype]) if datatype in _ARRAYS else None
-    shape = tensor["shape"].as_list()
-    return {"name": name, "datatype": datatype, "shape": shape, "data": values.as_list() if data is None else data}
+    return {"name": name, "datatype": datatype, "shape": tensor["shape"].as_list(), "data": _data(datatype, values, is_flat)}
 
 
-def _array(values: Any, kind: str, dtype: type) -> np.ndarray | None:
-    """The numbers of a list of them; None where it is empty, or holds lists, a null or what is no such number."""
-    if not len(values) or isinstance(values[0], simdjson.Array):
-        return None
-    try:
-        found: np.ndarray = np.frombuffer(values.as_buffer(of_type=kind), dtype=dtype)
-    except (TypeError, ValueError):
-        return None
-    return found if len(found) == len(values) else None
+def _data(datatype: str, values: Any, is_flat: bool) -> np.ndarray | list[Any]:
+    """An array of a list of numbers; a list where it is empty, or holds lists, a null or what is no such number."""
+    if datatype in _ARRAYS and len(values) and (is_flat or not any(isinstance(value, simdjson.Array) for value in values)):
+        kind, dtype = _ARRAYS[datatype]
+        try:
+            return np.frombuffer(values.as_buffer(of_type=kind), dtype=dtype)
+        except (TypeError, ValueError):
+            pass
+    listed: list[Any] = values.as_list()
+    return listed
 
 
 def _plain(value: Any) -> Any:

@@ -99,6 +99,8 @@ def _flat(data: Any) -> list[Any] | np.ndarray:
 
 def _from_list(name: str, datatype: str, data: list[Any]) -> np.ndarray:
     """`array` and `pack` read a list faster than NumPy, but no null."""
+    if datatype == "BYTES":
+        return _texts(name, data)
     types = set(map(type, data))
     if datatype == "INT64":
         if not types <= {int, type(None)}:
@@ -107,10 +109,6 @@ def _from_list(name: str, datatype: str, data: list[Any]) -> np.ndarray:
             return np.frombuffer(array("q", data), dtype=np.int64)
         array("q", [0 if value is None else value for value in data])  # of 64 bits, too
         return np.array(data, dtype=object)
-    if datatype == "BYTES":
-        if not types <= {str, type(None)}:
-            raise ContractError(f"inputs.{name}: BYTES holds a value that is not text")
-        return _texts(name, data)
     if not types <= {float, int, type(None)}:
         raise ContractError(f"inputs.{name}: {datatype} holds a value that is not a number or null")
     if type(None) in types:
@@ -122,7 +120,10 @@ def _from_list(name: str, datatype: str, data: list[Any]) -> np.ndarray:
 
 
 def _texts(name: str, values: list[Any]) -> np.ndarray:
-    if max(map(len, filter(None, values)), default=0) > MAX_TEXT:
+    distinct = set(values)  # candidates share most of their texts: each is looked at once
+    if not set(map(type, distinct)) <= {str, type(None)}:
+        raise ContractError(f"inputs.{name}: BYTES holds a value that is not text")
+    if max(map(len, filter(None, distinct)), default=0) > MAX_TEXT:
         raise ContractError(f"inputs.{name}: a text of more than {MAX_TEXT} characters; no feature has such values")
     return np.array(values, dtype=object)
 

@@ -15,6 +15,7 @@ from tidewheel.ranker import OpenBundle
 from tidewheel.serving.app import ServingApp
 from tidewheel.serving.connection import Connection
 from tidewheel.serving.gate import Limits
+from tidewheel.serving.metrics import PENDING_REQUESTS, VersionCounts
 from tidewheel.serving.protocol import encode_request
 from tidewheel.serving.versions import Opening, Table, Version
 
@@ -96,6 +97,31 @@ def test_one_write_an_answer_at_once(version: Version, infer: bytes) -> None:
         await asyncio.sleep(0)
         assert transport.statuses == [200, 200]
         assert (app.gate.waiting, app.gate.bytes) == (0, 0)
+
+    played(version, play)
+
+
+def test_what_takes_long_to_count_is_counted_when_the_caller_has_had_time_to_take_its_answer(
+    version: Version, infer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    count = VersionCounts.count
+
+    async def play(app: ServingApp, state: Any) -> None:
+        connection, transport = connected(app, state)
+        later: list[tuple[float, Callable[[], object]]] = []
+        monkeypatch.setattr(connection.loop, "call_later", lambda *call: later.append(call))
+        monkeypatch.setattr(VersionCounts, "count", lambda counts: (counted.append(counts.requests), count(counts)))
+        for _ in range(PENDING_REQUESTS):
+            feed(connection, infer)
+            await asyncio.sleep(0)
+        assert transport.statuses == [200] * PENDING_REQUESTS
+        assert not counted
+        ((seconds, call),) = later
+        assert seconds > 0, "the process sleeps, and whoever waits for its core runs"
+        call()
+        assert counted == [PENDING_REQUESTS]
+        assert not app.metrics.is_due
 
     played(version, play)
 

@@ -29,6 +29,7 @@ TENSORS = st.fixed_dictionaries(
             st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5),
             st.lists(NUMBERS, max_size=5),
             st.lists(st.lists(st.integers(0, 9), max_size=3), max_size=3),
+            st.lists(st.one_of(st.integers(0, 9), st.lists(st.integers(0, 9), max_size=2)), max_size=3),
         ),
     }
 )
@@ -65,11 +66,27 @@ def test_plain_numbers_are_an_array(datatype: str, data: list[float], want: type
 
 @pytest.mark.parametrize(
     ("datatype", "data"),
-    [("INT64", [1, None]), ("INT64", [1.0]), ("FP64", [True]), ("FP64", [[1.5], [2.5]]), ("FP64", []), ("BYTES", ["a"])],
+    [
+        ("INT64", [1, None]),
+        ("INT64", [1.0]),
+        ("FP64", [True]),
+        ("FP64", [[1.5], [2.5]]),
+        ("INT64", [1, [2]]),
+        ("FP64", []),
+        ("BYTES", ["a"]),
+    ],
 )
 def test_anything_else_stays_a_list_and_is_judged_later(datatype: str, data: list[Any]) -> None:
     text = json.dumps({"inputs": [{"name": "x", "datatype": datatype, "shape": [1], "data": data}]}).encode()
     assert parsed(text)["inputs"][0]["data"] == data
+
+
+def test_a_bracket_in_a_text_is_no_list() -> None:
+    tensors = [("x", "INT64", [1, 2]), ("title", "BYTES", ["[live]", "["])]
+    sent = [{"name": name, "datatype": datatype, "shape": [2], "data": data} for name, datatype, data in tensors]
+    x, title = parsed(json.dumps({"inputs": sent}).encode())["inputs"]
+    assert isinstance(x["data"], np.ndarray)
+    assert title["data"] == ["[live]", "["]
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"inputs": [1e999]}', b'{"inputs": [NaN]}', b'{"inputs": []} x'])
