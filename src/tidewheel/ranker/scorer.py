@@ -14,6 +14,7 @@ import numpy as np
 
 from tidewheel.contracts.bundle import ModelEntry
 from tidewheel.contracts.evidence import ModelManifest
+from tidewheel.contracts.schema import feature_columns
 from tidewheel.errors import ContractError
 from tidewheel.ranker.bundle import RANKER, OpenBundle
 from tidewheel.ranker.columns import Columns
@@ -104,6 +105,7 @@ class Scorer:
         self._model = model
         self.labels = bundle.manifest.labels
         self.encoders = bundle.encoders(model)
+        self._columns = feature_columns(self.encoders.features)
         self._graph = Graph(bundle.folder / entry.graph, self.labels, threads)
         self._twin = Graph(bundle.folder / entry.uncalibrated_graph, self.labels, threads)
 
@@ -115,6 +117,10 @@ class Scorer:
         """
         entry = self.bundle.model(self._model)
         self._graph.refuse_other(entry, self.encoders.widths, self.bundle.manifest.runtime)
+
+    def num_rows(self, columns: Columns) -> int:
+        """B, how many rows `score` would score."""
+        return max(len(columns[name]) for name in self._columns)
 
     def score(self, columns: Columns) -> Scores:
         """Calibrated probabilities, label -> (B,) float32 in [0, 1], of raw columns of length B or 1.

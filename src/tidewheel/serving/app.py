@@ -6,26 +6,22 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from tidewheel import __version__
 from tidewheel.contracts.schema import DType
 from tidewheel.errors import ContractError
-from tidewheel.ranker.scorer import Scores
 from tidewheel.serving.gate import Gate, HttpError, Limits, Turns
-from tidewheel.serving.log_process import LogProcess
 from tidewheel.serving.metrics import LogCounters, ServingMetrics, VersionCounts
-from tidewheel.serving.protocol import InferRequest, decode_request, encode_response, json_size, read_request
+from tidewheel.serving.protocol import decode_request, encode_response, json_size, read_request
 from tidewheel.serving.request import Reply, Request
 from tidewheel.serving.rows import TENSORS, loggable, parse_events
 from tidewheel.serving.versions import Table, Version
 
 EVENTS_PATH = "/v2/events"
 BUNDLE_HEADER = b"tidewheel-bundle"
-MAX_REQUEST_ID = 256  # characters; it goes into every row of the log
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 # Integers have one width on the wire.
 _DATATYPES = {
@@ -190,17 +186,17 @@ class ServingApp:
             sent = read_request(request.body, json_size(request.headers))
             version = self.table.named(asked) if asked else self.table.of_user(sent.user_id)
             scorer = version.scorer(name)
-            beside = TENSORS if version.log else ()
+            log = None if sent.parameters is None else version.log
             digest, most = version.manifest.feature_digest, self.limits.max_candidates
-            columns = decode_request(sent, version.features, digest, beside, version.sequences, most)
+            columns = decode_request(sent, version.features, digest, TENSORS if log else (), version.sequences, most)
+            about = loggable(columns, scorer.num_rows(columns.columns)) if log else None
             decoded = time.perf_counter()
             scores = scorer.score(columns.columns)
             scored = time.perf_counter()
-            keep = None
-            if version.log is None or columns.parameters is None:
-                answer = encode_response(name, version.digest, columns, scores)
-            else:
-                answer, keep = _logged(name, version.digest, columns, scores, version.log)
+            said = {}
+            if log and about:  # what the events of this answer have to send back
+                said = {"request_id": about.request_id, "served_time": log.clock().isoformat()}
+            answer = encode_response(name, version.digest, columns, scores, said)
         except ContractError as error:
             raise HttpError(400, str(error)) from error
         ended = time.perf_counter()
@@ -208,8 +204,8 @@ class ServingApp:
 
         def after() -> None:
             self.metrics.answered(stages, version.digest, columns, scores)
-            if keep is not None:
-                keep()
+            if log and about:  # without room for them rows are counted as dropped
+                log.write_served(about, said["served_time"], columns.columns, scores)
 
         return Reply(answer, version, after=after)
 
@@ -227,22 +223,6 @@ class ServingApp:
             raise HttpError(429, "events: the queue of the log is full; send them again later")
         self.metrics.refused_events(num_refused)
         return self._say({"accepted": len(events), "refused": num_refused, "first_refusal": reason}, version, 202)
-
-
-def _logged(
-    name: str, digest: str, request: InferRequest, scores: Scores, log: LogProcess
-) -> tuple[bytes, Callable[[], object]]:
-    """The answer, with what its events have to send back, and what puts its candidates into the log's queue.
-
-    Raises:
-        ContractError: it lacks what a row of the log must have.
-    """
-    about = loggable(request, len(next(iter(scores.values()))))
-    if len(about.request_id) > MAX_REQUEST_ID:
-        raise ContractError(f"parameters.request_id: longer than {MAX_REQUEST_ID} characters")
-    now = log.clock().isoformat()
-    answer = encode_response(name, digest, request, scores, {"request_id": about.request_id, "served_time": now})
-    return answer, partial(log.write_served, about, now, request.columns, scores)  # no room: counted, and answered all the same
 
 
 def _is_infer(parts: tuple[str, ...]) -> bool:

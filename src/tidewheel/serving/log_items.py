@@ -49,8 +49,13 @@ class Layout:
     ) -> bytes:
         """An item. `served_time`: ISO 8601, UTC; scores are (C,) float32 by label."""
         kinds, values = [], []
-        for name in self.columns:
-            kind, value = _packed(columns.get(name))
+        for column in map(columns.get, self.columns):
+            kind: str = ABSENT
+            value: Any = column  # marshal takes an array for the bytes that it is
+            if column is not None and column.ndim > 1:
+                kind, value = MATRIX, (column.shape, column)
+            elif column is not None and (kind := column.dtype.kind) not in _NUMBERS:
+                kind, value = _packed(kind, column.tolist())
             kinds.append(kind)
             values.append(value)
         return marshal.dumps((about[:], served_time, "".join(kinds), values, [scores[label] for label in self.labels]), VERSION)
@@ -88,16 +93,8 @@ def _sort_of(item: Item) -> tuple[object, ...]:
     return item.kinds, about.user_id is None, about.propensity is None
 
 
-def _packed(column: np.ndarray | None) -> tuple[str, Any]:
-    """A column's kind, and what marshal writes of it: it takes an array for the bytes that it is."""
-    if column is None:
-        return ABSENT, None
-    if column.ndim > 1:
-        return MATRIX, (column.shape, column)
-    kind = column.dtype.kind
-    if kind in _NUMBERS:
-        return kind, column
-    values = column.tolist()
+def _packed(kind: str, values: list[Any]) -> tuple[str, Any]:
+    """The kind and the value of a column of objects."""
     try:
         text = _BETWEEN.join(values)
     except TypeError:  # a null, or numbers among them

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_EVENTS = 1000  # of one POST
+MAX_REQUEST_ID = 256  # characters; it goes into every row of the log
 ID_COLUMNS = ("user_id", "item_id", "author_id")  # columns of the log that may be features as well
 OPTIONAL = ("position", "propensity")  # null where a request does not say them
 TENSORS = ("user_id", "item_id", "position", "propensity")  # read from a request beside the model's features
@@ -98,6 +99,8 @@ def loggable(request: InferRequest, num_rows: int) -> About:
     else:
         about = About(**dict(_checked(sent, columns)))
         user_id = about.user_id
+    if len(about.request_id) > MAX_REQUEST_ID:
+        raise ContractError(f"parameters.request_id: longer than {MAX_REQUEST_ID} characters")
     if user_id is not None:
         _check_agrees("user_id", user_id, columns)
     for name in ("user_id", "item_id"):

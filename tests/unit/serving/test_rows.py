@@ -136,6 +136,7 @@ def test_requests_of_different_shapes_and_types_share_a_table() -> None:
     [
         ({"request_id": ""}, good(), "parameters.request_id"),
         ({"request_id": 7}, good(), "parameters.request_id"),
+        ({"request_id": "r" * 257}, good(), "parameters.request_id: longer than 256 characters"),
         ({"request_id": "\ud800"}, good(), "parameters.request_id"),
         ({"propensity": 0}, good(), "parameters.propensity"),
         ({"user_id": 2**63}, good(), "parameters.user_id"),
