@@ -13,7 +13,7 @@ import sys
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TICK_SECONDS = 1.0
-CHUNK_ITEMS = 256  # converted at once
+CHUNK_ITEMS, CHUNK_ROWS = 256, 16_384  # converted at once, whichever is reached first: more would leave a core's cache
 RETRY_SECONDS = 5.0
 Clock = Callable[[], datetime]
 
@@ -111,7 +111,7 @@ class Stream:
             self._partitions.enter(now.date(), now)
         for day, items in itertools.groupby(self._taken(), key=lambda entry: entry[0]):
             tables = self._pending.setdefault(day, _Pending(now, now)).tables
-            while chunk := list(itertools.islice(items, CHUNK_ITEMS)):
+            for chunk in _chunks(items):
                 tables.extend(self._converted(chunk))
         for day in sorted(self._pending):
             self._write_due(day, now, is_last)
@@ -174,6 +174,20 @@ class Stream:
                 print(f"tidewheel serving: log: {error}; {table.num_rows} rows wait", file=sys.stderr)
                 return False
         return False
+
+
+def _chunks(items: Iterable[tuple[date, int, Any]]) -> Iterator[list[tuple[date, int, Any]]]:
+    """All items in order, as many together as are converted at once."""
+    chunk: list[tuple[date, int, Any]] = []
+    rows = 0
+    for item in items:
+        chunk.append(item)
+        rows += item[1]
+        if len(chunk) == CHUNK_ITEMS or rows >= CHUNK_ROWS:
+            yield chunk
+            chunk, rows = [], 0
+    if chunk:
+        yield chunk
 
 
 def _served(layout: Layout, schema: pa.Schema, bundle: str, items: Sequence[Item]) -> pa.Table:

@@ -64,11 +64,12 @@ class Partitions:
         import pyarrow.types as types
 
         # Ids and numbers differ from row to row: looking for repeats among them takes longer than all the rest, for more bytes.
+        # Their smallest and greatest of a segment tell a reader of days nothing.
         texts = [field.name for field in table.schema if types.is_string(field.type)]
         name = f"part-{now.astimezone(UTC):%Y%m%dT%H%M%S}-{self.writer}-{self._segments}.parquet"
         partial = self._mine(day) / f".{name}.partial"
         try:
-            pq.write_table(table, partial, compression="zstd", use_dictionary=texts)
+            pq.write_table(table, partial, compression="zstd", use_dictionary=texts, write_statistics=False)
             _sync(partial)
             partial.rename(self._folder(day) / name)
         except FileNotFoundError:
