@@ -128,6 +128,7 @@ def tails(bundle: OpenBundle, batches: Sequence[Columns], ticks: int, more: Sequ
             calls[form] = connection.ask, [FORMS[form].request(columns) for columns in batches]
         taken: dict[str, list[float]] = {name: [] for name in calls}
         names = list(calls)
+        before = psutil.cpu_times()
         for tick in range(-100, ticks):
             for turn in range(len(names)):
                 name = names[(tick + turn) % len(names)]
@@ -137,7 +138,10 @@ def tails(bundle: OpenBundle, batches: Sequence[Columns], ticks: int, more: Sequ
                 call(inputs[tick % len(batches)])
                 if tick >= 0:
                     taken[name].append(time.perf_counter() - started)
+        now = psutil.cpu_times()
         connection.close()
+    stolen = 100 * (now.steal - before.steal) / (sum(now) - sum(before))
+    print(f"the host gave {stolen:.1f}% of this machine's time to others")
     for name, found in taken.items():
         median, p90, p99 = 1e3 * np.quantile(found, [0.5, 0.9, 0.99])
         print(f"{name}: median {median:.2f} ms, p90 {p90:.2f} ms, p99 {p99:.2f} ms of {ticks:,}")
