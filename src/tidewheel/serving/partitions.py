@@ -64,7 +64,7 @@ class Partitions:
         import pyarrow.types as types
 
         # Ids and numbers differ from row to row: looking for repeats among them takes longer than all the rest, for more bytes.
-        # Their smallest and greatest of a segment tell a reader of days nothing.
+        # A segment's smallest and greatest values tell a reader of whole days nothing.
         texts = [field.name for field in table.schema if types.is_string(field.type)]
         name = f"part-{now.astimezone(UTC):%Y%m%dT%H%M%S}-{self.writer}-{self._segments}.parquet"
         partial = self._mine(day) / f".{name}.partial"

@@ -46,7 +46,8 @@ def _with_arrays(text: bytes) -> dict[str, Any]:
     inputs = root["inputs"]
     document = {name: _plain(root[name]) for name in root if name != "inputs"}
     # A list, and two of each tensor: with more brackets there may be lists in lists, which an array would not show.
-    is_flat = not _has_more_brackets(text, 1 + 2 * len(inputs) + ("outputs" in document))
+    known = 1 + 2 * len(inputs) + isinstance(document.get("outputs"), list)
+    is_flat = not _has_more_brackets(text, known)
     document["inputs"] = [_tensor(tensor, is_flat) for tensor in inputs]
     return document
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tidewheel.contracts.hybrid import Part
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ConfigError
-from tidewheel.serving.hybrid_log import RETRY_SECONDS, HybridLog, LogLimits
+from tidewheel.serving.hybrid_log import CHUNK_ITEMS, CHUNK_ROWS, RETRY_SECONDS, HybridLog, LogLimits, Stream
 from tidewheel.serving.log_items import Layout
+from tidewheel.serving.partitions import Partitions
 from tidewheel.serving.rows import About, parse_events
 
 FEATURES = (
@@ -229,3 +232,25 @@ def test_a_folder_that_cannot_be_written_is_said_at_the_start(tmp_path: Path, cl
 
     with pytest.raises(ConfigError, match="cannot be written"), new_log(tmp_path / "file", clock):
         pass
+
+
+@pytest.mark.parametrize(
+    ("rows", "want_chunks"),
+    [([CHUNK_ROWS // 2] * 5, [2, 2, 1]), ([3 * CHUNK_ROWS, 1], [1, 1]), ([1] * (CHUNK_ITEMS + 3), [CHUNK_ITEMS, 3])],
+    ids=["many rows", "more than there may be", "many items"],
+)
+def test_what_is_converted_at_once_is_bounded_and_keeps_its_order(
+    tmp_path: Path, clock: Clock, rows: list[int], want_chunks: list[int]
+) -> None:
+    chunks: list[list[int]] = []
+
+    def to_table(items: Sequence[int]) -> pa.Table:
+        chunks.append(list(items))
+        return pa.table({"item": items})
+
+    stream = Stream(Partitions(tmp_path, "w"), to_table, LogLimits())
+    assert all(stream.offer(MONDAY, number, at) for at, number in enumerate(rows))
+    stream.advance(clock(), is_last=True)
+    assert [len(chunk) for chunk in chunks] == want_chunks
+    (segment,) = tmp_path.rglob("part-*.parquet")
+    assert pq.read_table(segment)["item"].to_pylist() == list(range(len(rows)))

@@ -99,6 +99,7 @@ def test_tensors_that_the_model_does_not_know_are_left_alone() -> None:
         (body(tensor() | {"datatype": "BYTES", "shape": [0], "data": {}}), "data is not a list"),
         (body(tensor(data=[[1], 2])), "rows and values"),
         (body(tensor(data=[1, [2]], shape=[2])), "not a whole number"),
+        (json.dumps({"inputs": [tensor(data=[1, [2]], shape=[2])], "outputs": {}}).encode(), "not a whole number"),
         (body(tensor() | {"datatype": ["INT64"]}), "TypeError"),
         (body(tensor() | {"shape": 2}), "TypeError"),
         (body(tensor(), tensor()), "a tensor is there twice"),
