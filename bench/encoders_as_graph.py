@@ -20,7 +20,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.serving_batches import batch, production
+from bench.serving_batches import production, random_batches
 from tidewheel.contracts.schema import FeatureKind, FeatureSpec
 from tidewheel.ranker import Scorer
 from tidewheel.ranker.encoding import CLIP, Encoders
@@ -144,9 +144,9 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=500)
     options = parser.parse_args()
     bundle = production(options.home, options.name)
-    scorer, random = Scorer(bundle), np.random.default_rng(0)
+    scorer = Scorer(bundle)
     encoders = scorer.encoders
-    batches = [batch(bundle, options.candidates, random) for _ in range(BATCHES)]
+    batches = random_batches(bundle, options.candidates, BATCHES)
     rows_of = next(name for name, values in batches[0].items() if len(values) == options.candidates)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1

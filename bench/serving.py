@@ -7,7 +7,8 @@
     python -m bench.serving --home HOME --peers DIR          answers a second at a p99 of at most 20 ms, beside other servers
 
 DIR: uv venv DIR && uv pip install --python DIR -r bench/serving_peers.txt
-A batch is --candidates rows of the recipe's features; those of user and context are sent once. 16 batches take turns.
+A batch is --candidates rows that the bundle was calibrated on; the features of user and context are sent once. 16 batches take
+turns. --random makes numbers with all their digits instead: more JSON than any log has.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ import psutil
 import pyarrow.parquet as pq
 
 from bench.load import Connection, Load, load_from_another_process, write_requests
-from bench.serving_batches import FORMS, Columns, batch, logged_request, production
+from bench.serving_batches import FORMS, Columns, logged_batches, logged_request, production, random_batches
 from bench.serving_systems import PEERS, check, serving
 from tidewheel.ranker import OpenBundle, Scorer
 from tidewheel.serving import start_server
 
 BATCHES = 16
 REQUESTS = 2000
-LOG_TURNS, TURN_REQUESTS = 200, 50  # what else the machine does meets both servers
+LOG_TURNS, TURN_REQUESTS = 400, 50  # what else the machine does meets both servers
 TICK_SECONDS = 0.002  # of the steady rate at which tails are measured
 CONNECTIONS = (1, 2, 4, 8, 16, 32)
 MAX_P99_SECONDS = 0.020
@@ -76,6 +77,7 @@ def with_and_without_log(folder: Path, batches: Sequence[Columns]) -> None:
         before = {name: cpu_seconds(server.process.pid) for name, server in servers.items()}
         (writer,) = psutil.Process(on.process.pid).children()
         written = cpu_seconds(writer.pid)
+        host = Host()
         for turn in range(LOG_TURNS):
             for name in ("off", "on") if turn % 2 else ("on", "off"):
                 started = time.monotonic()
@@ -83,6 +85,7 @@ def with_and_without_log(folder: Path, batches: Sequence[Columns]) -> None:
                     status, answer = connections[name].ask(requests[at % len(requests)])
                     assert status == 200, answer
                 seconds[name].append(time.monotonic() - started)
+        print(host)
         spent = {name: cpu_seconds(server.process.pid) - before[name] for name, server in servers.items()}
         written = cpu_seconds(writer.pid) - written
         on.stop()
@@ -126,30 +129,64 @@ def tails(bundle: OpenBundle, batches: Sequence[Columns], ticks: int, more: Sequ
         }
         for form in ("ours", "ours, bytes"):
             calls[form] = connection.ask, [FORMS[form].request(columns) for columns in batches]
-        taken: dict[str, list[float]] = {name: [] for name in calls}
-        names = list(calls)
-        before = psutil.cpu_times()
-        for tick in range(-100, ticks):
-            for turn in range(len(names)):
-                name = names[(tick + turn) % len(names)]
-                call, inputs = calls[name]
-                time.sleep(TICK_SECONDS)
-                started = time.perf_counter()
-                call(inputs[tick % len(batches)])
-                if tick >= 0:
-                    taken[name].append(time.perf_counter() - started)
-        now = psutil.cpu_times()
+        found = _in_turn(calls, ticks, len(batches))
         connection.close()
-    stolen = 100 * (now.steal - before.steal) / (sum(now) - sum(before))
-    print(f"the host gave {stolen:.1f}% of this machine's time to others")
+    _print_tails({name: taken for name, (taken, _) in found.items()})
+    quiet = {name: taken[is_quiet] for name, (taken, is_quiet) in found.items()}
+    print(f"of the {sum(map(len, quiet.values())):,} calls in which the host gave no time to others:")
+    _print_tails(quiet)
+
+
+def _in_turn(
+    calls: Mapping[str, tuple[Callable[[Any], object], Sequence[Any]]], ticks: int, num_inputs: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Seconds of each call (ticks,), and whether the host gave no time to others from the call before to its end."""
+    taken: dict[str, list[tuple[float, bool]]] = {name: [] for name in calls}
+    names = list(calls)
+    host = Host()
+    for tick in range(-100, ticks):
+        if tick == 0:
+            host = Host()
+        for turn in range(len(names)):
+            name = names[(tick + turn) % len(names)]
+            call, inputs = calls[name]
+            time.sleep(TICK_SECONDS)
+            started = time.perf_counter()
+            call(inputs[tick % num_inputs])
+            seconds = time.perf_counter() - started
+            if tick >= 0:
+                taken[name].append((seconds, host.was_quiet()))
+    print(host)
+    return {name: (np.array([s for s, _ in found]), np.array([q for _, q in found])) for name, found in taken.items()}
+
+
+def _print_tails(taken: Mapping[str, np.ndarray]) -> None:
     for name, found in taken.items():
         median, p90, p99 = 1e3 * np.quantile(found, [0.5, 0.9, 0.99])
-        print(f"{name}: median {median:.2f} ms, p90 {p90:.2f} ms, p99 {p99:.2f} ms of {ticks:,}")
+        print(f"{name}: median {median:.2f} ms, p90 {p90:.2f} ms, p99 {p99:.2f} ms of {len(found):,}")
     for beside in ("in process", "graph"):
         allowed = 1.3 * np.quantile(taken[beside], 0.99) + 0.001
         for name in ("ours", "ours, bytes"):
             share = np.quantile(taken[name], 0.99) / allowed
             print(f"{name}: p99 is {share:.2f} of 1.3 x {beside} + 1 ms = {1e3 * allowed:.2f} ms")
+
+
+class Host:
+    """What this machine's host gave to others of the time that its cores wanted."""
+
+    def __init__(self) -> None:
+        self._began = psutil.cpu_times()
+        self._stolen = self._began.steal
+
+    def was_quiet(self) -> bool:
+        """Whether it gave nothing since this was asked before; the kernel counts in hundredths of a second."""
+        before, self._stolen = self._stolen, psutil.cpu_times().steal
+        return bool(self._stolen == before)
+
+    def __str__(self) -> str:
+        now = psutil.cpu_times()
+        share = 100 * (now.steal - self._began.steal) / (sum(now) - sum(self._began))
+        return f"the host gave {share:.1f}% of this machine's time to others"
 
 
 def beside_peers(bundle: OpenBundle, batches: Sequence[Columns], peers: Path, rounds: int, seconds: float) -> None:
@@ -188,6 +225,9 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--name", default="quickstart", help="name of the recipe")
     parser.add_argument("--candidates", type=int, default=None, help="of a request; 500 with --tail, 100 with --peers, else 8")
+    parser.add_argument(
+        "--random", action="store_true", help="numbers with all their digits, and unknown texts, in place of logged rows"
+    )
     parser.add_argument("--log", action="store_true", help="compare a server that writes the hybrid log with one that does not")
     parser.add_argument("--tail", action="store_true", help="p99 over HTTP beside ONNX Runtime in process")
     parser.add_argument("--ticks", type=int, default=2000, help="of --tail")
@@ -197,10 +237,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of --peers, for each number of connections")
     options = parser.parse_args()
     bundle = production(options.home, options.name)
-    random = np.random.default_rng(0)
     candidates = options.candidates or (500 if options.tail else 100 if options.peers else 8)
-    batches = [batch(bundle, candidates, random) for _ in range(BATCHES)]
-    print(f"{candidates} candidates x {len(bundle.manifest.features)} features, {len(bundle.manifest.labels)} labels")
+    if options.random:
+        batches = random_batches(bundle, candidates, BATCHES)
+    else:
+        batches = logged_batches(options.home, bundle, candidates, BATCHES)
+    size = len(FORMS["ours"].request(batches[0]))
+    features, labels = len(bundle.manifest.features), len(bundle.manifest.labels)
+    print(f"{candidates} candidates x {features} features, {labels} labels, {size:,} bytes of JSON")
     if options.log:
         with_and_without_log(bundle.folder, batches)
     elif options.tail:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow.dataset import dataset
 
 from bench.load import http_request
 from tidewheel.contracts.schema import Entity, FeatureKind
@@ -28,8 +30,36 @@ def production(home: Path, recipe: str) -> OpenBundle:
     return load_bundle(store, Ledger(store, recipe).production() or "")
 
 
-def batch(bundle: OpenBundle, candidates: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Random rows: known and unknown texts, numbers with all their digits."""
+def logged_batches(home: Path, bundle: OpenBundle, candidates: int, number: int) -> list[dict[str, np.ndarray]]:
+    """Rows of the data that the bundle was calibrated on, drawn at random: a request has its first row's user and context."""
+    folder = Home.resolve(home).store().fetch("datasets", bundle.manifest.lineage.datasets["calibration"])
+    rows = dataset(folder, format="parquet", exclude_invalid_files=True).to_table()
+    random = np.random.default_rng(0)
+    return [_columns(bundle, rows.take(random.choice(rows.num_rows, candidates, replace=False))) for _ in range(number)]
+
+
+def _columns(bundle: OpenBundle, rows: pa.Table) -> dict[str, np.ndarray]:
+    columns: dict[str, np.ndarray] = {}
+    for feature in bundle.manifest.features:
+        wanted = rows if feature.entity is Entity.ITEM else rows.slice(0, 1)
+        if feature.is_sequence:
+            columns |= {name: np.array(wanted[name].to_pylist(), dtype=np.int64) for name in feature.columns}
+        elif feature.kind is FeatureKind.NUMERIC or (
+            feature.kind is FeatureKind.HASHED and not wanted[feature.name].null_count
+        ):
+            columns[feature.name] = wanted[feature.name].to_numpy()
+        else:
+            columns[feature.name] = np.array(wanted[feature.name].to_pylist(), dtype=object)
+    return columns
+
+
+def random_batches(bundle: OpenBundle, candidates: int, number: int) -> list[dict[str, np.ndarray]]:
+    """Random rows: known and unknown texts, numbers with all their digits, which makes the longest JSON."""
+    random = np.random.default_rng(0)
+    return [_random_columns(bundle, candidates, random) for _ in range(number)]
+
+
+def _random_columns(bundle: OpenBundle, candidates: int, random: np.random.Generator) -> dict[str, np.ndarray]:
     vocabularies = bundle.encoders().vocabularies
     columns: dict[str, np.ndarray] = {}
     for feature in bundle.manifest.features:

@@ -120,7 +120,7 @@ class Scorer:
 
     def num_rows(self, columns: Columns) -> int:
         """B, how many rows `score` would score."""
-        return max(len(columns[name]) for name in self._columns)
+        return max(map(len, map(columns.__getitem__, self._columns)))
 
     def score(self, columns: Columns) -> Scores:
         """Calibrated probabilities, label -> (B,) float32 in [0, 1], of raw columns of length B or 1.

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from tidewheel import __version__
@@ -17,7 +18,7 @@ from tidewheel.serving.gate import Gate, HttpError, Limits, Turns
 from tidewheel.serving.metrics import LogCounters, ServingMetrics, VersionCounts
 from tidewheel.serving.protocol import decode_request, encode_response, json_size, read_request
 from tidewheel.serving.request import Reply, Request
-from tidewheel.serving.rows import TENSORS, loggable, parse_events
+from tidewheel.serving.rows import TENSORS, loggable, now_text, parse_events
 from tidewheel.serving.versions import Table, Version
 
 EVENTS_PATH = "/v2/events"
@@ -195,7 +196,7 @@ class ServingApp:
             scored = time.perf_counter()
             said = {}
             if log and about:  # what the events of this answer have to send back
-                said = {"request_id": about.request_id, "served_time": log.clock().isoformat()}
+                said = {"request_id": about.request_id, "served_time": now_text()}
             answer = encode_response(name, version.digest, columns, scores, said)
         except ContractError as error:
             raise HttpError(400, str(error)) from error
@@ -214,7 +215,7 @@ class ServingApp:
         if version.log is None:
             raise HttpError(404, f"{EVENTS_PATH}: this server has no log; start it with --log DIR")
         _expect(request.method, EVENTS_PATH, "POST")
-        now = version.log.clock()
+        now = datetime.now(UTC)
         try:
             events, num_refused, reason = parse_events(request.body, now)
         except ContractError as error:

@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -30,7 +30,7 @@ import numpy as np
 from tidewheel.contracts.hybrid import Part
 from tidewheel.contracts.schema import FeatureSpec
 from tidewheel.errors import ConfigError
-from tidewheel.serving.hybrid_log import Clock, Counts, LogLimits
+from tidewheel.serving.hybrid_log import Counts, LogLimits
 from tidewheel.serving.log_items import Layout
 from tidewheel.serving.rows import About
 
@@ -57,10 +57,8 @@ class LogProcess:
         features: Sequence[FeatureSpec],
         labels: Sequence[str],
         limits: LogLimits | None = None,
-        clock: Clock = lambda: datetime.now(UTC),
     ) -> None:
         self.root = root
-        self.clock = clock
         self.streams = {part: Lane() for part in Part}
         self._limits = limits or LogLimits()
         self._layout = Layout(features, labels)

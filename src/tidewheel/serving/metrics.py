@@ -6,6 +6,7 @@ the caller has had time to take its answer.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,6 +55,7 @@ class VersionCounts:
 
     def __init__(self, labels: Iterable[str], features: Iterable[str]) -> None:
         self.requests = 0
+        # Cumulative, as Prometheus has them.
         self.scores = {label: np.zeros(len(_SCORE_NAMES), dtype=np.int64) for label in labels}
         self.sums = dict.fromkeys(self.scores, 0.0)
         self.values: dict[str, int] = dict.fromkeys(features, 0)
@@ -75,18 +77,17 @@ class VersionCounts:
         """Count what was put aside."""
         if not self._pending:
             return
-        labels = list(self.scores)
-        found = np.concatenate([scores[label] for label in labels for _, scores in self._pending]).reshape(len(labels), -1)
-        places = np.searchsorted(SCORE_EDGES, found) + len(_SCORE_NAMES) * np.arange(len(labels))[:, None]
-        buckets = np.bincount(places.ravel(), minlength=len(_SCORE_NAMES) * len(labels)).reshape(len(labels), -1)
-        for label, counts, total in zip(labels, buckets, found.sum(axis=1, dtype=np.float64).tolist(), strict=True):
-            self.scores[label] += counts
-            self.sums[label] += total
+        for label, cumulative in self.scores.items():
+            found = np.sort(_joined([scores[label] for _, scores in self._pending]))  # there are fewer edges than scores
+            cumulative[:-1] += np.searchsorted(found, SCORE_EDGES, side="right")
+            cumulative[-1] += len(found)
+            self.sums[label] += float(found.sum(dtype=np.float64))
         for name in self.values:
             values = _joined([columns[name] for columns, _ in self._pending])
             self.values[name] += values.size
             if values.dtype.kind == "f":
-                self.missing[name] += int(np.count_nonzero(values != values))
+                if math.isnan(values.dot(values)):
+                    self.missing[name] += int(np.count_nonzero(values != values))
             elif values.dtype.kind == "O":
                 self.missing[name] += values.tolist().count(None)
         self._pending.clear()
@@ -252,9 +253,9 @@ class ServingMetrics(Collector):
         for bundle, counts in self.versions.items():
             counts.count()
             requests.add_metric([bundle], counts.requests)
-            for label, buckets in counts.scores.items():
-                cumulative = zip(_SCORE_NAMES, np.cumsum(buckets).tolist(), strict=True)
-                scores.add_metric([label, bundle], list(cumulative), counts.sums[label])
+            for label, cumulative in counts.scores.items():
+                buckets = list(zip(_SCORE_NAMES, cumulative.tolist(), strict=True))
+                scores.add_metric([label, bundle], buckets, counts.sums[label])
             for feature, number in counts.values.items():
                 values.add_metric([feature, bundle], number)
                 missing.add_metric([feature, bundle], counts.missing[feature])

@@ -13,6 +13,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -184,14 +185,16 @@ def decode_request(
             f"inputs: {', '.join(sorted(missing))} is missing; expected one tensor for each of {', '.join(features)}"
         )
     columns = {}
-    for name in features:
-        tensor = inputs[name]
+    for name in dict.fromkeys((*features, *beside)):
+        if (tensor := inputs.get(name)) is None:  # one of `beside`
+            continue
         data = tensor.get("data")
-        if type(data) is np.ndarray and tensor["shape"] == [len(data)] and name not in sequences:
+        if name in sequences:
+            columns[name] = sequence(name, tensor, sequences[name])
+        elif type(data) is np.ndarray and tensor["shape"] == [len(data)]:
             columns[name] = data  # the parser made it of numbers of its datatype: nothing is left to look at
         else:
-            columns[name] = sequence(name, tensor, sequences[name]) if name in sequences else column(name, tensor)
-    columns |= {name: column(name, inputs[name]) for name in beside if name in inputs and name not in columns}
+            columns[name] = column(name, tensor)
     lengths = {len(values) for values in columns.values()} - {1}
     if max(lengths, default=1) > max_candidates or 0 in lengths:
         raise ContractError(f"inputs: {max(lengths)} candidates; expected 1 to {max_candidates}, fewer at once")
@@ -270,7 +273,7 @@ def encode_response(
     outputs, raw = [], []
     for label in wanted:
         values = np.ascontiguousarray(scores[label], dtype=np.float32)
-        if not np.isfinite(values).all():
+        if not math.isfinite(values.dot(values)):  # nothing overflows: they are probabilities
             raise ValueError(f"{label}: {int((~np.isfinite(values)).sum())} of {len(values)}")
         output: dict[str, Any] = {"name": label, "datatype": "FP32", "shape": [len(values)]}
         if request.binary.get(label, request.is_binary):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,6 +37,17 @@ _PROCESS, _NUMBERS = uuid.uuid4().hex[:20], itertools.count()
 def new_id() -> str:
     """An id that no other request has: 20 random digits of this process and a number, in hex."""
     return f"{_PROCESS}{next(_NUMBERS):012x}"
+
+
+def now_text() -> str:
+    """This moment, ISO 8601, UTC: as `datetime.isoformat` writes it, in half the time."""
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06d}+00:00"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class LogParameters(Contract):
@@ -88,17 +101,10 @@ def loggable(request: InferRequest, num_rows: int) -> About:
         ContractError: it lacks what a row of the log must have; the message is for the caller.
     """
     sent, columns = request.parameters or {}, request.columns
-    is_plain = all(type(sent[name]) is kind for name, kind in _PLAIN.items() if name in sent)
-    is_plain = is_plain and (sent.get("user_id") is None or (type(sent["user_id"]) is int and abs(sent["user_id"]) < 2**63))
-    request_id = sent.get("request_id", "-")
-    if is_plain and request_id and request_id.isascii() and "propensity" not in sent and "propensity" not in columns:
-        if sent.get("is_randomized"):
-            raise ContractError(_NO_PROPENSITY)
-        user_id = sent.get("user_id")
-        about = About(sent.get("request_id") or new_id(), user_id, is_feature_miss=sent.get("is_feature_miss", False))
-    else:
+    about = _plainly(sent) if "propensity" not in columns else None
+    if about is None:
         about = About(**dict(_checked(sent, columns)))
-        user_id = about.user_id
+    user_id = about.user_id
     if len(about.request_id) > MAX_REQUEST_ID:
         raise ContractError(f"parameters.request_id: longer than {MAX_REQUEST_ID} characters")
     if user_id is not None:
@@ -120,9 +126,20 @@ def loggable(request: InferRequest, num_rows: int) -> About:
     return about
 
 
-# Parameters of these types need no closer look.
-_PLAIN: dict[str, type] = {"request_id": str, "is_randomized": bool, "is_feature_miss": bool}
 _NO_PROPENSITY = "parameters.propensity: missing; expected the probability of what is shown: is_randomized is true"
+
+
+def _plainly(sent: Mapping[str, Any]) -> About | None:
+    """What most requests say; None where it takes a closer look."""
+    request_id, user_id = sent.get("request_id", "-"), sent.get("user_id")
+    is_randomized, is_feature_miss = sent.get("is_randomized", False), sent.get("is_feature_miss", False)
+    if type(request_id) is not str or not request_id or not request_id.isascii() or is_randomized is not False:
+        return None
+    if type(is_feature_miss) is not bool or "propensity" in sent:
+        return None
+    if user_id is not None and (type(user_id) is not int or not -(2**63) < user_id < 2**63):
+        return None
+    return About(sent.get("request_id") or new_id(), user_id, False, None, is_feature_miss)
 
 
 def _checked(sent: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> LogParameters:
@@ -136,7 +153,10 @@ def _checked(sent: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> LogP
 
 def _check_agrees(name: str, value: float, columns: Mapping[str, np.ndarray]) -> None:
     """A feature is logged as it was scored."""
-    if name in columns and (columns[name] != value).any():
+    values = columns.get(name)
+    if values is None:
+        return
+    if values.item() != value if values.size == 1 else (values != value).any():
         raise ContractError(f"parameters.{name}: {value} is not what the tensor of this name says; send one of them")
 
 
@@ -152,7 +172,8 @@ def _check_propensity(parameters: LogParameters, columns: Mapping[str, np.ndarra
 
 
 def _check_position(values: np.ndarray) -> None:
-    if values.dtype.kind != "i" or np.maximum.reduce(values.view(np.uint64)) >= 2**31:
+    # `min` and `max` take twice as long on a core that has just done something else.
+    if values.dtype.kind != "i" or values.item(values.argmin()) < 0 or values.item(values.argmax()) >= 2**31:
         raise ContractError("inputs.position: expected ranks in the answer, from 0")
 
 

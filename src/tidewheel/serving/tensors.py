@@ -33,7 +33,7 @@ def column(name: str, tensor: Mapping[str, Any]) -> np.ndarray:
         if datatype not in _KINDS:
             raise ContractError(f"inputs.{name}: datatype {datatype!r}; expected one of {', '.join(_KINDS)}")
         data = _from_bytes(name, datatype, tensor[RAW]) if RAW in tensor else _flat(tensor["data"])
-        if list(shape) not in ([len(data)], [len(data), 1]):
+        if shape != [len(data)] and list(shape) not in ([len(data)], [len(data), 1]):
             raise ContractError(f"inputs.{name}: shape {shape} with {len(data)} values; expected [n] or [n, 1]")
         return data if isinstance(data, np.ndarray) else _from_list(name, datatype, data)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -125,7 +125,7 @@ def _texts(name: str, values: list[Any]) -> np.ndarray:
         raise ContractError(f"inputs.{name}: BYTES holds a value that is not text")
     if max(map(len, filter(None, distinct)), default=0) > MAX_TEXT:
         raise ContractError(f"inputs.{name}: a text of more than {MAX_TEXT} characters; no feature has such values")
-    return np.array(values, dtype=object)
+    return np.fromiter(values, dtype=object, count=len(values))
 
 
 def _from_bytes(name: str, datatype: str, raw: memoryview) -> np.ndarray:

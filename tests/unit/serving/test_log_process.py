@@ -15,7 +15,7 @@ from tidewheel.contracts.hybrid import Part
 from tidewheel.contracts.schema import Entity, FeatureKind, FeatureSpec
 from tidewheel.serving.hybrid_log import LogLimits
 from tidewheel.serving.log_process import PIPE_BYTES, LogProcess
-from tidewheel.serving.rows import About
+from tidewheel.serving.rows import About, now_text
 
 FEATURES = (
     FeatureSpec(id=1, name="user_id", kind=FeatureKind.HASHED, entity=Entity.USER, num_buckets=8),
@@ -31,7 +31,7 @@ def offer(log: LogProcess, request: str) -> bool:
         "category": np.array([f"category {at}" for at in range(ROWS)], dtype=object),
     }
     scores = {"click": np.full(ROWS, 0.5, dtype=np.float32)}
-    return log.write_served(About(request), log.clock().isoformat(), columns, scores)
+    return log.write_served(About(request), now_text(), columns, scores)
 
 
 def requests_in(root: Path) -> list[str]:

@@ -14,7 +14,7 @@ from tidewheel.contracts.schema import DType, Entity, FeatureKind, FeatureSpec
 from tidewheel.errors import ContractError
 from tidewheel.serving.log_items import Layout
 from tidewheel.serving.protocol import InferRequest
-from tidewheel.serving.rows import event_schema, event_table, loggable, parse_events, served_schema, served_table
+from tidewheel.serving.rows import event_schema, event_table, loggable, now_text, parse_events, served_schema, served_table
 
 NOW = datetime(2026, 1, 5, 12, 30, 0, 123456, tzinfo=UTC)
 
@@ -205,3 +205,10 @@ def test_an_empty_list_is_an_empty_table() -> None:
     assert parse_events(b"[]", NOW) == ([], 0, "")
     assert event_table([], event_schema()).num_rows == 0
     assert isinstance(event_schema(), pa.Schema)
+
+
+def test_the_moment_is_written_as_isoformat_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for nanoseconds in (1_767_614_400_000_001_999, 1_767_614_399_999_999_999, 1_767_614_400_250_000_000):
+        monkeypatch.setattr("tidewheel.serving.rows.time.time_ns", lambda at=nanoseconds: at)
+        moment = datetime.fromtimestamp(nanoseconds // 10**9, UTC).replace(microsecond=nanoseconds // 1000 % 10**6)
+        assert now_text() == moment.isoformat()
