@@ -207,6 +207,7 @@ class Connection(asyncio.BufferedProtocol):
             except Exception:
                 traceback.print_exc(file=sys.stderr)  # a bug: for the operator; the caller has its answer
         if self.app.metrics.is_due:
+            self.app.metrics.is_due = False
             self.loop.call_later(COUNT_SECONDS, self.app.metrics.count)
 
     def _read_or_pause(self) -> None:

@@ -158,6 +158,7 @@ class ServingMetrics(Collector):
         self.assignment_number = 0
         self.load_failures = 0
         self.swaps = 0
+        self.is_due = False  # there has come to be enough to `count`; whoever sees to it says so here
         self.log: LogCounters | None = None
         self._statuses: Tally[int] = Tally()
         self._latency = Seconds(LATENCY_BUCKETS_SECONDS)
@@ -175,15 +176,13 @@ class ServingMetrics(Collector):
         for histogram, seconds in zip(self._stages, stages, strict=True):
             histogram.observe(seconds)
         if (counts := self.versions.get(bundle)) is not None:
+            was_due = counts.is_due
             counts.add(request, scores)
-
-    @property
-    def is_due(self) -> bool:
-        """There is enough to `count`."""
-        return any(counts.is_due for counts in self.versions.values())
+            self.is_due |= counts.is_due and not was_due
 
     def count(self) -> None:
         """Count by value what is due."""
+        self.is_due = False
         for counts in self.versions.values():
             if counts.is_due:
                 counts.count()
