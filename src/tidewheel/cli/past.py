@@ -95,14 +95,14 @@ def _history(entries: Sequence[LedgerEntry]) -> None:
             str(entry.number),
             iso(entry.time.replace(microsecond=0)),
             _decision(entry),
-            short(entry.bundle),
-            short(entry.production),
-            short(entry.teacher),
+            short(entry.bundle, 8),
+            short(entry.production, 8),
+            short(entry.teacher, 8),
             plain(entry.reason[:100]),
         ]
         for entry in entries
     ]
-    table(("#", "time", "decision", "bundle", "serves after", "teacher", "reason"), rows)
+    table(("#", "time", "decision", "bundle", "serves", "teacher", "reason"), rows)
 
 
 def _decision(entry: LedgerEntry) -> str:
