@@ -89,12 +89,14 @@ class Checkpoints:
             digest, manifest = found[0]
             try:
                 folder = self.store.fetch(KIND, digest, full=True)
+                tensors = load_file(str(folder / FILE))
+            except FileNotFoundError:  # a newer one took its place while it was read
+                continue
             except ContractError as error:
                 if self.store.manifest(KIND, digest) is not None:  # else a newer one took its place
                     self.notes.append(f"checkpoint of step {manifest.steps} is damaged and was removed: {error}")
                     self.store.remove(KIND, digest)
                 continue
-            tensors = load_file(str(folder / FILE))
             _restore(parameters, _under("model.", tensors), folder)
             optimizer.restore(_under("optimizer.", tensors), manifest.steps)
             return manifest.steps

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
@@ -21,7 +22,7 @@ from tidewheel.ranker.encoding import Encoders
 from tidewheel.ranker.loss import multi_task_loss
 from tidewheel.ranker.model import Network, Ranker
 from tidewheel.ranker.scorer import sigmoid
-from tidewheel.store import Store
+from tidewheel.store import Store, local
 from tidewheel.training import loop
 from tidewheel.training.checkpoint import Checkpoints
 from tidewheel.training.encode import encoded_rows, fitted_encoders
@@ -166,22 +167,25 @@ def test_a_checkpoint_that_is_replaced_while_it_is_looked_for_is_not_missed(rows
         other.settle()
 
     save(20)
-    replacing = {"manifest": 40, "fetch": 60}  # before which call of the store, and at which step
+    # Before which call, and at which step: of the store, of what hashes a file, of what reads it.
+    replacing = {"manifest": 40, "fetch": 60, "sha256_of": 80, "load_file": 100}
 
-    def replaced_before(name: str) -> None:
-        real = getattr(store, name)
+    def replaced_before(owner: object, name: str) -> None:
+        real = getattr(owner, name)
 
         def call(*told, **how):
             if step := replacing.pop(name, None):
                 save(step)
             return real(*told, **how)
 
-        monkeypatch.setattr(store, name, call)
+        monkeypatch.setattr(owner, name, call)
 
-    replaced_before("manifest")
-    replaced_before("fetch")
+    replaced_before(store, "manifest")
+    replaced_before(store, "fetch")
+    replaced_before(local, "sha256_of")
+    replaced_before(safetensors.torch, "load_file")
     saved = Checkpoints(store, "work", 1)
-    assert saved.resume(named, optimizer) == 60
+    assert saved.resume(named, optimizer) == 100
     assert saved.notes == []
 
 
