@@ -145,8 +145,6 @@ def _in_turn(
     names = list(calls)
     host = Host()
     for tick in range(-100, ticks):
-        if tick == 0:
-            host = Host()
         for turn in range(len(names)):
             name = names[(tick + turn) % len(names)]
             call, inputs = calls[name]
@@ -154,8 +152,9 @@ def _in_turn(
             started = time.perf_counter()
             call(inputs[tick % num_inputs])
             seconds = time.perf_counter() - started
+            is_quiet = host.was_quiet()
             if tick >= 0:
-                taken[name].append((seconds, host.was_quiet()))
+                taken[name].append((seconds, is_quiet))
     print(host)
     return {name: (np.array([s for s, _ in found]), np.array([q for _, q in found])) for name, found in taken.items()}
 

@@ -14,7 +14,7 @@ from pyarrow.dataset import dataset
 
 from bench.load import http_request
 from tidewheel.contracts.schema import Entity, FeatureKind
-from tidewheel.ranker import OpenBundle, load_bundle
+from tidewheel.ranker import OpenBundle, columns_of, load_bundle
 from tidewheel.registry import Ledger
 from tidewheel.serving.protocol import BinaryBody, decode_response, encode_request
 from tidewheel.store import Home
@@ -39,18 +39,9 @@ def logged_batches(home: Path, bundle: OpenBundle, candidates: int, number: int)
 
 
 def _columns(bundle: OpenBundle, rows: pa.Table) -> dict[str, np.ndarray]:
-    columns: dict[str, np.ndarray] = {}
-    for feature in bundle.manifest.features:
-        wanted = rows if feature.entity is Entity.ITEM else rows.slice(0, 1)
-        if feature.is_sequence:
-            columns |= {name: np.array(wanted[name].to_pylist(), dtype=np.int64) for name in feature.columns}
-        elif feature.kind is FeatureKind.NUMERIC or (
-            feature.kind is FeatureKind.HASHED and not wanted[feature.name].null_count
-        ):
-            columns[feature.name] = wanted[feature.name].to_numpy()
-        else:
-            columns[feature.name] = np.array(wanted[feature.name].to_pylist(), dtype=object)
-    return columns
+    found = columns_of(rows, bundle.manifest.features)
+    sizes = {name: len(rows) if f.entity is Entity.ITEM else 1 for f in bundle.manifest.features for name in f.columns}
+    return {name: np.asarray(found[name])[:size] for name, size in sizes.items()}
 
 
 def random_batches(bundle: OpenBundle, candidates: int, number: int) -> list[dict[str, np.ndarray]]:

@@ -16,7 +16,7 @@ from tidewheel.contracts.report import Outcome, RunReport
 
 LONGEST_WORD = 24  # characters of a cell that is never folded: digests, times, numbers
 SHORTEST_TEXT = 8  # characters that are left for what is folded
-WIDE = 500  # columns of what is no terminal
+WIDE = 1_000_000  # columns of what is no terminal: more than any row has
 STYLES = {
     Outcome.BOOTSTRAP: "green",
     Outcome.PROMOTED: "green",

@@ -33,7 +33,7 @@ def column(name: str, tensor: Mapping[str, Any]) -> np.ndarray:
         if datatype not in _KINDS:
             raise ContractError(f"inputs.{name}: datatype {datatype!r}; expected one of {', '.join(_KINDS)}")
         data = _from_bytes(name, datatype, tensor[RAW]) if RAW in tensor else _flat(tensor["data"])
-        if shape != [len(data)] and list(shape) not in ([len(data)], [len(data), 1]):
+        if list(shape) not in ([len(data)], [len(data), 1]):
             raise ContractError(f"inputs.{name}: shape {shape} with {len(data)} values; expected [n] or [n, 1]")
         return data if isinstance(data, np.ndarray) else _from_list(name, datatype, data)
     except (KeyError, TypeError, ValueError, OverflowError) as error:

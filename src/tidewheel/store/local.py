@@ -91,9 +91,13 @@ class LocalStore(Store):
         except OSError as error:
             raise ContractError(f"{folder / MANIFEST}: cannot be read ({error.strerror})") from error
         listing = Listing.of(text, digest, str(folder))
-        sizes = {entry.path: path.stat().st_size for entry in listing.files if (path := folder / entry.path).is_file()}
         check = EVERY_DIGEST if full else self.verification
-        if fault := check.fault(listing.files, digest, sizes, lambda path: sha256_of(folder / path)):
+        try:
+            sizes = {entry.path: path.stat().st_size for entry in listing.files if (path := folder / entry.path).is_file()}
+            fault = check.fault(listing.files, digest, sizes, lambda path: sha256_of(folder / path))
+        except FileNotFoundError as error:
+            raise ContractError(f"{folder}: was removed while it was read; run again") from error
+        if fault:
             raise ContractError(f"{folder}: {fault}; restore it or run again")
         return folder
 

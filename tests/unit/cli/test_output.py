@@ -8,7 +8,7 @@ from tidewheel.cli.output import table
 
 COLUMNS = ("bundle", "serves", "reason")
 DIGESTS = ("2df14913c95f", "799f7b4d7454")
-REASON = "step 1: calibration of click: predicted / actual 5.631 in [3.799, 8.347], " + "limit 1 ± 0.2 " * 3
+REASON = "step 1: calibration of click: predicted / actual 5.631 in [3.799, 8.347], " + "limit 1 ± 0.2 " * 60
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
