@@ -1,8 +1,9 @@
-"""The same scorer behind LitServe, Ray Serve and MLflow: one process of the peer's environment, one model in it.
+"""The same scorer behind LitServe, Ray Serve and MLflow, in processes of the peers' environment.
 
-    python -m bench.peer_serving litserve --bundle DIR --port PORT      (bench/serving.py starts it)
+    python -m bench.peer_serving litserve --bundle DIR --port PORT --workers 2      (bench/serving.py starts it)
 
-Each peer as its documentation shows it, with one worker or replica as ours is one process, without access logs and telemetry.
+Each peer as its documentation shows it, with so many workers or replicas (LitServe: as many processes for HTTP too), without
+access logs and telemetry.
 LitServe and Ray Serve take columns by name, MLflow its data frame. They end when stdin does.
 """
 
@@ -43,22 +44,22 @@ def end_with_stdin() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def litserve(port: int) -> None:
+def litserve(port: int, workers: int) -> None:
     from litserve import LitServer
 
     from bench.peer_litserve import Ranker
 
     end_with_stdin()
-    server = LitServer(Ranker(), accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=port, num_api_servers=1, log_level="warning", generate_client_file=False)
+    server = LitServer(Ranker(), accelerator="cpu", workers_per_device=workers)
+    server.run(host="127.0.0.1", port=port, num_api_servers=workers, log_level="warning", generate_client_file=False)
 
 
-def ray(port: int) -> None:
+def ray(port: int, workers: int) -> None:
     import ray
     from ray import serve
     from starlette.requests import Request
 
-    @serve.deployment(num_replicas=1, max_ongoing_requests=100, logging_config={"enable_access_log": False})
+    @serve.deployment(num_replicas=workers, max_ongoing_requests=100, logging_config={"enable_access_log": False})
     class Ranker:
         def __init__(self) -> None:
             self.scorer = scorer()
@@ -67,7 +68,7 @@ def ray(port: int) -> None:
             scores = self.scorer.score(columns_of(await request.json()))
             return {label: values.tolist() for label, values in scores.items()}
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=max(2, workers), include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"enable_access_log": False})
     serve.run(Ranker.bind(), route_prefix="/predict")
     while os.read(sys.stdin.fileno(), 4096):
@@ -76,7 +77,7 @@ def ray(port: int) -> None:
     ray.shutdown()
 
 
-def mlflow(port: int) -> None:
+def mlflow(port: int, workers: int) -> None:
     """`mlflow models serve`, of a pyfunc that is this file."""
     import tempfile
 
@@ -86,7 +87,7 @@ def mlflow(port: int) -> None:
         model = Path(folder) / "model"
         save_model(model, python_model=str(Path(__file__).with_name("peer_mlflow.py")), pip_requirements=[])
         command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", str(model)]
-        command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
         server = subprocess.Popen(command, start_new_session=True)
         while os.read(sys.stdin.fileno(), 4096):
             continue
@@ -99,9 +100,10 @@ def main() -> None:
     parser.add_argument("peer", choices=("litserve", "ray", "mlflow"))
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     os.environ[BUNDLE] = str(options.bundle)
-    {"litserve": litserve, "ray": ray, "mlflow": mlflow}[options.peer](options.port)
+    {"litserve": litserve, "ray": ray, "mlflow": mlflow}[options.peer](options.port, options.workers)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,10 @@ INSTALL = "uv venv DIR && uv pip install --python DIR -r bench/serving_peers.txt
 
 
 @contextmanager
-def serving(name: str, bundle: OpenBundle, peers: Path | None, logs: Path) -> Iterator[int]:
-    """The port of a running server; what a peer prints is in `<name>.log` below `logs`."""
+def serving(name: str, workers: int, bundle: OpenBundle, peers: Path | None, logs: Path) -> Iterator[int]:
+    """The port of a running server of so many workers; what a peer prints is in `<name>.log` below `logs`."""
     if name not in PEERS:
-        with start_server(bundle.folder) as server:
+        with start_server(bundle.folder, more=("--processes", str(workers))) as server:
             yield urlsplit(server.url).port or 0
         return
     python = (peers or Path()) / "bin" / "python"
@@ -39,6 +39,7 @@ def serving(name: str, bundle: OpenBundle, peers: Path | None, logs: Path) -> It
         sys.exit(f"--peers {peers}: no environment of the peers; make it: {INSTALL}")
     port = free_port()
     command = [str(python.absolute()), "-m", "bench.peer_serving", name, "--bundle", str(bundle.folder), "--port", str(port)]
+    command += ["--workers", str(workers)]
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     environment |= {
         "RAY_USAGE_STATS_ENABLED": "0",

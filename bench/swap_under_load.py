@@ -1,7 +1,7 @@
 """The assignment changes back and forth while several callers ask: no request fails, each is answered by a bundle of its time.
 
 tidewheel simulate --recipe recipes/quickstart.yaml --turns 2 --home HOME     # two bundles
-python -m bench.swap_under_load --home HOME --requests 100000
+python -m bench.swap_under_load --home HOME --requests 100000 [--processes 2]
 """
 
 from __future__ import annotations
@@ -80,6 +80,12 @@ def _metric(client: Client, name: str) -> float:
     return next(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
 
 
+def _resident_bytes(pid: int) -> int:
+    """Of a server and its processes."""
+    process = psutil.Process(pid)
+    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+
+
 def ask(url: str, body: Callable[[int], bytes], requests: int, assigner: Assigner) -> Seen:
     """One caller over one connection. The server follows at most one record behind."""
     client, seen = Client(url), Seen()
@@ -107,6 +113,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=1, help="of the server")
     options = parser.parse_args()
     source = Home.resolve(options.home).store()
     bundles = tuple(source.folders(BUNDLES)[:2])
@@ -123,11 +130,12 @@ def main() -> None:
         assigner = Assigner(store, (bundles[0], bundles[1]))
         assigner.write()
         more = ("--follow", store.url, RECIPE, "--poll-seconds", str(POLL_SECONDS), "--max-versions", "2")
+        more += ("--processes", str(options.processes))
         with start_server(None, more=more) as server, ThreadPoolExecutor(options.callers + 1) as pool:
-            process, is_over = psutil.Process(server.process.pid), threading.Event()
+            is_over = threading.Event()
             for at in range(100):
                 Client(server.url)._exchange("POST", "/v2/models/ranker/infer", body(at))
-            before, started = process.memory_info().rss, time.monotonic()
+            before, started = _resident_bytes(server.process.pid), time.monotonic()
             swaps = pool.submit(assigner.work, server.url, is_over)
             each = options.requests // options.callers
             callers = [pool.submit(ask, server.url, body, each, assigner) for _ in range(options.callers)]
@@ -135,7 +143,7 @@ def main() -> None:
             spent = time.monotonic() - started
             is_over.set()
             delays = np.array(swaps.result())
-            after = process.memory_info().rss
+            after = _resident_bytes(server.process.pid)
             swapped = _metric(Client(server.url), "tidewheel_version_swaps_total")
     seconds = np.array([one for seen in found for one in seen.seconds])
     answered = sum((seen.bundles for seen in found), Counter[str]())

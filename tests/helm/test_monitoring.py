@@ -22,8 +22,7 @@ def exported() -> set[str]:
     """Names of the series of a server that writes a log, as Prometheus stores them."""
     metrics = ServingMetrics(Gate(Limits()), dict)
     metrics.log = LogCounters()
-    families = [*metrics.collect(), *metrics._refused_events.collect()]
-    return {family.name + suffix for family in families for suffix in SUFFIXES[family.type]}
+    return {family.name + suffix for family in metrics.collect() for suffix in SUFFIXES[family.type]}
 
 
 def panels() -> Iterator[dict[str, Any]]:

@@ -299,6 +299,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
     log: Annotated[Path | None, typer.Option("--log", help="Folder of the hybrid log to write.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that answer, a core for each.")] = 1,
     poll_seconds: Annotated[float, typer.Option(help="How often to look for another assignment.")] = 1.0,
     max_versions: Annotated[int, typer.Option(min=1, help="Bundles that serve at once at most.")] = 3,
     max_candidates: Annotated[int, typer.Option(min=1, help="Of one request; more: 400.")] = 10_000,
@@ -314,6 +315,7 @@ def serve(
     options = {
         "--host": host,
         "--port": port,
+        "--processes": processes,
         "--poll-seconds": poll_seconds,
         "--max-versions": max_versions,
         "--max-candidates": max_candidates,

@@ -19,6 +19,7 @@ from tidewheel.serving.metrics import LogCounters, ServingMetrics, VersionCounts
 from tidewheel.serving.protocol import decode_request, encode_response, json_size, read_request
 from tidewheel.serving.request import Reply, Request
 from tidewheel.serving.rows import TENSORS, loggable, now_text, parse_events
+from tidewheel.serving.siblings import Siblings
 from tidewheel.serving.versions import Table, Version
 
 EVENTS_PATH = "/v2/events"
@@ -41,13 +42,14 @@ class ServingApp:
     choice of its bundle to its answer nothing waits, so `install` finds no request between the two.
     """
 
-    def __init__(self, table: Table, limits: Limits | None = None) -> None:
+    def __init__(self, table: Table, limits: Limits | None = None, siblings: Siblings | None = None) -> None:
         self.limits = limits or Limits()
         self.gate = Gate(self.limits)
         self.turns = Turns()
+        self._siblings = siblings
         self.date = b""  # a header; whoever serves keeps it
         self.table = Table({})
-        self.metrics = ServingMetrics(self.gate, lambda: self.table.shares)
+        self.metrics = ServingMetrics(self.gate, lambda: self.table.shares, siblings)
         self.is_draining = False
         self.install(table)
 
@@ -73,6 +75,13 @@ class ServingApp:
         for version in self.table.versions.values():
             if version.log is not None:
                 version.log.hand_over()
+
+    def tell(self) -> None:
+        """Let the other processes of this server, and who watches over them, know how this one is. Once a second."""
+        if self._siblings is not None:
+            self._siblings.publish(self.metrics.families())
+            if self.is_live:
+                self._siblings.beat()
 
     def close(self) -> None:
         """Write what the logs still hold. Called when nothing is answered any more."""
@@ -129,9 +138,9 @@ class ServingApp:
             case ["metrics"]:
                 return Reply(self.metrics.text(), self.table.main, kind=_TEXT)
             case ["v2", "health", "live"]:
-                return self._state("live", self._is_live())
+                return self._state("live", self.is_live)
             case ["v2", "health", "ready"]:
-                return self._state("ready", self._is_live() and not self.is_draining)
+                return self._state("ready", self.is_live and not self.is_draining)
             case ["v2"]:
                 return self._say({"name": "tidewheel", "version": __version__, "extensions": ["binary_tensor_data"]})
             case ["v2", "models"]:
@@ -150,8 +159,9 @@ class ServingApp:
     def _say(self, document: dict[str, Any], version: Version | None = None, status: int = 200) -> Reply:
         return Reply(json.dumps(document).encode(), version or self.table.main, status)
 
-    def _is_live(self) -> bool:
-        """The event loop turns, or nobody would be asking; what may be dead is the thread of a log."""
+    @property
+    def is_live(self) -> bool:
+        """The event loop turns, or nobody would be asking; what may be dead is the writer of a log."""
         return all(version.log is None or version.log.is_writing for version in self.table.versions.values())
 
     def _state(self, name: str, is_so: bool) -> Reply:

@@ -19,6 +19,7 @@ from tidewheel.serving.versions import Table
 
 GRACE_SECONDS = 5  # for requests in flight when the listener is closed
 INSTALL_SECONDS = 10.0  # the longest request is far shorter
+TICKS_A_SECOND = 10  # uvicorn's
 
 
 def serve(
@@ -81,6 +82,8 @@ class Server(uvicorn.Server):
         connections: Any = self.server_state.connections
         check_all(connections, self._app.gate, asyncio.get_running_loop().time())
         self._app.hand_over()
+        if counter % TICKS_A_SECOND == 0:
+            self._app.tell()
         if time.monotonic() >= self._drained_at:
             self.should_exit = True
         should_exit = await super().on_tick(counter)

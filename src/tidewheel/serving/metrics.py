@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -23,6 +23,7 @@ from tidewheel.serving.gate import Gate
 if TYPE_CHECKING:
     from tidewheel.serving.log_process import LogProcess
     from tidewheel.serving.protocol import InferRequest
+    from tidewheel.serving.siblings import Siblings
 
 LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 STAGE_BUCKETS_SECONDS = (0.00005, 0.0001, 0.0002, *LATENCY_BUCKETS_SECONDS)
@@ -145,15 +146,17 @@ class LogCounters:
 
 
 class ServingMetrics(Collector):
-    """The metrics of one server process, in a registry of their own.
+    """The metrics of a server: of one process, and of the others it has.
 
     Args:
         shares: digest -> share of users, of the bundles that are served now.
+        siblings: the other processes, where the server may have some.
     """
 
-    def __init__(self, gate: Gate, shares: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(self, gate: Gate, shares: Callable[[], Mapping[str, float]], siblings: Siblings | None = None) -> None:
         self._gate = gate
         self._shares = shares
+        self._siblings = siblings
         self.versions: dict[str, VersionCounts] = {}
         self.assignment_number = 0
         self.load_failures = 0
@@ -163,11 +166,7 @@ class ServingMetrics(Collector):
         self._statuses: Tally[int] = Tally()
         self._latency = Seconds(LATENCY_BUCKETS_SECONDS)
         self._stages = [Seconds(STAGE_BUCKETS_SECONDS) for _ in STAGES]
-        self._registry = CollectorRegistry()
-        self._refused_events = Counter(
-            "tidewheel_refused_events", "Events of clients that were refused", registry=self._registry
-        )
-        self._registry.register(self)
+        self._refused_events = 0
 
     def answered(self, stages: Sequence[float], bundle: str, request: InferRequest, scores: Mapping[str, np.ndarray]) -> None:
         """A request with scores; `stages`: seconds of each of STAGES. Nothing is counted by value yet: see `count`."""
@@ -192,20 +191,23 @@ class ServingMetrics(Collector):
         self._statuses[status] += 1
 
     def refused_events(self, number: int) -> None:
-        self._refused_events.inc(number)
+        self._refused_events += number
 
     def text(self) -> bytes:
         """Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self)
 
     def collect(self) -> Iterable[Metric]:
+        families = self.families()
+        return families if self._siblings is None else self._siblings.with_others(families)
+
+    def families(self) -> Iterator[Metric]:
+        """Those of this process alone."""
+        yield GaugeMetricFamily("tidewheel_processes", "Processes of this server that answer", value=1)
         yield from self._request_families()
         yield from self._version_families()
         if self.log is not None:
             yield from self.log.families()
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
 
     def _request_families(self) -> Iterable[Metric]:
         answers = CounterMetricFamily("tidewheel_requests", "Inference requests by status", labels=["status"])
@@ -214,6 +216,8 @@ class ServingMetrics(Collector):
         yield answers
         errors = sum(number for status, number in self._statuses.items() if status != 200)
         yield CounterMetricFamily("tidewheel_errors", "Inference requests without scores", value=errors)
+        refused = self._refused_events
+        yield CounterMetricFamily("tidewheel_refused_events", "Events of clients that were refused", value=refused)
         latency = HistogramMetricFamily("tidewheel_request_seconds", "Time from a whole request to its answer", labels=[])
         self._latency.add_to(latency, [])
         yield latency

@@ -42,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=int(os.environ.get("PORT") or 8080), help="0 takes a free one; default: $PORT or 8080")
     add("--model-name", default="", help="another name for the ranker in addresses, e.g. that of a KServe InferenceService")
     add("--threads", type=_count, default=1, help="threads of one inference")
+    add("--processes", type=_count, default=1, help="processes that answer, a core for each (docs/serving.md)")
+    add("--sibling", nargs=3, default=None, help=argparse.SUPPRESS)  # by processes.py: listening socket, folder, number
     add("--announce-file", type=Path, default=None, help="write url, pid and bundle there once ready")
     add("--log", type=_folder, default=None, help="write the hybrid log into this folder (docs/hybrid-log.md)")
     add("--log-seconds", type=float, default=60.0, help="a segment holds at most so many seconds of rows")

@@ -1,26 +1,26 @@
-"""`python -m tidewheel.serving`: one process, every byte of its bundles checked before they answer the first request."""
+"""`python -m tidewheel.serving`: every byte of its bundles is checked before they answer the first request."""
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
-import os
 import resource
 import signal
 import socket
 import sys
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from tidewheel.errors import ConfigError, TidewheelError
+from tidewheel.serving.launch import BACKLOG, announce, bind, end_with_parent
 from tidewheel.serving.options import limits_of, parse
+from tidewheel.serving.processes import Processes
 
 if TYPE_CHECKING:
     from tidewheel.serving.following import Following
+    from tidewheel.serving.siblings import Siblings
     from tidewheel.serving.versions import Opening, Table, Version
     from tidewheel.store import Store
 
@@ -30,7 +30,10 @@ SWITCH_SECONDS = 0.0005  # after which a request gets the interpreter from the t
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code: 3 for a bundle that is not what its digest or manifest promises."""
     try:
-        return _serve(parse(arguments))
+        options = parse(arguments)
+        if options.processes == 1:
+            return _serve(options)
+        return Processes(options, sys.argv[1:] if arguments is None else arguments).serve()
     except (TidewheelError, OSError) as error:
         print(f"tidewheel serving: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code if isinstance(error, TidewheelError) else 1
@@ -42,31 +45,32 @@ def _serve(options: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, _leave)  # uvicorn raises it again when it is done; the log is written after that
     table, following = _first(options)
-    app = ServingApp(table, limits_of(options))
+    app = ServingApp(table, limits_of(options), _siblings(options))
     _raise_file_limit(app.limits.max_connections)
     with ExitStack() as stack:
         stack.callback(app.close)
-        listener = stack.enter_context(_listener(options.host, options.port))
+        if options.sibling is None:
+            listener = stack.enter_context(bind(options.host, options.port))
+        else:
+            listener = stack.enter_context(socket.socket(fileno=int(options.sibling[0])))
+        listener.listen(BACKLOG)
         if options.exit_on_stdin_eof:
-            threading.Thread(target=_end_with_parent, daemon=True).start()
-        host, port = listener.getsockname()[:2]
-        document = {"url": f"http://{host}:{port}", "pid": os.getpid(), "bundle": table.main.digest}
+            end_with_parent()
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.collect()
         gc.freeze()  # what is there now stays: no collection shall look at it while a request waits
-        _announce(document, options.announce_file)
+        announce(listener, table.main.digest, options.announce_file if options.sibling is None else None)
         serve(app, listener, options.drain_seconds, following, options.poll_seconds, options.busy_poll_seconds)
     return 0
 
 
-def _listener(host: str, port: int) -> socket.socket:
-    try:
-        listener = socket.create_server((host, port), backlog=512)
-    except OSError as error:
-        raise TidewheelError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    # asyncio does so only for sockets made with an explicit protocol; without, every answer waits 40 ms for an ACK.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
+def _siblings(options: argparse.Namespace) -> Siblings | None:
+    from tidewheel.serving.siblings import Siblings
+
+    if options.sibling is None:
+        return None
+    _, folder, place = options.sibling
+    return Siblings(Path(folder), int(place), sys.stdout.fileno())
 
 
 def _first(options: argparse.Namespace) -> tuple[Table, Following | None]:
@@ -122,21 +126,3 @@ def _raise_file_limit(connections: int) -> None:
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(number, signal.SIG_IGN)  # a second one may not cut short what the first one began
     raise SystemExit(0)
-
-
-def _announce(document: dict[str, object], path: Path | None) -> None:
-    """Connections queue from here on: the socket listens and the models are warm."""
-    text = json.dumps(document)
-    if path is None:
-        print(text, flush=True)
-        return
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def _end_with_parent() -> None:
-    """The other end of stdin is held by the process that started this one; its end, however violent, closes it."""
-    while os.read(sys.stdin.fileno(), 4096):
-        continue
-    os.kill(os.getpid(), signal.SIGTERM)
