@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidewheel.errors import ConfigError, RetryableError
 
@@ -12,6 +14,37 @@ if TYPE_CHECKING:
     from kubernetes import client
 
 CALL_SECONDS = 10.0
+LOOK_SECONDS = 2.0  # between two looks at what a step has started
+PATIENCE_SECONDS = 300.0  # with a cluster that does not answer: an API server that starts again stops no work
+T = TypeVar("T")
+
+
+class AwayError(RetryableError):
+    """The cluster does not answer, or not now."""
+
+
+def patiently(
+    asked: Callable[[], T],
+    tell: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> T:
+    """What the cluster says, once it answers; why it does not is told once.
+
+    Raises:
+        AwayError: it has not answered for `PATIENCE_SECONDS`.
+    """
+    began, said = clock(), ""
+    while True:
+        try:
+            return asked()
+        except AwayError as error:
+            if clock() - began > PATIENCE_SECONDS:
+                raise
+            if str(error) != said:
+                said = str(error)
+                tell(said)
+        sleep(LOOK_SECONDS)
 
 
 def connect() -> client.ApiClient:

@@ -11,7 +11,7 @@ from tidewheel.contracts.labels import RUN, STEP
 from tidewheel.contracts.placement import StepPlacement
 from tidewheel.errors import ConfigError, RetryableError
 from tidewheel.pods.admission import expect_rights, refusal_of
-from tidewheel.pods.api import CALL_SECONDS, connect, message_of
+from tidewheel.pods.api import CALL_SECONDS, LOOK_SECONDS, AwayError, connect, message_of, patiently
 from tidewheel.pods.fates import fate_of, never_starts
 from tidewheel.pods.ladder import quantity
 from tidewheel.pods.own import OwnPod, child_template, labels_of
@@ -21,10 +21,8 @@ COMPONENT = {"app.kubernetes.io/name": "step-beside"}
 BESIDE_VARIABLE = "TIDEWHEEL_BESIDE"  # in such a pod, which makes no further one
 VERBS = ("get", "list", "create", "delete", "deletecollection")
 RIGHTS = "manifests/runs/rights-of-spark.yaml"
-LOOK_SECONDS = 2.0
 # For quota and a node, while this pod holds quota too: two steps that wait for each other's must both let go.
 START_SECONDS = 1800.0
-PATIENCE_SECONDS = 300.0  # with a cluster that does not answer: an API server that starts again stops no work
 ORCHESTRATORS = ("ARGO_", "KFP_")  # variables of the step's own pod that are nobody else's
 GONE = 404
 
@@ -70,23 +68,16 @@ def run_beside(
     door.prepare()
     name = door.make()
     tell(f"goes on in pod {name}, beside this one")
-    began = answered = clock()
-    said = ""
+    began, said = clock(), ""
     try:
         while True:
-            try:
-                found = door.look(name)
-            except AwayError:
-                if clock() - answered > PATIENCE_SECONDS:
-                    raise
-            else:
-                answered = clock()
-                if found["status"].get("phase") in ("Succeeded", "Failed"):
-                    return found
-                words = _waits(pod.namespace, found, answered - began)
-                if words and words != said:
-                    said = words
-                    tell(f"pod {name} waits: {said}")
+            found = patiently(lambda: door.look(name), tell, sleep, clock)
+            if found["status"].get("phase") in ("Succeeded", "Failed"):
+                return found
+            words = _waits(pod.namespace, found, clock() - began)
+            if words and words != said:
+                said = words
+                tell(f"pod {name} waits: {said}")
             sleep(LOOK_SECONDS)
     except BaseException:
         door.remove(name)
@@ -115,10 +106,6 @@ def _waits(namespace: str, found: Mapping[str, Any], seconds: float) -> str:
 def words_of(found: Mapping[str, Any]) -> str:
     """How a pod that has ended did so."""
     return str(fate_of(found) or found["status"].get("phase", ""))
-
-
-class AwayError(RetryableError):
-    """The cluster does not answer, or not now."""
 
 
 class Door:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tidewheel.contracts.labels import STEP
 from tidewheel.contracts.placement import GPU, RAY_HEAD, Placed, Toleration
 from tidewheel.errors import ConfigError, RetryableError, TidewheelError
-from tidewheel.pods.api import CALL_SECONDS, connect, message_of
+from tidewheel.pods.api import CALL_SECONDS, LOOK_SECONDS, AwayError, connect, message_of, patiently
 from tidewheel.pods.ladder import shown
 from tidewheel.pods.memory import Sizes, killed_bytes
 from tidewheel.pods.own import OwnPod, child_template, labels_of
@@ -23,8 +23,6 @@ from tidewheel.pods.raystate import refusal_of, state_of
 
 GROUP, VERSION, PLURAL = "ray.io", "v1", "rayjobs"
 QUEUES = {"group": "kueue.x-k8s.io", "version": "v1beta2", "plural": "workloads"}
-POLL_SECONDS = 2.0
-PATIENCE_SECONDS = 300.0  # with a cluster that does not answer
 TTL_SECONDS = 600  # of Ray's pods, should nobody be left who removes the RayJob
 OBJECT_STORE_BYTES = 128 * 2**20  # nothing of ours goes through it: rows and weights are files
 ENVIRONMENT = {
@@ -33,7 +31,6 @@ ENVIRONMENT = {
 }
 NODE_LABEL = "ray.io/node-type"
 GONE, THERE = 404, 409
-T = TypeVar("T")
 
 
 def name_of(run_id: str, step: str, folder: Path) -> str:
@@ -152,7 +149,7 @@ class RayJobDriver:
         """Make the RayJob, or take over the one that is there; its uid."""
         while True:
             try:
-                live = self._answer(lambda: door.make(wanted) or door.adopt(self.pod.owner), tell)
+                live = patiently(lambda: door.make(wanted) or door.adopt(self.pod.owner), tell, self.sleep)
             except RefusedError as error:
                 state = refusal_of(str(error))
                 if state.phase == "hopeless":
@@ -164,11 +161,11 @@ class RayJobDriver:
                 if live is not None:
                     door.remove()
                 tell(f"{door.where}: that of an earlier try goes")
-            self.sleep(POLL_SECONDS)
+            self.sleep(LOOK_SECONDS)
 
     def _watch(self, door: Door, uid: str, tell: Callable[[str], None]) -> str | None:
         while True:
-            job, pods, workloads = self._answer(lambda: door.look(uid), tell)
+            job, pods, workloads = patiently(lambda: door.look(uid), tell, self.sleep)
             expect_enough_memory(door.where, pods, self.sizes)
             state = state_of(job, pods, workloads)
             if state.phase == "succeeded":
@@ -179,25 +176,11 @@ class RayJobDriver:
             if state.phase == "hopeless":
                 raise ConfigError(f"{door.where}: {state.words}")
             tell(state.words)
-            self.sleep(POLL_SECONDS)
-
-    def _answer(self, ask: Callable[[], T], tell: Callable[[str], None]) -> T:
-        """What the cluster says, once it answers: an API server that starts again stops no training."""
-        for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
-            try:
-                return ask()
-            except AwayError as error:
-                tell(str(error))
-                self.sleep(POLL_SECONDS)
-        return ask()
+            self.sleep(LOOK_SECONDS)
 
 
 class RefusedError(Exception):
     """The cluster understood, and did not want the object."""
-
-
-class AwayError(RetryableError):
-    """The cluster does not answer, or not now."""
 
 
 class Door:

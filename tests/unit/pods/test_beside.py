@@ -11,7 +11,8 @@ import pytest
 from tests.unit.pods.api_server import NAMESPACE, ApiServer, killed, pod, served
 from tidewheel.contracts.placement import StepPlacement
 from tidewheel.errors import ConfigError, RetryableError
-from tidewheel.pods.beside import LOOK_SECONDS, PATIENCE_SECONDS, START_SECONDS, is_beside, pod_of, run_beside, words_of
+from tidewheel.pods.api import LOOK_SECONDS, PATIENCE_SECONDS
+from tidewheel.pods.beside import START_SECONDS, is_beside, pod_of, run_beside, words_of
 from tidewheel.pods.own import OwnPod
 
 MIB = 2**20
@@ -155,7 +156,10 @@ def test_a_cluster_that_is_away_for_a_while_stops_no_work(server: ApiServer, mon
     monkeypatch.setattr(
         server, "get", lambda path, selector: answer(path, selector) if path[-1] == "0" else (200, {"items": []})
     )
-    assert run(time)["status"] == {"phase": "Succeeded"}
+    said: list[str] = []
+    assert run(time, said)["status"] == {"phase": "Succeeded"}
+    assert len(said) == 2, "where it goes on, and once why it does not look"
+    assert "the cluster answered 503 etcd starts" in said[1]
 
     monkeypatch.setattr(server, "get", lambda path, selector: (503, {}) if path[-1] == "1" else (200, {"items": []}))
     with pytest.raises(RetryableError, match="503"):

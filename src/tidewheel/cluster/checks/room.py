@@ -12,9 +12,9 @@ from tidewheel.cluster.checks.unseen import not_seen
 from tidewheel.cluster.facts import Facts
 from tidewheel.cluster.finding import Finding, needed, optional, well
 from tidewheel.contracts.placement import GPU, Placement, PodPlacement, bytes_of
+from tidewheel.pods.ladder import quantity
 
 PODS = 2  # of one step: its own and its driver
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class _Total:
         cpu, memory = sum(_amount(pod.cpu) for pod in pods), sum(bytes_of(pod.memory) for pod in pods)
         gpus = sum(pod.gpus for pod in pods)
         whose = f"{step} with {len(pods) - 1} pod{'s' if len(pods) > 2 else ''} that it starts"
-        return cls(whose, PODS + len(pods) - 1, f"{cpu * 1000:.0f}m", f"{memory // MIB}Mi", gpus)
+        return cls(whose, PODS + len(pods) - 1, f"{cpu * 1000:.0f}m", quantity(memory), gpus)
 
 
 def _largest_pods(placement: Placement, num_workers: int) -> dict[str, Share]:
