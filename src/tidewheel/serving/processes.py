@@ -152,7 +152,10 @@ class Processes:
         self._ended(child, code)
 
     def _ended(self, child: Child, code: int) -> None:
-        bury(self._folder, child.place)
+        try:
+            bury(self._folder, child.place)
+        except OSError as error:
+            self._say(f"/metrics goes on counting process {child.process.pid} as alive: {error}")
         if self._is_ending:
             self._code = self._code or int(code not in (0, -signal.SIGTERM))
             return
